@@ -1,0 +1,97 @@
+"""What a worker hands in for one task: a Parquet file, one row per example, with who made it in its metadata."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+import polars as pl
+
+from premem.errors import InputError
+from premem.records import Answer, Verdict
+
+SCHEMA = pl.Schema(  # type: ignore[arg-type]
+    {
+        "row": pl.Int64,  # position in the data set
+        "skipped": pl.String,  # why there is no score; null where there is one
+        "perplexity": pl.Float64,  # of the target given the prompt; null for test rows
+        "target_tokens": pl.Int64,
+        "span_shifted": pl.Boolean,  # prompt and target merged into a token where they meet
+        "texts": pl.List(pl.String),
+        "verdicts": pl.List(pl.String),
+        "extracted": pl.List(pl.String),
+        "tokens": pl.List(pl.Int64),
+        "finished": pl.List(pl.Boolean),
+    }
+)
+PRODUCED_BY = ("engine", "versions", "dtype", "tokenizer", "device")
+"""Keys of the metadata: engine's name, versions of the libraries, dtype, tokenizer fingerprint, cpu or the GPU's name."""
+
+
+@dataclass(slots=True)
+class RowResult:
+    """One example at one checkpoint."""
+
+    row: int
+    skipped: str | None = None
+    perplexity: float | None = None
+    target_tokens: int | None = None
+    span_shifted: bool | None = None
+    answers: list[Answer] = field(default_factory=list)
+
+    def as_record(self) -> dict[str, object]:
+        return {
+            "row": self.row,
+            "skipped": self.skipped,
+            "perplexity": self.perplexity,
+            "target_tokens": self.target_tokens,
+            "span_shifted": self.span_shifted,
+            "texts": [answer.text for answer in self.answers],
+            "verdicts": [answer.grade.verdict for answer in self.answers],
+            "extracted": [answer.grade.extracted for answer in self.answers],
+            "tokens": [answer.tokens for answer in self.answers],
+            "finished": [answer.finished for answer in self.answers],
+        }
+
+
+def encode(rows: Sequence[RowResult], *, produced_by: Mapping[str, str]) -> bytes:
+    """The Parquet file of one task's results, sorted by row."""
+    ordered = sorted(rows, key=lambda result: result.row)
+    frame = pl.DataFrame([result.as_record() for result in ordered], schema=SCHEMA)
+    out = io.BytesIO()
+    frame.write_parquet(out, compression="zstd", metadata={key: produced_by.get(key, "") for key in PRODUCED_BY})
+    return out.getvalue()
+
+
+def check(content: bytes, *, start: int, stop: int, samples: int, train: bool) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The frame and its metadata, after making sure that it holds each row of [start, stop) once and whole.
+
+    Raises InputError, naming the first thing that is wrong.
+    """
+    try:
+        frame = pl.read_parquet(io.BytesIO(content))
+        metadata = pl.read_parquet_metadata(io.BytesIO(content))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"the result is no Parquet file: {error}") from error
+    if frame.schema != SCHEMA:
+        raise InputError(f"the result's columns must be {dict(SCHEMA)}, not {dict(frame.schema)}")
+    if frame["row"].to_list() != list(range(start, stop)):
+        raise InputError(f"the result must hold each row from {start} to {stop - 1} once and in order")
+    scored = frame.filter(pl.col("skipped").is_null())
+    for column in ("texts", "verdicts", "extracted", "tokens", "finished"):
+        if not (scored[column].list.len() == samples).fill_null(False).all():
+            raise InputError(f"each scored row needs {samples} entries in {column}")
+    unknown = set(scored["verdicts"].explode().unique()) - set(get_args(Verdict))
+    if unknown and scored.height:
+        raise InputError(f"unknown verdicts: {sorted(map(str, unknown))}")
+    if train and not (scored["perplexity"].is_finite() & (scored["perplexity"] >= 1.0)).fill_null(False).all():
+        raise InputError("each scored training row needs a finite perplexity of at least 1")
+    return frame, {key: metadata.get(key, "") for key in PRODUCED_BY}
+
+
+def skipped_reasons(frame: pl.DataFrame) -> Counter[str]:
+    """How often each reason for skipping a row was given."""
+    return Counter(frame["skipped"].drop_nulls().to_list())

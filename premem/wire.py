@@ -1,0 +1,381 @@
+"""Every request and response body, shared by service, worker and client.
+
+Times are UTC, durations seconds, thresholds plain perplexity, accuracies shares in [0, 1].
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from premem.records import Verdict
+from premem.thresholds import Basis
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Item = TypeVar("Item")
+
+
+class Body(BaseModel):
+    """What clients send: an unknown field is an error, not a silent default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Reply(BaseModel):
+    """What the service answers: a newer service may add fields."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+# What a job asks for
+
+
+class Sampling(Body):
+    """How answers are drawn. The defaults are the paper's."""
+
+    samples: int = Field(5, ge=1, le=1000, description="Answers per example and checkpoint (the paper's k).")
+    temperature: float = Field(0.8, ge=0.0, le=10.0, description="0 is greedy.")
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    max_tokens: int = Field(512, ge=1, le=131_072, description="Per answer.")
+    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(["\nDone."], max_length=16)
+    seed: int = Field(0, ge=0, lt=2**63, description="Every sample's own seed follows from this one.")
+
+
+class Template(Body):
+    """How a row becomes the prompt and the trained target. `{question}` and `{trace}` stand for the columns."""
+
+    prompt: str = Field("{question}\nAnswer:", max_length=100_000)
+    target: str = Field(" {trace}\nDone.", max_length=100_000)
+
+    @field_validator("prompt")
+    @classmethod
+    def _asks(cls, prompt: str) -> str:
+        if "{question}" not in prompt:
+            raise ValueError("must contain {question}")
+        return prompt
+
+    @field_validator("target")
+    @classmethod
+    def _answers(cls, target: str) -> str:
+        if "{trace}" not in target:
+            raise ValueError("must contain {trace}")
+        return target
+
+    def render_prompt(self, question: str) -> str:
+        return self.prompt.replace("{question}", question)
+
+    def render_target(self, trace: str) -> str:
+        return self.target.replace("{trace}", trace)
+
+
+class GraderChoice(Body):
+    """A grader by name, with its options."""
+
+    name: Name = "gsm8k"
+    options: dict[str, Any] = Field(default_factory=dict)
+    answer_seconds: float = Field(5.0, gt=0.0, le=300.0, description="Time limit for grading one answer.")
+
+
+class Checkpoint(Body):
+    """One checkpoint of a run: a Hugging Face folder that the workers can read, or a hub id."""
+
+    path: str = Field(min_length=1, max_length=4096)
+    name: str = Field(
+        "", max_length=200, description="Shown in tables, unique within a job; the last part of the path where absent."
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> Checkpoint:
+        self.name = self.name or re.split(r"[/\\]", self.path.rstrip("/\\"))[-1] or self.path
+        return self
+
+
+MemorizedBelow = Annotated[float, Field(gt=1.0, le=1e6)] | Literal["gsm8k-llama3", "math-llama3"]
+
+
+class JobRequest(Body):
+    """A scoring job: what every checkpoint of a run could solve, before and after it memorized."""
+
+    dataset: Name = Field(description="Id of the training data set.")
+    checkpoints: list[Checkpoint] = Field(
+        default_factory=list, max_length=1000, description="In the order in which they were saved."
+    )
+    open: bool = Field(False, description="True: more checkpoints will be appended; the job ends once it is closed.")
+    test_dataset: Name | None = Field(
+        None, description="Id of a data set that was not trained on, sampled at every checkpoint."
+    )
+    name: str = Field("", max_length=200)
+    sampling: Sampling = Field(default_factory=Sampling)
+    template: Template = Field(default_factory=Template)
+    grader: GraderChoice | None = Field(None, description="Absent: the data set's.")
+    memorized_below: MemorizedBelow | None = Field(
+        None,
+        description="Perplexity, or a preset's name. Absent: a quantile of the first checkpoint's perplexities, which no forecast can rest on.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Absent: what the first checkpoint was saved in."
+    )
+    shard_rows: int = Field(256, ge=1, le=100_000, description="Examples per task.")
+
+    @model_validator(mode="after")
+    def _sound(self) -> JobRequest:
+        if not self.checkpoints and not self.open:
+            raise ValueError("checkpoints is empty: name at least one, or set open and append them later")
+        names = [checkpoint.name for checkpoint in self.checkpoints]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two checkpoints are named {twice[0]!r}: give each a name of its own")
+        return self
+
+
+# Data sets
+
+
+class Columns(Body):
+    """Which column of the uploaded rows plays which part. Absent ones are guessed from the usual names."""
+
+    question: str | None = None
+    trace: str | None = None
+    final_answer: str | None = None
+    id: str | None = None
+    messages: str | None = None
+
+
+class BadLineReply(Reply):
+    line: int
+    field: str | None
+    message: str
+
+
+class Dataset(Reply):
+    """An uploaded data set. Its id is the hash of its content: the same rows are the same data set."""
+
+    id: str
+    name: str
+    rows: int
+    bytes: int = Field(description="As stored.")
+    columns: Columns = Field(description="The mapping that was used.")
+    grader: GraderChoice
+    ungradable: int = Field(description="Rows whose own reference does not grade as right.")
+    ungradable_lines: list[BadLineReply] = Field(description="The first 100 of them.")
+    created_at: datetime
+
+
+# Jobs
+
+
+JobState = Literal["queued", "running", "finalizing", "completed", "failed", "cancelling", "cancelled"]
+ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+TaskState = Literal["queued", "leased", "completed", "failed", "cancelled"]
+TaskKind = Literal["train", "test"]
+"""`train`: the reference's log-probability and sampled answers; `test`: sampled answers only."""
+
+
+class ThresholdReply(Reply):
+    """Where the line of memorization was drawn, and what that rests on."""
+
+    memorized_below: float | None = Field(
+        description="Perplexity; null until the first checkpoint is scored, where it is taken from there."
+    )
+    basis: Basis
+    source: str
+    forecast: Literal["refused"] = "refused"
+    forecast_reason: str
+
+
+class TaskCounts(Reply):
+    total: int = 0
+    queued: int = 0
+    leased: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class JobCounts(Reply):
+    """Counted over committed results, so nothing counts twice."""
+
+    tasks: TaskCounts
+    examples: int = Field(description="Pairs of example and checkpoint that are done, training and test.")
+    examples_total: int
+    skipped: int = Field(description="Of these, pairs that were skipped, each with a reason in its result.")
+    samples: int
+    tokens: int = Field(description="Scored and sampled.")
+
+
+class CheckpointProgress(Reply):
+    name: str
+    path: str
+    state: Literal["queued", "running", "completed", "failed", "cancelled"]
+    tasks: TaskCounts
+    error: str | None = None
+
+
+class Job(Reply):
+    id: str
+    name: str
+    state: JobState
+    open: bool
+    dataset: str
+    test_dataset: str | None
+    sampling: Sampling
+    template: Template
+    grader: GraderChoice
+    dtype: str | None
+    threshold: ThresholdReply
+    counts: JobCounts
+    checkpoints: list[CheckpointProgress]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    seconds_left: float | None = Field(description="Estimated from the tasks done so far; null until there are any.")
+    errors: list[str]
+    warnings: list[str]
+
+
+# Tasks: what workers lease
+
+
+class LeaseRequest(Body):
+    worker: Name = Field(description="Unique among the workers that run.")
+    engine: Name
+    loaded_checkpoint: str | None = Field(
+        None, max_length=4096, description="Path of the checkpoint in memory: its tasks come first."
+    )
+
+
+class LeasedTask(Reply):
+    """A task, for as long as its lease lasts."""
+
+    id: str
+    job: str
+    attempt: int = Field(description="The fencing token: heartbeat and result must carry it.")
+    lease_seconds: float
+    expires_at: datetime
+    kind: TaskKind
+    checkpoint: Checkpoint
+    dataset: str
+    start: int = Field(description="First row, counted from 0.")
+    stop: int = Field(description="One past the last row.")
+    sampling: Sampling
+    template: Template
+    grader: GraderChoice
+    dtype: str | None
+    tokenizer: str | None = Field(description="Fingerprint of the job's tokenizer, once the first result told it.")
+
+
+class AttemptBody(Body):
+    attempt: int = Field(ge=1)
+
+
+class HeartbeatReply(Reply):
+    expires_at: datetime
+    cancelled: bool = Field(description="True: the job was cancelled; drop the task.")
+
+
+class FailureReport(AttemptBody):
+    error: str = Field(min_length=1, max_length=10_000)
+    permanent: bool = Field(False, description="Trying again cannot help.")
+    checkpoint: bool = Field(False, description="The fault lies in the checkpoint: all of its tasks fail.")
+
+
+class ResultSummary(Reply):
+    """What the service says of a result that it has taken."""
+
+    task: str
+    attempt: int
+    rows: int
+
+
+# Scored examples
+
+
+class ScoredExample(Reply):
+    rank: int = Field(description="From 0, the lowest pre-memorization accuracy first.")
+    row: int = Field(description="Position in the data set, from 0.")
+    id: str
+    question: str = Field(description="Its first 300 characters.")
+    pre_memorization_accuracy: float
+    mean_accuracy: float = Field(description="Over all checkpoints, memorized or not.")
+    accuracy: list[float] = Field(description="Per checkpoint.")
+    perplexity: list[float] = Field(description="Of the reference, per checkpoint.")
+    memorized: list[bool] = Field(description="Per checkpoint.")
+
+
+class ExamplePage(Reply):
+    items: list[ScoredExample]
+    checkpoints: list[str]
+    threshold: ThresholdReply
+    total: int
+    next_cursor: str | None
+
+
+class AnswerReply(Reply):
+    text: str
+    verdict: Verdict
+    extracted: str | None
+    tokens: int
+    finished: bool
+
+
+class CheckpointAnswers(Reply):
+    checkpoint: str
+    perplexity: float | None
+    memorized: bool | None
+    accuracy: float | None
+    answers: list[AnswerReply]
+
+
+class ExampleDetail(ScoredExample):
+    question: str = Field(description="In full.")
+    trace: str
+    final_answer: str | None
+    columns: dict[str, Any] = Field(description="The uploaded row, with all of its columns.")
+    checkpoints: list[CheckpointAnswers]
+    threshold: ThresholdReply
+
+
+class CheckpointReport(Reply):
+    checkpoint: str
+    examples: int = Field(description="Scored, of the training set.")
+    train_accuracy: float
+    memorized: float = Field(description="Share of the examples.")
+    pre_memorization_accuracy: float
+    test_accuracy: float | None
+    test_examples: int | None
+
+
+class JobReport(Reply):
+    job: str
+    dataset: str
+    threshold: ThresholdReply
+    tie_order: list[str]
+    checkpoints: list[CheckpointReport]
+    skipped: int = Field(description="Training examples without a score.")
+    skipped_reasons: dict[str, int]
+    warnings: list[str]
+    produced_by: dict[str, str] = Field(description="Engine, versions and dtype.")
+
+
+class Page(Reply, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None
+
+
+# Problems
+
+
+class Problem(Reply):
+    """RFC 9457, application/problem+json."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None

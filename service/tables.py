@@ -1,0 +1,146 @@
+"""The tables. SQLite and PostgreSQL hold the same ones; migrations/ makes them.
+
+Times are seconds since 1970 by the database's clock, never by a caller's: leases of many machines are compared.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("grader", JSON, nullable=False),
+    Column("ungradable", BigInteger, nullable=False),
+    Column("ungradable_lines", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+dataset_shards = Table(
+    "dataset_shards",
+    metadata,
+    Column("dataset", ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("stop", BigInteger, nullable=False),
+    Column("artifact", Text, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("number", BigInteger, nullable=False),  # order of creation, for the queue and for cursors
+    Column("name", String(200), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("open", Boolean, nullable=False),
+    Column("dataset", ForeignKey("datasets.id"), nullable=False),
+    Column("test_dataset", ForeignKey("datasets.id")),
+    Column("request", JSON, nullable=False),  # a JobRequest, its grader filled in, without its checkpoints
+    Column("memorized_below", Double),
+    Column("threshold_basis", String(16), nullable=False),
+    Column("threshold_source", Text, nullable=False),
+    Column("tokenizer", String(64)),
+    Column("produced_by", JSON),
+    Column("scores_artifact", Text),
+    Column("report", JSON),
+    Column("warnings", JSON, nullable=False),
+    Column("finalizing_until", Double),
+    Column("finalizing_attempts", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    UniqueConstraint("number"),
+    Index(None, "state"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),  # from 0, in the order of training
+    Column("name", String(200), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("error", Text),
+    UniqueConstraint("job", "name"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("job_number", BigInteger, nullable=False),
+    Column("checkpoint", Integer, nullable=False),
+    Column("checkpoint_path", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("dataset", ForeignKey("datasets.id"), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),  # counts leases; the one that is out is the fencing token
+    Column("failures", Integer, nullable=False),  # attempts that reported an error
+    Column("losses", Integer, nullable=False),  # attempts whose lease ran out unheard
+    Column("worker", String(200)),
+    Column("leased_at", Double),
+    Column("expires_at", Double),
+    Column("finished_at", Double),
+    Column("error", Text),
+    Column("artifact", Text),
+    Column("skipped", BigInteger, nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    UniqueConstraint("job", "checkpoint", "kind", "start"),
+    Index(None, "state", "job_number", "checkpoint", "start"),
+    Index(None, "state", "expires_at"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("scope", String(300), primary_key=True),  # who asked for what: key id, path and query
+    Column("request_sha256", String(64)),  # null while the first request is under way
+    Column("status", Integer),
+    Column("headers", JSON),
+    Column("body", Text),
+    Column("created_at", Double, nullable=False),
+)

@@ -1,0 +1,96 @@
+"""What a worker asks of an inference engine. `vllm` and `transformers` are the two that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from premem.wire import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Ask for the log-probability of the tokens from `target_start` on, given those before."""
+
+    row: int
+    tokens: tuple[int, ...]
+    target_start: int
+    """At least 1: the first token of a text has no probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """Ask for one answer per seed."""
+
+    row: int
+    tokens: tuple[int, ...]
+    """Of the prompt."""
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    row: int
+    log_likelihood: float
+    """Summed over the target's tokens, in nats, from a float32 log-softmax."""
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    row: int
+    sample: int
+    """Which of the request's seeds, from 0."""
+    text: str
+    """Without the stop string."""
+    tokens: int
+    finished: bool
+    """True: a stop string or the end-of-text token; False: the token limit."""
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used here."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
+
+
+class Engine(Protocol):
+    """One engine lives as long as its worker and changes weights under itself."""
+
+    name: str
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def context(self) -> int:
+        """The most tokens that the loaded model takes, prompt and answer together."""
+        ...
+
+    @property
+    def produced_by(self) -> dict[str, str]:
+        """For a result's metadata: the keys of `premem.results.PRODUCED_BY`, `tokenizer` left out."""
+        ...
+
+    def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+        """Make this checkpoint the one that answers; a no-op where it is. `dtype` None: what it was saved in.
+
+        Raises CheckpointError where the fault lies in the checkpoint, EngineError otherwise. After either
+        the engine holds nothing, and the next load starts afresh.
+        """
+        ...
+
+    def run(
+        self, requests: Sequence[ScoreRequest | SampleRequest], *, sampling: Sampling, stopped: Callable[[], bool]
+    ) -> Iterator[Scored | Sampled]:
+        """Results in the order in which they are ready. Raises Interrupted soon after `stopped` turns true.
+
+        The same requests with the same seeds give the same results on the same machine.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back memory and end every process of the engine."""
+        ...
