@@ -13,20 +13,19 @@ import polars as pl
 from premem.errors import InputError
 from premem.records import Answer, Verdict
 
-SCHEMA = pl.Schema(  # type: ignore[arg-type]
-    {
-        "row": pl.Int64,  # position in the data set
-        "skipped": pl.String,  # why there is no score; null where there is one
-        "perplexity": pl.Float64,  # of the target given the prompt; null for test rows
-        "target_tokens": pl.Int64,
-        "span_shifted": pl.Boolean,  # prompt and target merged into a token where they meet
-        "texts": pl.List(pl.String),
-        "verdicts": pl.List(pl.String),
-        "extracted": pl.List(pl.String),
-        "tokens": pl.List(pl.Int64),
-        "finished": pl.List(pl.Boolean),
-    }
-)
+COLUMNS: dict[str, pl.DataType] = {
+    "row": pl.Int64(),  # position in the data set
+    "skipped": pl.String(),  # why there is no score; null where there is one
+    "perplexity": pl.Float64(),  # of the target given the prompt; null for test rows
+    "target_tokens": pl.Int64(),
+    "span_shifted": pl.Boolean(),  # prompt and target merged into a token where they meet
+    "texts": pl.List(pl.String()),
+    "verdicts": pl.List(pl.String()),
+    "extracted": pl.List(pl.String()),
+    "tokens": pl.List(pl.Int64()),
+    "finished": pl.List(pl.Boolean()),
+}
+SCHEMA = pl.Schema(COLUMNS)
 PRODUCED_BY = ("engine", "versions", "dtype", "tokenizer", "device")
 """Keys of the metadata: engine's name, versions of the libraries, dtype, tokenizer fingerprint, cpu or the GPU's name."""
 
