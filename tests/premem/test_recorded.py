@@ -1,0 +1,105 @@
+"""The method on runs that the authors recorded on Llama3 8B; the figures were computed apart, straight from the arrays."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from premem.errors import InputError
+from premem.memorization import pre_memorization_accuracies
+from premem.recorded import read_run, read_runs
+
+RECORDED = Path(__file__).parents[2] / "../shared/data/recorded-runs"
+recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="the authors' recorded runs are not on this machine")
+
+ENDINGS = ("5_seed2_temp0.8", "50_seed2_temp0.8", "5_seed2")
+
+
+def straight_from_the_arrays(memorized_below: float) -> tuple[list[float], list[float]]:
+    """Forecast and test accuracy of every checkpoint, example by example, without premem."""
+    forecasts, tests = [], []
+    for run in sorted(RECORDED.iterdir()):
+        checkpoints = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        kept = None if "full" in run.name else np.load(run / "subsample_idxs.npy")
+        best = None
+        for checkpoint in checkpoints:
+            train, test = (
+                next(
+                    np.load(path) for end in ENDINGS if (path := checkpoint / f"{split}_answer_types{end}.npy").exists()
+                )
+                for split in ("train", "test")
+            )
+            accuracy = (train == 0).sum(axis=1) / train.shape[1]
+            perplexity = np.load(checkpoint / "train_perplexities.npy")
+            if kept is not None:
+                accuracy, perplexity = accuracy[kept], perplexity[kept]
+            unmemorized = [a if p >= memorized_below else 0.0 for a, p in zip(accuracy, perplexity, strict=True)]
+            best = unmemorized if best is None else [max(pair) for pair in zip(best, unmemorized, strict=True)]
+            forecasts.append(sum(min(pair) for pair in zip(best, accuracy, strict=True)) / len(best))
+            tests.append(float((test == 0).mean()))
+    return forecasts, tests
+
+
+def r2_identity(forecasts: list[float], tests: list[float]) -> float:
+    """Of test accuracy, on the line y = x."""
+    residual = np.square(np.subtract(tests, forecasts)).sum()
+    return float(1 - residual / np.square(np.subtract(tests, np.mean(tests))).sum())
+
+
+@recorded
+def test_the_forecast_on_recorded_runs_is_the_one_computed_straight_from_the_arrays():
+    expected, tests = straight_from_the_arrays(1.1055)
+
+    runs = read_runs(RECORDED)
+    scores = [
+        pre_memorization_accuracies(run.accuracy_CE, run.perplexity_CE, memorized_below=1.1055).mean(axis=1)
+        for run in runs
+    ]
+    forecasts = np.concatenate(scores).tolist()
+
+    assert forecasts == pytest.approx(expected, abs=1e-12)
+    assert np.concatenate([run.test_accuracy_C for run in runs]).tolist() == pytest.approx(tests)
+    assert r2_identity(forecasts, tests) == pytest.approx(r2_identity(expected, tests), abs=0.001)
+    assert r2_identity(forecasts, tests) > 0.9  # the paper's claim, on nine of its thirteen runs
+
+
+def write_run(folder: Path, *, examples: int = 4, steps: tuple[int, ...] = (10, 2)) -> Path:
+    for step in steps:
+        checkpoint = folder / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        np.save(checkpoint / "train_answer_types5_seed2_temp0.8.npy", np.zeros((examples, 5), dtype=np.int64))
+        np.save(checkpoint / "test_answer_types5_seed2_temp0.8.npy", np.ones((3, 5), dtype=np.int64))
+        np.save(checkpoint / "train_perplexities.npy", np.full(examples, 1.5))
+    return folder
+
+
+def test_checkpoints_are_read_in_the_order_of_their_steps(tmp_path):
+    run = read_run(write_run(tmp_path / "run_full", steps=(100, 20, 3)))
+
+    assert run.steps == (3, 20, 100)
+    assert run.accuracy_CE.shape == run.perplexity_CE.shape == (3, 4)
+
+
+def test_a_run_on_a_part_is_cut_to_the_examples_it_was_trained_on(tmp_path):
+    folder = write_run(tmp_path / "run_half")
+    np.save(folder / "subsample_idxs.npy", np.array([2, 0]))
+
+    assert read_run(folder).accuracy_CE.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train_perplexities.npy", None, "train_perplexities.npy is missing"),
+        ("train_perplexities.npy", b"\x93NUMPY\x01", "no whole .npy file"),
+        ("train_answer_types5_seed2_temp0.8.npy", None, "no train_answer_types"),
+    ],
+)
+def test_a_missing_or_broken_array_is_named(tmp_path, name, content, message):
+    path = write_run(tmp_path / "run_full") / "checkpoint-2" / name
+    path.unlink()
+    if content:
+        path.write_bytes(content)
+
+    with pytest.raises(InputError, match=message):
+        read_run(tmp_path / "run_full")
