@@ -1,0 +1,100 @@
+"""The rules of the house that a machine can hold."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from service.settings import Settings as ServiceSettings
+from worker.settings import Settings as WorkerSettings
+
+HOUSE = Path(__file__).parents[1]
+TRACKED = subprocess.run(
+    ["git", "ls-files", "-z"], cwd=HOUSE, capture_output=True, text=True, check=False
+).stdout.split("\0")[:-1]
+TEXTS = [
+    name
+    for name in TRACKED
+    if Path(name).suffix in {".py", ".md", ".toml", ".txt", ".yml", ".sh", ".ini", ".js", ".html", ".css", ".json"}
+]
+
+
+def test_importing_premem_loads_no_engine_and_no_server():
+    heavy = ("torch", "vllm", "transformers", "fastapi", "sqlalchemy", "uvicorn")
+    script = f"import sys, premem, premem.cli; print(*[name for name in {heavy!r} if name in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=HOUSE, capture_output=True, text=True, check=True)
+
+    assert loaded.stdout.split() == []
+
+
+def test_no_module_grows_past_five_hundred_lines():
+    long = {
+        name: lines
+        for name in TRACKED
+        if name.endswith(".py") and (lines := len((HOUSE / name).read_text().splitlines())) > 500
+    }
+
+    assert long == {}
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"/work/\w", r"\bpypi\.org/simple", r"files\.pythonhosted", r"registry\.npmjs", r"download\.pytorch"]
+)
+def test_no_file_names_a_registry_or_somebodys_machine(pattern):
+    naming = [
+        name for name in TEXTS if name != "tests/test_house.py" and re.search(pattern, (HOUSE / name).read_text())
+    ]
+
+    assert naming == []
+
+
+def test_constraints_are_plain_pins():
+    pins = (HOUSE / "constraints.txt").read_text().split()
+
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._!]+", pin) for pin in pins)
+
+
+def test_links_in_the_docs_lead_somewhere():
+    missing = []
+    for name in TRACKED:
+        if name.endswith(".md"):
+            targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (HOUSE / name).read_text())
+            local = [target for target in targets if "://" not in target]
+            missing += [(name, target) for target in local if not (HOUSE / name).parent.joinpath(target).exists()]
+
+    assert missing == []
+
+
+def test_compose_sets_only_settings_that_there_are():
+    compose = yaml.safe_load((HOUSE / "docker-compose.yml").read_text())
+    known = {f"PREMEM_{field.upper()}" for field in ServiceSettings.model_fields}
+    known |= {f"PREMEM_WORKER_{field.upper()}" for field in WorkerSettings.model_fields}
+
+    assert set(compose["services"]) == {"postgres", "service", "worker"}
+    for name in ("service", "worker"):
+        assert set(compose["services"][name]["environment"]) <= known
+        target = compose["services"][name]["build"]["target"]
+        assert re.search(rf"^FROM \S+ AS {target}$", (HOUSE / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def test_the_wheel_holds_what_runs():
+    project = tomllib.loads((HOUSE / "pyproject.toml").read_text())
+
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [
+        "premem",
+        "service",
+        "worker",
+        "migrations",
+    ]
+    assert all((HOUSE / package / "__init__.py").exists() for package in ("premem", "service", "worker", "migrations"))
+
+
+@pytest.mark.parametrize("command", ["make demo", "make test"])
+def test_the_readme_names_the_two_commands(command):
+    assert command in (HOUSE / "README.md").read_text()
+    assert re.search(rf"^{command.split()[1]}:", (HOUSE / "Makefile").read_text(), re.MULTILINE)
