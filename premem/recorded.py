@@ -6,63 +6,87 @@ A run is a folder of `checkpoint-<step>` folders, each with `train_answer_typesâ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from premem.errors import InputError
-
-Floats = NDArray[np.float64]
+from premem.runs import Floats, ScoredRun
 
 # Several files may lie side by side. Five samples at temperature 0.8 are what the paper uses.
 _PREFERENCE = ("5_seed2_temp0.8", "50_seed2_temp0.8", "5_seed2", "5", "10_seed2_temp0.8", "10_seed2", "10")
+_LEARNING_RATE = re.compile(r"_lr([0-9.]+(?:e-?[0-9]+)?)")
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedRun:
-    """One finetuning run: C checkpoints in the order of their steps, E examples that were trained on."""
-
-    name: str
-    steps: tuple[int, ...]
-    accuracy_CE: Floats
-    perplexity_CE: Floats
-    test_accuracy_C: Floats
-
-
-def read_runs(folder: Path) -> list[RecordedRun]:
+def read_runs(folder: Path) -> list[ScoredRun]:
     """Every run in the folder, by name. Raises InputError, naming the file, where one cannot be used."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: name the one that holds the recorded runs")
     runs = [read_run(path) for path in sorted(folder.iterdir()) if any(path.glob("checkpoint-*"))]
     if not runs:
         raise InputError(f"{folder} holds no run: a run is a folder of checkpoint-<step> folders")
     return runs
 
 
-def read_run(folder: Path) -> RecordedRun:
+def read_run(folder: Path) -> ScoredRun:
     """One run. A run on a part of the training set (no `full` in its name) is cut to `subsample_idxs.npy`."""
     checkpoints = sorted(folder.glob("checkpoint-*"), key=_step)
-    trained = slice(None) if "full" in folder.name else _load(folder / "subsample_idxs.npy", dimensions=1)
-    accuracies, perplexities, test_accuracies = [], [], []
-    for checkpoint in checkpoints:
-        accuracy_E = (_answers(checkpoint, "train") == 0).mean(axis=1)
-        perplexity_E = _load(checkpoint / "train_perplexities.npy", dimensions=1).astype(np.float64)
-        if len(accuracy_E) != len(perplexity_E):
-            raise InputError(
-                f"{checkpoint}: answers to {len(accuracy_E)} examples, perplexities of {len(perplexity_E)}"
-            )
-        accuracies.append(accuracy_E[trained])
-        perplexities.append(perplexity_E[trained])
-        test_accuracies.append((_answers(checkpoint, "test") == 0).mean())
-    if len({len(accuracy) for accuracy in accuracies}) > 1:
-        raise InputError(f"{folder}: its checkpoints answer different numbers of examples")
-    return RecordedRun(
+    train = [_answers(checkpoint, "train") for checkpoint in checkpoints]
+    perplexity_CE = np.stack(_alike([_perplexities(checkpoint) for checkpoint in checkpoints], folder))
+    accuracy_CE = np.stack(_alike([(answers_ES == 0).mean(axis=1) for answers_ES in train], folder))
+    if accuracy_CE.shape != perplexity_CE.shape:
+        raise InputError(
+            f"{folder}: answers to {accuracy_CE.shape[1]} examples, perplexities of {perplexity_CE.shape[1]}"
+        )
+    trained_E = np.ones(accuracy_CE.shape[1], dtype=bool)
+    if "full" not in folder.name:
+        trained_E = _trained(folder / "subsample_idxs.npy", examples=len(trained_E))
+    some_untrained = not trained_E.all()
+    found = _LEARNING_RATE.search(folder.name)
+    return ScoredRun(
         name=folder.name,
-        steps=tuple(map(_step, checkpoints)),
-        accuracy_CE=np.stack(accuracies),
-        perplexity_CE=np.stack(perplexities),
-        test_accuracy_C=np.array(test_accuracies),
+        checkpoints=tuple(checkpoint.name for checkpoint in checkpoints),
+        accuracy_CE=accuracy_CE[:, trained_E],
+        perplexity_CE=perplexity_CE[:, trained_E],
+        samples=train[0].shape[1],
+        test_accuracy_C=np.array([(_answers(checkpoint, "test") == 0).mean() for checkpoint in checkpoints]),
+        learning_rate=float(found[1]) if found else None,
+        untrained_accuracy_C=accuracy_CE[:, ~trained_E].mean(axis=1) if some_untrained else None,
+        untrained_perplexity_CU=perplexity_CE[:, ~trained_E] if some_untrained else None,
     )
+
+
+def _alike(rows: list[Floats], folder: Path) -> list[Floats]:
+    sizes = sorted({len(row) for row in rows})
+    if len(sizes) > 1:
+        raise InputError(f"{folder}: its checkpoints hold different numbers of examples, {sizes[0]} and {sizes[-1]}")
+    return rows
+
+
+def _trained(path: Path, *, examples: int) -> NDArray[np.bool_]:
+    indices = _load(path, dimensions=1)
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise InputError(f"{path} holds {indices.dtype} instead of whole numbers")
+    indices = indices.astype(np.int64)
+    if len(indices) == 0 or indices.min() < 0 or indices.max() >= examples:
+        raise InputError(f"{path} must name examples from 0 to {examples - 1}")
+    trained_E = np.zeros(examples, dtype=bool)
+    trained_E[indices] = True
+    return trained_E
+
+
+def _perplexities(checkpoint: Path) -> Floats:
+    path = checkpoint / "train_perplexities.npy"
+    perplexity_E = _load(path, dimensions=1).astype(np.float64)
+    wrong = np.flatnonzero(~(perplexity_E >= 1.0) | np.isinf(perplexity_E))
+    if wrong.size:
+        raise InputError(
+            f"{path}: the perplexity of example {wrong[0]} is {perplexity_E[wrong[0]]}; "
+            "a perplexity is finite and at least 1"
+        )
+    return perplexity_E
 
 
 def _step(checkpoint: Path) -> int:

@@ -76,15 +76,45 @@ def write_run(folder: Path, *, examples: int = 4, steps: tuple[int, ...] = (10, 
 def test_checkpoints_are_read_in_the_order_of_their_steps(tmp_path):
     run = read_run(write_run(tmp_path / "run_full", steps=(100, 20, 3)))
 
-    assert run.steps == (3, 20, 100)
+    assert run.checkpoints == ("checkpoint-3", "checkpoint-20", "checkpoint-100")
     assert run.accuracy_CE.shape == run.perplexity_CE.shape == (3, 4)
 
 
 def test_a_run_on_a_part_is_cut_to_the_examples_it_was_trained_on(tmp_path):
-    folder = write_run(tmp_path / "run_half")
+    folder = write_run(tmp_path / "run_half_lr2e-05_bs128")
     np.save(folder / "subsample_idxs.npy", np.array([2, 0]))
 
-    assert read_run(folder).accuracy_CE.shape == (2, 2)
+    run = read_run(folder)
+
+    assert run.accuracy_CE.shape == (2, 2)
+    assert run.untrained_perplexity_CU.shape == (2, 2)
+    assert run.learning_rate == 2e-05
+
+
+def test_checkpoints_with_different_numbers_of_examples_are_refused(tmp_path):
+    folder = write_run(tmp_path / "run_full")
+    np.save(folder / "checkpoint-2" / "train_perplexities.npy", np.full(3, 1.5))
+
+    with pytest.raises(InputError, match="different numbers of examples, 3 and 4"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("impossible", [0.5, np.nan, np.inf])
+def test_an_impossible_perplexity_is_named(tmp_path, impossible):
+    folder = write_run(tmp_path / "run_full")
+    np.save(folder / "checkpoint-2" / "train_perplexities.npy", np.array([1.5, 1.5, impossible, 1.5]))
+
+    with pytest.raises(InputError, match="perplexity of example 2 is"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("indices", [np.array([0, 9]), np.array([0.5]), np.array([], dtype=np.int64)])
+def test_a_subset_that_names_no_example_is_refused(tmp_path, indices):
+    folder = write_run(tmp_path / "run_half")
+    np.save(folder / "subsample_idxs.npy", indices)
+
+    with pytest.raises(InputError, match="subsample_idxs"):
+        read_run(folder)
 
 
 @pytest.mark.parametrize(
