@@ -175,7 +175,7 @@ def _bootstrap(
     points_R = [np.flatnonzero(group_P == group) for group in range(runs)]
     below, r2 = [], []
     for _ in range(draws):
-        drawn: list[int] = random.integers(runs, size=runs).tolist()
+        drawn: list[int] = random.integers(runs, size=(runs,)).tolist()
         chosen = int(error_TR[:, drawn].sum(axis=1).argmin())
         points = np.concatenate([points_R[group] for group in drawn])
         below.append(thresholds_T[chosen])
