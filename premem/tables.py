@@ -1,0 +1,181 @@
+"""What people see of jobs and scores in a terminal: the same tables in every command and in the demo."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from premem.wire import ExampleDetail, ExamplePage, Job, JobReport, ThresholdReply
+
+PLAIN_WIDTH = 200
+"""Characters per line where there is no terminal to ask for its width."""
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""`text` with every character that a terminal would obey spelled out, as \x1b; line breaks too unless `lines`.
+
+    What a model wrote is data: it must not move the cursor, set the title or turn the reading direction around.
+    """
+    kept = "\n\t" if lines else ""
+    return "".join(character if character in kept else _spelled(character) for character in text)
+
+
+def _spelled(character: str) -> str:
+    if character == "\n":
+        return "⏎ "
+    # Cc control, Cf format (bidirectional overrides), Cs lone surrogates, Zl and Zp separators
+    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+        return character.encode("unicode_escape").decode()
+    return character
+
+
+def show(*parts: Table | Text | str, console: Console | None = None) -> None:
+    """Print to stdout: drawn on a terminal, aligned plain text elsewhere."""
+    console = console or Console(soft_wrap=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    for part in parts:
+        if isinstance(part, Table) and not console.is_terminal:
+            part.box = None
+            part.pad_edge = False
+        console.print(Text(part) if isinstance(part, str) else part, highlight=False)
+
+
+def report_table(report: JobReport) -> Table:
+    """One line per checkpoint: train accuracy, share memorized, pre-memorization accuracy, test accuracy."""
+    table = _table(
+        "checkpoint", "examples", "train accuracy", "memorized", "pre-memorization accuracy", "test accuracy"
+    )
+    for line in report.checkpoints:
+        table.add_row(
+            Text(printable(line.checkpoint)),
+            f"{line.examples:,}",
+            _share(line.train_accuracy),
+            _percent(line.memorized),
+            _share(line.pre_memorization_accuracy),
+            _share(line.test_accuracy),
+        )
+    return table
+
+
+def examples_table(page: ExamplePage) -> Table:
+    """One line per example, in rank order, with its accuracy at each checkpoint; * where it was memorized."""
+    table = _table(
+        "rank", "row", "pre-memorization accuracy", "mean accuracy", "accuracy per checkpoint", left=("question",)
+    )
+    for item in page.items:
+        history = " ".join(
+            f"{accuracy:.1f}{'*' if memorized else ' '}"
+            for accuracy, memorized in zip(item.accuracy, item.memorized, strict=True)
+        )
+        table.add_row(
+            str(item.rank),
+            str(item.row),
+            _share(item.pre_memorization_accuracy),
+            _share(item.mean_accuracy),
+            history,
+            Text(_shortened(printable(item.question), 100)),
+        )
+    return table
+
+
+def checkpoints_table(job: Job) -> Table:
+    """One line per checkpoint of a job, with how far it is."""
+    table = _table("checkpoint", "state", "tasks done", left=("error",))
+    for line in job.checkpoints:
+        table.add_row(
+            Text(printable(line.name)),
+            line.state,
+            f"{line.tasks.completed} of {line.tasks.total}",
+            Text(printable(line.error or "")),
+        )
+    return table
+
+
+def jobs_table(jobs: list[Job]) -> Table:
+    """One line per job."""
+    table = _table("job", "state", "examples done", "checkpoints", "created", left=("name",))
+    for job in jobs:
+        table.add_row(
+            job.id,
+            job.state,
+            f"{job.counts.examples:,} of {job.counts.examples_total:,}",
+            str(len(job.checkpoints)),
+            f"{job.created_at:%Y-%m-%d %H:%M}",
+            Text(printable(job.name)),
+        )
+    return table
+
+
+def threshold_text(threshold: ThresholdReply) -> str:
+    """Where the line of memorization was drawn, what that rests on, and that it is no forecast."""
+    drawn = (
+        "not drawn yet" if threshold.memorized_below is None else f"perplexity below {threshold.memorized_below:.4f}"
+    )
+    return printable(
+        f"Memorized: {drawn} ({threshold.basis}: {threshold.source}). Forecast {threshold.forecast}: {threshold.forecast_reason}"
+    )
+
+
+def example_text(example: ExampleDetail) -> Text:
+    """One example in full: question, reference, and every answer of every checkpoint with its verdict."""
+    text = Text()
+    text.append(f"row {example.row}, id {printable(example.id)}, rank {example.rank}\n", style="bold")
+    text.append(
+        f"pre-memorization accuracy {example.pre_memorization_accuracy:.2f}, "
+        f"mean accuracy {example.mean_accuracy:.2f}\n\n"
+    )
+    _append_section(text, "Question", example.question)
+    _append_section(text, "Reference", example.trace)
+    if example.final_answer is not None:
+        _append_section(text, "Final answer", example.final_answer)
+    for seen in example.checkpoints:
+        about = [
+            "" if seen.perplexity is None else f"perplexity {seen.perplexity:.4f}",
+            "memorized" if seen.memorized else "",
+            "" if seen.accuracy is None else f"accuracy {seen.accuracy:.2f}",
+        ]
+        text.append(f"{printable(seen.checkpoint)}: {', '.join(filter(None, about))}\n", style="bold")
+        for answer in seen.answers:
+            extracted = "" if answer.extracted is None else f" ({printable(answer.extracted)})"
+            cut = "" if answer.finished else ", cut off at the token limit"
+            style = "green" if answer.verdict == "right" else "red"
+            text.append(f"  {answer.verdict}{extracted}{cut}\n", style=style)
+            text.append(_indented(answer.text, "    "))
+        text.append("\n")
+    return text
+
+
+def _append_section(text: Text, title: str, content: str) -> None:
+    text.append(f"{title}\n", style="bold")
+    text.append(_indented(content, "  "))
+    text.append("\n")
+
+
+def _indented(content: str, indent: str) -> str:
+    return "".join(f"{indent}{line}\n" for line in printable(content, lines=True).split("\n"))
+
+
+def _table(*right: str, left: tuple[str, ...] = ()) -> Table:
+    """A table whose first column and `left` are text, the others numbers."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for number, name in enumerate(right):
+        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for name in left:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _shortened(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"
