@@ -83,6 +83,7 @@ jobs = Table(
     Column("scores_artifact", Text),
     Column("report", JSON),
     Column("warnings", JSON, nullable=False),
+    Column("error", Text),  # why the job as a whole failed
     Column("finalizing_until", Double),
     Column("finalizing_attempts", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -129,8 +130,8 @@ tasks = Table(
     Column("samples", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     UniqueConstraint("job", "checkpoint", "kind", "start"),
-    Index(None, "state", "job_number", "checkpoint", "start"),
-    Index(None, "state", "expires_at"),
+    Index("ix_tasks_queue", "state", "job_number", "checkpoint", "kind", "start"),
+    Index("ix_tasks_expiry", "state", "expires_at"),
 )
 
 idempotency = Table(

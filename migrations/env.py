@@ -1,0 +1,26 @@
+"""How Alembic reaches the database: over the connection it is given, or the one that PREMEM_DATABASE_URL names."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection
+
+from service.tables import metadata
+
+
+def migrate(connection: Connection) -> None:
+    # SQLite cannot alter most of a table: batch mode makes a new one and copies.
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, compare_type=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    migrate(given)
+else:
+    from service.db import Database
+    from service.settings import Settings
+
+    with Database(Settings().database).begin() as connection:
+        migrate(connection)
