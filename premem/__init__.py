@@ -1,0 +1,57 @@
+"""premem finds the training examples that a model could not solve before it memorized them.
+
+What is named here is public. Each name is imported when it is first asked for, so that `import premem` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from premem.client import Client
+    from premem.curation import rank
+    from premem.errors import PrememError
+    from premem.memorization import is_memorized, pre_memorization_accuracies, pre_memorization_accuracy
+    from premem.records import Answer, Example, Grade, Observation, Verdict
+    from premem.wire import Checkpoint, Columns, GraderChoice, JobRequest, Sampling, Template
+
+__all__ = [
+    "Answer",
+    "Checkpoint",
+    "Client",
+    "Columns",
+    "Example",
+    "Grade",
+    "GraderChoice",
+    "JobRequest",
+    "Observation",
+    "PrememError",
+    "Sampling",
+    "Template",
+    "Verdict",
+    "is_memorized",
+    "pre_memorization_accuracies",
+    "pre_memorization_accuracy",
+    "rank",
+]
+
+_HOMES = {
+    "premem.client": ("Client",),
+    "premem.curation": ("rank",),
+    "premem.errors": ("PrememError",),
+    "premem.memorization": ("is_memorized", "pre_memorization_accuracies", "pre_memorization_accuracy"),
+    "premem.records": ("Answer", "Example", "Grade", "Observation", "Verdict"),
+    "premem.wire": ("Checkpoint", "Columns", "GraderChoice", "JobRequest", "Sampling", "Template"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'premem' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

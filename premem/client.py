@@ -1,0 +1,322 @@
+"""The service's routes as methods: `with Client() as client: job = client.create_job(…)`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from premem.errors import InputError, ServiceError, Unreachable
+from premem.files import whole_file
+from premem.replies import PASSING, ReplyKind, checked, parsed, pause_before_retry, retry_after, unreachable
+from premem.upload import Rows, Upload
+from premem.wire import (
+    ENDED,
+    Checkpoint,
+    Columns,
+    Dataset,
+    ExampleDetail,
+    ExamplePage,
+    Job,
+    JobReport,
+    JobRequest,
+    Page,
+    ScoredExample,
+)
+
+DEFAULT_SERVICE = "http://127.0.0.1:8321"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+UPLOAD_SECONDS = 3600.0
+"""The service grades every reference before it answers."""
+Params = Mapping[str, str | float | None]
+
+
+class Client:
+    """One service. Safe to use from several threads; close it, or use it as a context manager.
+
+    `base_url` is PREMEM_SERVICE where absent (http://127.0.0.1:8321 where that is absent, too), `api_key`
+    PREMEM_API_KEY. `timeout` is what one answer may take, in seconds. A call whose answer is lost, or 429, 502, 503 or
+    504, is made `attempts` times; a POST carries an Idempotency-Key, so that it takes effect once.
+
+    Every method raises Unreachable where nobody answers, NotFound, Conflict, InputError or RowsError for what the
+    service says is wrong with the request, and ServiceError for everything else that is no success.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        attempts: int = 5,
+    ) -> None:
+        self.base_url = (base_url or os.environ.get("PREMEM_SERVICE") or DEFAULT_SERVICE).rstrip("/")
+        if not self.base_url.startswith(("http://", "https://")):
+            raise InputError(f"{self.base_url!r} is no URL of a service: it must start with http:// or https://")
+        headers = {"User-Agent": "premem-client"}
+        if api_key := (api_key or os.environ.get("PREMEM_API_KEY", "")).strip():
+            if not (api_key.isascii() and api_key.isprintable()):
+                raise InputError("the API key holds characters that no key has: it looks like pmk_<id>_<secret>")
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._attempts = max(1, attempts)
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            # Proxies of the environment do not lead to this machine.
+            trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Data sets
+
+    def upload(
+        self,
+        rows: Rows,
+        *,
+        name: str | None = None,
+        grader: str | None = None,
+        grader_options: Mapping[str, Any] | None = None,
+        columns: Columns | None = None,
+        max_ungradable: float | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Dataset:
+        """A data set out of a path, an open binary file (JSONL or Parquet, plain or compressed), or dicts.
+
+        The same rows are the same data set. `max_ungradable` is the share of rows whose own reference may fail to grade
+        as right. `progress` is told the bytes sent so far. What can be read only once (a pipe, a generator) is sent
+        only once. Raises RowsError with the bad lines; then nothing was kept.
+        """
+        upload = Upload(rows, progress=progress)
+        params: Params = {
+            "name": upload.name if name is None else name,
+            "grader": grader,
+            "grader_options": json.dumps(dict(grader_options)) if grader_options else None,
+            "max_ungradable": max_ungradable,
+            **(columns.model_dump(exclude_none=True) if columns else {}),
+        }
+        timeout = httpx.Timeout(UPLOAD_SECONDS, connect=10.0)
+        return parsed(Dataset, self._ask("POST", "/v1/datasets", params=params, upload=upload, timeout=timeout))
+
+    def datasets(self) -> Iterator[Dataset]:
+        """All of them, asked for page by page."""
+        return self._pages("/v1/datasets", Dataset)
+
+    def dataset(self, dataset: str) -> Dataset:
+        return parsed(Dataset, self._ask("GET", f"/v1/datasets/{_quoted(dataset)}"))
+
+    def delete_dataset(self, dataset: str) -> None:
+        """Raises Conflict where a job uses it."""
+        self._ask("DELETE", f"/v1/datasets/{_quoted(dataset)}")
+
+    # Jobs
+
+    def create_job(self, request: JobRequest) -> Job:
+        return parsed(Job, self._ask("POST", "/v1/jobs", body=request.model_dump(mode="json")))
+
+    def jobs(self) -> Iterator[Job]:
+        """All of them, newest first, asked for page by page."""
+        return self._pages("/v1/jobs", Job)
+
+    def job(self, job: str) -> Job:
+        return parsed(Job, self._ask("GET", f"/v1/jobs/{_quoted(job)}"))
+
+    def wait(
+        self,
+        job: str,
+        *,
+        on_progress: Callable[[Job], None] | None = None,
+        timeout: float | None = None,
+        away_seconds: float = 300.0,
+    ) -> Job:
+        """The job once it has ended: completed, failed or cancelled. `on_progress` sees every look at it.
+
+        Asks as often as the service likes (Retry-After), and bears a service that restarts for `away_seconds`.
+        Raises TimeoutError after `timeout` seconds.
+        """
+        started = heard = time.monotonic()
+        seen = False
+        while True:
+            pause = 2.0
+            try:
+                response = self._ask("GET", f"/v1/jobs/{_quoted(job)}")
+            except Unreachable:
+                if not seen or time.monotonic() - heard > away_seconds:
+                    raise
+            else:
+                seen, heard = True, time.monotonic()
+                found = parsed(Job, response)
+                if on_progress:
+                    on_progress(found)
+                if found.state in ENDED:
+                    return found
+                pause = retry_after(response) or pause
+            if timeout is not None:
+                left = started + timeout - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"job {job} has not ended within {timeout:g} s")
+                pause = min(pause, left)
+            time.sleep(pause)
+
+    def cancel(self, job: str) -> Job:
+        return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/cancel"))
+
+    def append_checkpoint(self, job: str, checkpoint: Checkpoint | str | os.PathLike[str]) -> Job:
+        """Raises Conflict where the job is not open."""
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = Checkpoint(path=os.fspath(checkpoint))
+        body = checkpoint.model_dump(mode="json")
+        return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/checkpoints", body=body))
+
+    def close_job(self, job: str) -> Job:
+        """No more checkpoints will come: the job ends when the ones that it has are done."""
+        return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/close"))
+
+    # What came out of a job
+
+    def examples(self, job: str, *, limit: int | None = None, cursor: str | None = None) -> ExamplePage:
+        """One page of the ranking, the lowest pre-memorization accuracy first. Raises Conflict until completed."""
+        params: Params = {"limit": limit, "cursor": cursor}
+        return parsed(ExamplePage, self._ask("GET", f"/v1/jobs/{_quoted(job)}/examples", params=params))
+
+    def iter_examples(self, job: str, *, page_size: int | None = None) -> Iterator[ScoredExample]:
+        """The whole ranking, asked for page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.examples(job, limit=page_size, cursor=cursor)
+            yield from page.items
+            if not (cursor := page.next_cursor):
+                return
+
+    def example(self, job: str, row: int) -> ExampleDetail:
+        """One example with its uploaded row and every sampled answer."""
+        return parsed(ExampleDetail, self._ask("GET", f"/v1/jobs/{_quoted(job)}/examples/{row}"))
+
+    def curated(
+        self,
+        job: str,
+        target: str | os.PathLike[str] | IO[bytes],
+        *,
+        below: float = 0.5,
+        budget: int | None = None,
+        format: Literal["jsonl", "parquet"] = "jsonl",  # noqa: A002 (the route's own word)
+    ) -> int:
+        """Write the uploaded rows with a pre-memorization accuracy under `below`, at most `budget`, in rank order.
+
+        A path is written whole or not at all. Returns the number of rows.
+        """
+        params: Params = {"below": below, "budget": budget, "format": format}
+        path = f"/v1/jobs/{_quoted(job)}/curated"
+        if not isinstance(target, str | os.PathLike):
+            return self._download(path, params, target)
+        attempt = 1
+        while True:
+            try:
+                with whole_file(Path(target)) as out:
+                    return self._download(path, params, out)
+            except ServiceError as error:
+                passing = isinstance(error, Unreachable) or error.status in PASSING
+                if not passing or attempt == self._attempts:
+                    raise
+            time.sleep(pause_before_retry(attempt))
+            attempt += 1
+
+    def report(self, job: str) -> JobReport:
+        return parsed(JobReport, self._ask("GET", f"/v1/jobs/{_quoted(job)}/report"))
+
+    def health(self) -> dict[str, Any]:
+        """What /healthz says. Raises Unreachable where nobody answers."""
+        answer = self._ask("GET", "/healthz").json()
+        return dict(answer) if isinstance(answer, Mapping) else {"status": answer}
+
+    # How all of them ask
+
+    def _pages(self, path: str, kind: type[ReplyKind]) -> Iterator[ReplyKind]:
+        cursor: str | None = None
+        while True:
+            response = self._ask("GET", path, params={"cursor": cursor})
+            page = parsed(Page[kind], response)  # type: ignore[valid-type]
+            yield from page.items
+            if not (cursor := page.next_cursor):
+                return
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: object = None,
+        upload: Upload | None = None,
+        timeout: httpx.Timeout | None = None,
+    ) -> httpx.Response:
+        """A successful answer, or its problem raised."""
+        headers = {"Accept": "application/json"}
+        if method == "POST":
+            headers["Idempotency-Key"] = uuid.uuid4().hex
+        if upload:
+            headers["Content-Type"] = upload.content_type
+        attempt = 1
+        while True:
+            may_retry = attempt < self._attempts
+            content = upload.blocks() if upload else None
+            try:
+                response = self._client.request(
+                    method,
+                    self.base_url + path,
+                    params=_given(params),
+                    headers=headers,
+                    json=body,
+                    content=content,
+                    timeout=timeout or self._client.timeout,
+                )
+            except httpx.RequestError as error:
+                if not may_retry or (upload and upload.spent):
+                    raise unreachable(self.base_url, error) from error
+                pause = pause_before_retry(attempt)
+            else:
+                if response.status_code not in PASSING or not may_retry or (upload and upload.spent):
+                    if method == "DELETE" and attempt > 1 and response.status_code == 404:
+                        return response  # an earlier attempt took effect, and its answer was lost
+                    return checked(response)
+                pause = pause_before_retry(attempt, response)
+            time.sleep(pause)
+            attempt += 1
+
+    def _download(self, path: str, params: Params, out: IO[bytes]) -> int:
+        """One attempt. Returns the number of rows that the service says it sends."""
+        try:
+            with self._client.stream("GET", self.base_url + path, params=_given(params)) as response:
+                if not response.is_success:
+                    response.read()
+                checked(response)
+                for block in response.iter_bytes():
+                    out.write(block)
+                return int(response.headers.get("X-Premem-Rows", 0))
+        except httpx.RequestError as error:
+            raise unreachable(self.base_url, error) from error
+
+
+def _given(params: Params | None) -> dict[str, str | float]:
+    return {name: value for name, value in (params or {}).items() if value is not None}
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
