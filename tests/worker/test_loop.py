@@ -1,0 +1,478 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from fastapi import Response
+
+from premem.errors import CheckpointError, EngineError, GraderError, InputError, NotFound, ServiceError
+from premem.wire import GraderChoice, Sampling
+from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task, nan, problem
+from worker.ending import Ending
+from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
+from worker.loop import Worker, failure_report
+from worker.parts import Graders, Located, Parts
+from worker.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Held(FakeEngine):
+    """Answers nothing until it is let go, as if each step of the model took long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.go = threading.Event()
+
+    def run(
+        self, requests: Sequence[ScoreRequest | SampleRequest], *, sampling: Sampling, stopped: Callable[[], bool]
+    ) -> Iterator[Scored | Sampled]:
+        self.entered.set()
+        while not self.go.wait(0.01) and not stopped():
+            pass
+        yield from super().run(requests, sampling=sampling, stopped=stopped)
+
+
+class Workplace:
+    """A worker with its parts at hand."""
+
+    def __init__(self, service: FakeService, engine: FakeEngine | None = None, **settings: object) -> None:
+        self.service = service
+        self.engine = engine or FakeEngine()
+        self.engines_made = 0
+        self.graders: list[tuple[GraderChoice, Comparing]] = []
+        self.tokenizers = {"/runs/other-1": "another"}
+        self.ending = Ending()
+        how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
+        parts = Parts("fake", self.make_engine, self.locate, self.make_graders)
+        self.worker = Worker(Settings(**how), parts, ending=self.ending)  # type: ignore[arg-type]
+        self.thread = threading.Thread(target=self.worker.run, daemon=True)
+
+    def make_engine(self) -> FakeEngine:
+        self.engines_made += 1
+        return self.engine
+
+    def locate(self, path: str) -> Located:
+        return Located(Path(path), self.tokenizers.get(path, "usual"))
+
+    def make_graders(self, choice: GraderChoice) -> Graders:
+        self.graders.append((choice, Comparing()))
+        return self.graders[-1][1]
+
+    def run(self) -> None:
+        """Until no task is left."""
+        assert self.worker.run() == 0
+
+    def end(self) -> None:
+        self.ending.ask()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with FakeService(rows=examples(12)) as fake:
+        yield fake
+
+
+def test_a_task_is_scored_sampled_graded_and_handed_in(service: FakeService):
+    service.tasks.append(make_task(start=2, stop=5, checkpoint="/runs/checkpoint-10"))
+
+    Workplace(service).run()
+
+    frame = service.frame("task-1")
+    assert frame["row"].to_list() == [2, 3, 4]
+    assert frame["verdicts"].to_list() == [["right", "right"]] * 3
+    assert not service.failures
+    assert not service.released
+
+
+def test_the_checkpoint_in_memory_is_named_when_the_next_task_is_asked_for(service: FakeService):
+    service.tasks += [make_task("a"), make_task("b"), make_task("c", checkpoint="/runs/checkpoint-6")]
+    workplace = Workplace(service)
+
+    workplace.run()
+
+    loaded = [request.loaded_checkpoint for request in service.leases]
+    assert loaded[:4] == [None, "/runs/checkpoint-5", "/runs/checkpoint-5", "/runs/checkpoint-6"]
+    assert [str(path) for path, _ in workplace.engine.loads] == ["/runs/checkpoint-5", "/runs/checkpoint-6"]
+    assert workplace.engines_made == 1
+
+
+def test_the_same_graders_serve_tasks_of_the_same_choice(service: FakeService):
+    other = GraderChoice(name="exact")
+    service.tasks += [make_task("a"), make_task("b"), make_task("c", grader=other)]
+    workplace = Workplace(service)
+
+    workplace.run()
+    workplace.worker.close()
+
+    assert [choice.name for choice, _ in workplace.graders] == ["gsm8k", "exact"]
+    assert all(graders.closed for _, graders in workplace.graders)
+
+
+def test_the_key_is_sent_with_every_request(service: FakeService):
+    service.tasks.append(make_task(lease_seconds=0.3))
+    held = Held()
+    workplace = Workplace(service, held, api_key="pmk_a_b")
+    workplace.thread.start()
+    assert service.wait_for(lambda: service.beats["task-1"])
+    held.go.set()
+    workplace.thread.join(10)
+
+    assert service.results
+    assert service.authorizations == {"Bearer pmk_a_b"}
+
+
+def test_heartbeats_go_on_while_a_model_loads(service: FakeService):
+    loading = threading.Event()
+
+    class Slow(FakeEngine):
+        def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+            loading.wait(20)
+            super().load(checkpoint, dtype=dtype)
+
+    service.tasks.append(make_task(lease_seconds=0.3))
+    workplace = Workplace(service, Slow())
+    workplace.thread.start()
+    assert service.wait_for(lambda: service.beats["task-1"] >= 3)
+    loading.set()
+    workplace.thread.join(10)
+
+    assert list(service.results) == ["task-1"]
+
+
+def test_a_task_whose_heartbeat_is_stale_is_dropped_quietly_and_the_next_one_done(service: FakeService):
+    service.stale.add("a")
+    service.tasks.append(make_task("a", lease_seconds=0.3))
+    held = Held()
+    workplace = Workplace(service, held, exit_when_idle=60)
+    workplace.thread.start()
+    assert held.entered.wait(10)
+    assert service.wait_for(lambda: len(service.leases) >= 2)
+    held.go.set()
+    service.tasks.append(make_task("b"))
+    assert service.wait_for(lambda: "b" in service.results)
+    workplace.end()
+
+    assert list(service.results) == ["b"]
+    assert not service.failures
+    assert not service.released
+
+
+def test_a_result_that_is_stale_is_thrown_away_and_the_next_task_done(service: FakeService):
+    service.stale.add("a")
+    service.tasks += [make_task("a"), make_task("b")]
+
+    Workplace(service).run()
+
+    assert list(service.results) == ["b"]
+    assert not service.failures
+
+
+def test_a_cancelled_task_is_dropped(service: FakeService):
+    service.cancelled.add("a")
+    service.tasks += [make_task("a", lease_seconds=0.3)]
+    workplace = Workplace(service, Held())
+
+    workplace.run()
+
+    assert service.beats["a"] >= 1
+    assert not service.results
+    assert not service.failures
+    assert not service.released
+
+
+def test_a_service_that_goes_away_and_comes_back_gets_its_result(service: FakeService):
+    service.tasks.append(make_task("a"))
+    held = Held()
+    workplace = Workplace(service, held, exit_when_idle=60)
+    workplace.thread.start()
+    assert held.entered.wait(10)
+    service.stop()
+    held.go.set()
+    service.start()
+    service.tasks.append(make_task("b"))
+    assert service.wait_for(lambda: {"a", "b"} <= set(service.results))
+    workplace.end()
+
+    assert not service.failures
+
+
+def test_a_worker_waits_for_a_service_that_is_not_there_yet():
+    service = FakeService(rows=examples(3))
+    service.tasks.append(make_task())
+    workplace = Workplace(service, exit_when_idle=60)
+    workplace.thread.start()
+    service.start()
+
+    assert service.wait_for(lambda: service.results)
+    workplace.end()
+    service.stop()
+
+
+def test_a_proxys_503_is_waited_out(service: FakeService):
+    service.tasks.append(make_task())
+    service.answers_with = Response(status_code=503, headers={"Retry-After": "0.05"})
+    workplace = Workplace(service, exit_when_idle=60)
+    workplace.thread.start()
+    assert service.wait_for(lambda: service.requests > 3)
+    service.answers_with = None
+
+    assert service.wait_for(lambda: service.results)
+    workplace.end()
+
+
+def test_a_worker_whose_key_is_refused_says_so_and_ends(service: FakeService):
+    service.answers_with = problem(401, "/problems/unauthorized", "this key is not known")
+
+    with pytest.raises(ServiceError, match="this key is not known") as refused:
+        Workplace(service).worker.run()
+    assert refused.value.status == 401
+
+
+def test_an_engine_that_fails_is_reported_closed_and_made_anew(service: FakeService):
+    faults = [EngineError("out of memory")]
+
+    class Failing(FakeEngine):
+        def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+            if faults:
+                raise faults.pop()
+            super().load(checkpoint, dtype=dtype)
+
+    service.tasks += [make_task("a"), make_task("b")]
+    workplace = Workplace(service, Failing(), exit_when_idle=5, once=False)
+    workplace.thread.start()
+    assert service.wait_for(lambda: "b" in service.results)
+    workplace.end()
+
+    ((task, report),) = service.failures
+    assert (task, report.error, report.permanent, report.checkpoint) == ("a", "out of memory", False, False)
+    assert workplace.engine.closed
+    assert workplace.engines_made == 2
+
+
+def test_a_bug_in_the_worker_is_reported_with_its_name(service: FakeService):
+    class Buggy(FakeEngine):
+        def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+            raise KeyError("lm_head")
+
+    service.tasks.append(make_task())
+
+    Workplace(service, Buggy(), once=True).run()
+
+    ((_, report),) = service.failures
+    assert report.error == "KeyError: 'lm_head'"
+    assert not report.permanent
+
+
+def test_a_checkpoint_whose_numbers_are_none_is_the_checkpoints_fault(service: FakeService):
+    class Sick(FakeEngine):
+        def score(self, request: ScoreRequest) -> Scored:
+            return nan(request) if str(self.checkpoint).endswith("5") else super().score(request)
+
+    service.tasks += [make_task("a"), make_task("b", checkpoint="/runs/checkpoint-6")]
+    workplace = Workplace(service, Sick())
+
+    workplace.run()
+
+    ((task, report),) = service.failures
+    assert task == "a"
+    assert report.permanent
+    assert report.checkpoint
+    assert "checkpoint-5" in report.error
+    assert list(service.results) == ["b"]
+    assert workplace.engines_made == 1
+
+
+def test_a_checkpoint_with_another_tokenizer_is_refused_before_it_is_loaded(service: FakeService):
+    service.tasks += [make_task(tokenizer="usual", checkpoint="/runs/other-1"), make_task("b", tokenizer="usual")]
+    workplace = Workplace(service)
+
+    workplace.run()
+
+    ((_, report),) = service.failures
+    assert report.permanent
+    assert report.checkpoint
+    assert "has another tokenizer than the checkpoints before it" in report.error
+    assert [path.name for path, _ in workplace.engine.loads] == ["checkpoint-5"]
+
+
+def test_a_data_set_that_vanished_fails_the_task_for_good(service: FakeService):
+    service.tasks.append(make_task().model_copy(update={"dataset": "gone"}))
+
+    Workplace(service).run()
+
+    ((_, report),) = service.failures
+    assert report.error == "there is no data set gone"
+    assert report.permanent
+    assert not report.checkpoint
+
+
+def test_rows_that_are_not_those_asked_for_are_not_scored(service: FakeService):
+    service.tasks.append(make_task(start=10, stop=14))
+
+    Workplace(service, once=True).run()
+
+    ((_, report),) = service.failures
+    assert "asked for the rows 10 to 13 of data set data, the service sent others" in report.error
+
+
+@pytest.mark.parametrize(
+    ("error", "permanent", "checkpoint"),
+    [
+        (CheckpointError("no weights"), True, True),
+        (InputError("no prompt"), True, False),
+        (NotFound("no data set"), True, False),
+        (GraderError("no grader named x"), False, False),
+        (EngineError("dead"), False, False),
+        (ServiceError("what?"), False, False),
+        (MemoryError(), False, False),
+    ],
+)
+def test_a_failure_is_permanent_where_trying_again_cannot_help(error: Exception, permanent: bool, checkpoint: bool):
+    report = failure_report(error, attempt=3)
+
+    assert (report.attempt, report.permanent, report.checkpoint) == (3, permanent, checkpoint)
+    assert report.error
+
+
+def test_a_failures_message_is_cut_and_made_unicode():
+    report = failure_report(InputError("\ud800" + "x" * 20_000), attempt=1)
+
+    assert len(report.error) == 10_000
+    assert report.model_dump_json()
+
+
+def test_a_worker_that_is_asked_to_end_gives_its_task_back(service: FakeService):
+    service.tasks.append(make_task(attempt=4))
+    held = Held()
+    workplace = Workplace(service, held)
+    workplace.thread.start()
+    assert held.entered.wait(10)
+    workplace.end()
+
+    assert service.released == [("task-1", 4)]
+    assert not service.results
+    assert not service.failures
+
+
+def test_once_is_one_task(service: FakeService):
+    service.tasks += [make_task("a"), make_task("b")]
+
+    Workplace(service, once=True).run()
+
+    assert list(service.results) == ["a"]
+
+
+# Real processes
+
+
+def test_a_worker_imports_no_engine_before_it_has_a_task():
+    heavy = "{'torch', 'vllm', 'transformers', 'math_verify'}"
+
+    subprocess.run(
+        [sys.executable, "-c", f"import sys, worker.__main__; assert not {heavy} & set(sys.modules)"],
+        cwd=REPOSITORY,
+        check=True,
+    )
+
+
+def start_stuck_worker(service: FakeService, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    """A worker whose engine hangs while it loads, and the process that its engine has started."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tests.worker.stuck", "--service", service.url, *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+    )
+    assert worker.stdout is not None
+    return worker, int(worker.stdout.readline())
+
+
+def is_running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone_within(process: int, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if not is_running(process):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_stuck_in_a_model_load_gives_its_task_back_and_is_gone_within_ten_seconds(
+    service: FakeService, number: signal.Signals
+):
+    service.tasks.append(make_task(attempt=2))
+    worker, child = start_stuck_worker(service, "--ending-seconds", "1")
+    worker.send_signal(number)
+
+    assert worker.wait(10) == 0
+    assert service.released == [("task-1", 2)]
+    assert gone_within(child, 5)
+
+
+def test_a_second_signal_ends_the_worker_at_once(service: FakeService):
+    service.tasks.append(make_task())
+    worker, _ = start_stuck_worker(service, "--ending-seconds", "600")
+    worker.send_signal(signal.SIGTERM)
+    time.sleep(0.2)  # two signals in the same instant are one
+    worker.send_signal(signal.SIGTERM)
+
+    assert worker.wait(10) == 0
+    assert service.released == [("task-1", 1)]
+
+
+def test_what_a_killed_worker_had_started_dies_with_it(service: FakeService):
+    service.tasks.append(make_task())
+    worker, child = start_stuck_worker(service)
+    assert os.getpgid(child) == worker.pid
+    worker.kill()
+    worker.wait(10)
+
+    assert gone_within(child, 5)
+
+
+def test_a_worker_frozen_until_its_lease_is_gone_throws_its_work_away_and_goes_on(service: FakeService):
+    service.tasks.append(make_task("a", lease_seconds=0.6))
+    worker, _ = start_stuck_worker(service, "--stuck-seconds", "2")
+    worker.send_signal(signal.SIGSTOP)
+    service.stale.add("a")
+    service.tasks.append(make_task("b"))
+    worker.send_signal(signal.SIGCONT)
+
+    assert service.wait_for(lambda: "b" in service.results)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert list(service.results) == ["b"]
+    assert not service.failures
+    assert service.released == []
+
+
+def test_a_log_that_nobody_watches_is_json(service: FakeService):
+    service.tasks.append(make_task())
+    worker = subprocess.run(
+        [sys.executable, "-m", "tests.worker.stuck", "--service", service.url, "--stuck-seconds", "0", "--once"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+    events = [json.loads(line)["event"] for line in worker.stderr.splitlines()]
+    assert events == ["worker started", "task leased", "task done", "worker ended"]

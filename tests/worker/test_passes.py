@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+
+import polars as pl
+import pytest
+
+from premem.errors import CheckpointError, EngineError, Interrupted
+from premem.records import Example, Grade
+from premem.results import check
+from premem.seeds import sample_seed
+from premem.wire import LeasedTask, Sampling, Template
+from tests.fakes import Comparing, FakeEngine, examples, make_task, nan
+from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
+from worker.passes import plan, run_pass
+
+
+class Reordering(FakeEngine):
+    """Answers everything, the last request first."""
+
+    def run(self, requests: Sequence[ScoreRequest | SampleRequest], **how: object) -> Iterator[Scored | Sampled]:
+        yield from reversed(list(super().run(requests, **how)))  # type: ignore[arg-type]
+
+
+class Saying(FakeEngine):
+    """Answers what the test says."""
+
+    def __init__(self, outcomes: Callable[[Sequence[ScoreRequest | SampleRequest]], list[Scored | Sampled]]) -> None:
+        super().__init__()
+        self.outcomes = outcomes
+
+    def run(self, requests: Sequence[ScoreRequest | SampleRequest], **how: object) -> Iterator[Scored | Sampled]:
+        yield from self.outcomes(requests)
+
+
+def result_of(task: LeasedTask, rows: Sequence[Example], engine: FakeEngine | None = None) -> pl.DataFrame:
+    engine = engine or FakeEngine()
+    content = run_pass(task, rows, engine, grading=Comparing(), tokenizer_fingerprint="abc", stopped=lambda: False)
+    frame, produced_by = check(
+        content, start=task.start, stop=task.stop, samples=task.sampling.samples, train=task.kind == "train"
+    )
+    assert produced_by["tokenizer"] == "abc"
+    return frame
+
+
+def test_every_row_of_a_training_task_gets_a_perplexity_and_its_answers():
+    frame = result_of(make_task(start=4, stop=7), examples(7)[4:])
+
+    assert frame["row"].to_list() == [4, 5, 6]
+    assert frame["skipped"].null_count() == 3
+    assert (frame["perplexity"] > 1.0).all()
+    assert frame["target_tokens"].to_list() == [len(f" {e.trace}\nDone.") for e in examples(7)[4:]]
+    assert frame["texts"].list.len().to_list() == [2, 2, 2]
+
+
+def test_perplexity_is_the_exponential_of_the_mean_negative_log_likelihood():
+    task = make_task(stop=1, sampling=Sampling(samples=1), template=Template(target="{trace}"))
+    engine = Saying(lambda requests: [Scored(0, -8 * math.log(2), 8), Sampled(0, 0, "x", tokens=1, finished=True)])
+
+    frame = result_of(task, [Example(id="a", question="q", trace="8 tokens")], engine)
+
+    assert frame["perplexity"].to_list() == pytest.approx([2.0])
+
+
+def test_a_test_task_is_sampled_and_not_scored():
+    frame = result_of(make_task(kind="test"), examples(3))
+
+    assert frame["perplexity"].null_count() == 3
+    assert frame["verdicts"].list.len().to_list() == [2, 2, 2]
+
+
+def test_the_order_in_which_an_engine_answers_changes_nothing():
+    task = make_task(stop=5, sampling=Sampling(samples=4, max_tokens=64))
+
+    assert result_of(task, examples(5), Reordering()).equals(result_of(task, examples(5)))
+
+
+def test_a_sample_does_not_depend_on_the_rows_around_it():
+    whole = result_of(make_task(stop=6), examples(6))
+    part = result_of(make_task(start=2, stop=4), examples(6)[2:4])
+
+    assert part.equals(whole[2:4])
+
+
+def test_each_sample_has_the_seed_of_its_job_checkpoint_example_and_split():
+    task = make_task(kind="test", stop=1, sampling=Sampling(samples=2, seed=9))
+
+    (request,) = plan(task, examples(1), FakeEngine()).requests
+
+    assert isinstance(request, SampleRequest)
+    assert request.seeds == tuple(
+        sample_seed(9, checkpoint="checkpoint-5", example="e0", sample=sample, split="test") for sample in (0, 1)
+    )
+
+
+def test_an_example_is_scored_before_it_is_sampled():
+    requests = plan(make_task(stop=2), examples(2), FakeEngine()).requests
+
+    assert [(type(request), request.row) for request in requests] == [
+        (ScoreRequest, 0),
+        (SampleRequest, 0),
+        (ScoreRequest, 1),
+        (SampleRequest, 1),
+    ]
+
+
+def test_answers_are_graded_against_the_final_answer_where_there_is_one():
+    grading = Comparing()
+    rows = [Example(id="a", question="1 + 1?", trace="it is two", final_answer="2")]
+
+    run_pass(
+        make_task(stop=1, sampling=Sampling(samples=1, max_tokens=64)),
+        rows,
+        FakeEngine(),
+        grading=grading,
+        tokenizer_fingerprint="",
+        stopped=lambda: False,
+    )
+
+    assert [reference for reference, _ in grading.graded] == ["2"]
+
+
+def test_a_row_too_long_for_the_context_is_skipped_with_its_reason_and_the_others_are_not():
+    rows = [
+        Example(id="short", question="1 + 1?", trace="2"),
+        Example(id="long trace", question="1 + 1?", trace="2" * 100),
+        Example(id="long question", question="1" * 100, trace="2"),
+    ]
+
+    frame = result_of(make_task(sampling=Sampling(samples=1, max_tokens=32)), rows, FakeEngine(context=100))
+
+    assert frame["skipped"].to_list() == [
+        None,
+        "too long for the model's context: 100 tokens do not hold the prompt and its target",
+        "too long for the model's context: 100 tokens do not hold the prompt and 32 tokens of an answer",
+    ]
+    assert frame["texts"].list.len().to_list() == [1, 0, 0]
+
+
+def test_a_row_that_fills_the_context_exactly_is_not_skipped():
+    rows = [Example(id="a", question="1 + 1?", trace="2")]
+    prompt = len("1 + 1?\nAnswer:") + 1
+    sampling = Sampling(samples=1, max_tokens=64)
+
+    fits = result_of(make_task(stop=1, sampling=sampling), rows, FakeEngine(context=prompt + 64))
+    does_not = result_of(make_task(stop=1, sampling=sampling), rows, FakeEngine(context=prompt + 63))
+
+    assert fits["skipped"].to_list() == [None]
+    assert does_not["skipped"].null_count() == 0
+
+
+def test_a_text_that_is_no_unicode_is_skipped():
+    rows = [Example(id="a", question="1 + 1?", trace="\ud800"), Example(id="b", question="1 + 1?", trace="2")]
+
+    frame = result_of(make_task(stop=2), rows)
+
+    assert frame["skipped"].to_list() == ["the text is not valid Unicode (a lone surrogate)", None]
+
+
+def test_a_target_without_tokens_is_skipped():
+    rows = [Example(id="a", question="1 + 1?", trace="")]
+
+    frame = result_of(make_task(stop=1, template=Template(target="{trace}")), rows)
+
+    assert frame["skipped"].to_list() == ["the target has no tokens"]
+
+
+def test_a_log_likelihood_that_is_no_number_is_the_checkpoints_fault_and_names_the_example():
+    engine = Saying(lambda requests: [nan(r) for r in requests if isinstance(r, ScoreRequest)])
+
+    with pytest.raises(CheckpointError, match=r"'checkpoint-5' \(/runs/checkpoint-5\).*'e0' \(row 0\).*nan"):
+        result_of(make_task(), examples(3), engine)
+
+
+def test_a_log_likelihood_of_minus_infinity_is_the_checkpoints_fault():
+    engine = Saying(lambda requests: [Scored(0, -math.inf, len(requests[0].tokens) - 15)])
+
+    with pytest.raises(CheckpointError, match="log-likelihood of -inf"):
+        result_of(make_task(), examples(3), engine)
+
+
+def test_a_model_that_is_certain_has_a_perplexity_of_one():
+    engine = FakeEngine()
+    engine.score = lambda request: Scored(request.row, 1e-7, len(request.tokens) - request.target_start)  # type: ignore[method-assign]
+
+    assert result_of(make_task(), examples(3), engine)["perplexity"].to_list() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda outcomes: outcomes[:-1], "0 scores and 1 samples unanswered"),
+        (lambda outcomes: outcomes[1:], "1 scores and 0 samples unanswered"),
+        (lambda outcomes: [*outcomes, outcomes[-1]], "sample 1 of row 2 twice or unasked"),
+        (lambda outcomes: [outcomes[0], *outcomes], "row 0 twice or unasked"),
+        (lambda outcomes: [Scored(0, -1.0, 1), *outcomes[1:]], "scored 1 tokens of row 0"),
+    ],
+)
+def test_an_engine_that_leaves_out_or_repeats_an_outcome_is_found_out(
+    spoil: Callable[[list[Scored | Sampled]], list[Scored | Sampled]], message: str
+):
+    class Spoiled(FakeEngine):
+        def run(self, requests: Sequence[ScoreRequest | SampleRequest], **how: object) -> Iterator[Scored | Sampled]:
+            yield from spoil(list(super().run(requests, **how)))  # type: ignore[arg-type]
+
+    with pytest.raises(EngineError, match=message):
+        result_of(make_task(), examples(3), Spoiled())
+
+
+def test_a_pass_that_is_stopped_ends_at_once_and_closes_the_engines_run():
+    asked = iter([False, False, False, True])
+    closed = []
+
+    class Watched(FakeEngine):
+        def run(self, requests: Sequence[ScoreRequest | SampleRequest], **how: object) -> Iterator[Scored | Sampled]:
+            try:
+                yield from super().run(requests, sampling=Sampling(), stopped=lambda: False)
+            finally:
+                closed.append(True)
+
+    with pytest.raises(Interrupted):
+        run_pass(
+            make_task(),
+            examples(3),
+            Watched(),
+            grading=Comparing(),
+            tokenizer_fingerprint="",
+            stopped=lambda: next(asked),
+        )
+    assert closed == [True]
+
+
+def test_a_pass_that_waits_for_a_grader_can_be_stopped():
+    engine_ended = []
+
+    class Never(Comparing):
+        def submit(self, reference: str, answer: str) -> Future[Grade]:
+            return Future()
+
+    class Watched(FakeEngine):
+        def run(self, requests: Sequence[ScoreRequest | SampleRequest], **how: object) -> Iterator[Scored | Sampled]:
+            yield from super().run(requests, **how)  # type: ignore[arg-type]
+            engine_ended.append(True)
+
+    with pytest.raises(Interrupted, match="while answers were graded"):
+        run_pass(
+            make_task(),
+            examples(3),
+            Watched(),
+            grading=Never(),
+            tokenizer_fingerprint="",
+            stopped=lambda: bool(engine_ended),
+        )
+
+
+def test_a_grader_that_cannot_go_on_ends_the_pass():
+    class Broken(Comparing):
+        def submit(self, reference: str, answer: str) -> Future[Grade]:
+            future: Future[Grade] = Future()
+            future.set_exception(RuntimeError("no process left"))
+            return future
+
+    with pytest.raises(RuntimeError, match="no process left"):
+        run_pass(
+            make_task(),
+            examples(3),
+            FakeEngine(),
+            grading=Broken(),
+            tokenizer_fingerprint="",
+            stopped=lambda: False,
+        )
