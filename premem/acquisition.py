@@ -51,7 +51,7 @@ def acquire(low_LD: Rows, pool_ND: Rows, *, budget: int) -> list[Candidate]:
     nearest_N = np.empty(pool.shape[0], dtype=np.int64)
     for start in range(0, pool.shape[0], CHUNK):
         part = slice(start, start + CHUNK)
-        product = pool[part] @ low.T
+        product: Rows = pool[part] @ low.T
         alike_NL = product.toarray() if sparse.issparse(product) else product
         nearest_N[part] = alike_NL.argmax(axis=1)
         similarity_N[part] = alike_NL.max(axis=1)
