@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
@@ -51,8 +50,8 @@ def acquire(low_LD: Rows, pool_ND: Rows, *, budget: int) -> list[Candidate]:
     nearest_N = np.empty(pool.shape[0], dtype=np.int64)
     for start in range(0, pool.shape[0], CHUNK):
         part = slice(start, start + CHUNK)
-        product: Rows = pool[part] @ low.T
-        alike_NL = product.toarray() if sparse.issparse(product) else product
+        product = pool[part] @ low.T
+        alike_NL = product.toarray() if hasattr(product, "toarray") else product
         nearest_N[part] = alike_NL.argmax(axis=1)
         similarity_N[part] = alike_NL.max(axis=1)
     order = np.lexsort((np.arange(len(similarity_N)), -similarity_N))[:budget]
