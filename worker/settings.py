@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import secrets
 import socket
@@ -87,8 +88,15 @@ class Settings(BaseSettings):
     @field_validator("checkpoint_roots", mode="before")
     @classmethod
     def _split(cls, roots: object) -> object:
-        """In the environment the folders are separated like those of PATH."""
-        return [root for root in roots.split(os.pathsep) if root] if isinstance(roots, str) else roots
+        """In the environment the folders are separated like those of PATH, or stand in a JSON list."""
+        if not isinstance(roots, str):
+            return roots
+        if roots.lstrip().startswith("["):
+            try:
+                return json.loads(roots)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{roots!r} is no JSON list: {error}") from error
+        return [root for root in roots.split(os.pathsep) if root]
 
     @field_validator("checkpoint_roots")
     @classmethod

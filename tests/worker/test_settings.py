@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def test_checkpoint_roots_are_given_one_by_one_or_like_path(tmp_path: Path, monk
     monkeypatch.setenv("PREMEM_WORKER_CHECKPOINT_ROOTS", f"{one}{os.pathsep}{two}")
 
     assert as_options.checkpoint_roots == read_settings([]).checkpoint_roots == [one, two]
+
+
+def test_checkpoint_roots_may_be_a_json_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PREMEM_WORKER_CHECKPOINT_ROOTS", json.dumps([str(tmp_path)]))
+
+    assert read_settings([]).checkpoint_roots == [tmp_path]
 
 
 def test_the_key_is_taken_from_the_environment_and_never_shown(monkeypatch: pytest.MonkeyPatch):
