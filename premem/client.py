@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
@@ -56,11 +56,15 @@ class Client:
         api_key: str | None = None,
         *,
         timeout: float = 60.0,
-        attempts: int = 5,
+        attempts: int = 4,
     ) -> None:
         self.base_url = (base_url or os.environ.get("PREMEM_SERVICE") or DEFAULT_SERVICE).rstrip("/")
         if not self.base_url.startswith(("http://", "https://")):
             raise InputError(f"{self.base_url!r} is no URL of a service: it must start with http:// or https://")
+        try:
+            host = httpx.URL(self.base_url).host
+        except httpx.InvalidURL as error:
+            raise InputError(f"{self.base_url!r} is no URL of a service: {error}") from None
         headers = {"User-Agent": "premem-client"}
         if api_key := (api_key or os.environ.get("PREMEM_API_KEY", "")).strip():
             if not (api_key.isascii() and api_key.isprintable()):
@@ -71,7 +75,7 @@ class Client:
             headers=headers,
             timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
             # Proxies of the environment do not lead to this machine.
-            trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
+            trust_env=host not in LOOPBACK,
         )
 
     def close(self) -> None:
@@ -157,8 +161,9 @@ class Client:
             pause = 2.0
             try:
                 response = self._ask("GET", f"/v1/jobs/{_quoted(job)}")
-            except Unreachable:
-                if not seen or time.monotonic() - heard > away_seconds:
+            except ServiceError as error:
+                away = isinstance(error, Unreachable) or error.status in PASSING
+                if not (away and seen) or time.monotonic() - heard > away_seconds:
                     raise
             else:
                 seen, heard = True, time.monotonic()

@@ -61,6 +61,16 @@ def report_table(report: JobReport) -> Table:
     return table
 
 
+def show_report(report: JobReport, *, console: Console | None = None) -> None:
+    """The report's table, what its threshold rests on, and what is to be known about it."""
+    skipped = [f"{number:,} x {reason}" for reason, number in report.skipped_reasons.items()]
+    show(report_table(report), threshold_text(report.threshold), console=console)
+    if report.skipped:
+        show(printable(f"Skipped training examples: {report.skipped:,} ({'; '.join(skipped)})"), console=console)
+    for warning in report.warnings:
+        show(printable(f"Warning: {warning}"), console=console)
+
+
 def examples_table(page: ExamplePage) -> Table:
     """One line per example, in rank order, with its accuracy at each checkpoint; * where it was memorized."""
     table = _table(
@@ -100,7 +110,7 @@ def jobs_table(jobs: list[Job]) -> Table:
     table = _table("job", "state", "examples done", "checkpoints", "created", left=("name",))
     for job in jobs:
         table.add_row(
-            job.id,
+            Text(printable(job.id)),
             job.state,
             f"{job.counts.examples:,} of {job.counts.examples_total:,}",
             str(len(job.checkpoints)),

@@ -1,0 +1,114 @@
+"""`premem …`: the commands, each of which loads what it needs when it runs, so that help comes at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from premem import cli_jobs, cli_score
+from premem.cli_options import GraderOptions, options_from
+from premem.cli_terminal import EXIT_CODES, complain
+
+app = typer.Typer(
+    name="premem",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find the training examples that your model could not solve before it memorized them.\n\n"
+    "On one machine: `premem score train.jsonl out/checkpoint-*`\n\n"
+    "With a service that stays up: `premem serve`, `premem worker` on each machine with a GPU, then `premem score` "
+    "with `--service`, or `premem upload` and the HTTP interface.",
+    epilog=EXIT_CODES,
+)
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+SERVICE_PANEL = "A service that stays up"
+GRADING_PANEL = "Grading"
+
+cli_score.add_to(app)
+
+
+@app.command(context_settings=PASSED_ON, rich_help_panel=SERVICE_PANEL, add_help_option=False)
+def serve(context: typer.Context) -> None:
+    """Start the service on this machine.
+
+    Example: `premem serve --data-dir premem-data --port 8321`
+    """
+    _become("service", context.args)
+
+
+@app.command(context_settings=PASSED_ON, rich_help_panel=SERVICE_PANEL, add_help_option=False)
+def worker(context: typer.Context) -> None:
+    """Work for a service: sample and score on this machine's GPU.
+
+    Example: `premem worker --service http://10.0.0.5:8321 --checkpoint-root /runs`
+    """
+    if not {"--help", "-h"} & set(context.args):
+        from premem.local import check_worker_is_installed
+
+        check_worker_is_installed()
+    _become("worker", context.args)
+
+
+def _become(program: str, arguments: list[str]) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # -P: a folder of the program's name where the user stands is not ours.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", program, *arguments])  # noqa: S606
+
+
+cli_jobs.add_to(app, panel=SERVICE_PANEL)
+
+
+@app.command(rich_help_panel=GRADING_PANEL)
+def grade(
+    grader: Annotated[str, typer.Option(metavar="NAME", help="gsm8k, math, exact, choice, regex, authors, …")],
+    grader_options: GraderOptions = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes that grade. Absent: one per core.")
+    ] = None,
+    answer_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.01, help="Time limit for one answer; beyond it is a timeout.")
+    ] = 5.0,
+) -> None:
+    """Grade answers, from stdin to stdout.
+
+    One JSON object per line, in the same order: `{"reference": …, "answer": …}` in,
+    `{"verdict": …, "extracted": …}` out.
+
+    Example: `premem grade --grader math --jobs 4 < rows.jsonl > verdicts.jsonl`
+    """
+    from premem.grading.command import grade_stream
+
+    grade_stream(
+        sys.stdin.buffer,
+        sys.stdout.buffer,
+        grader=grader,
+        options=options_from(grader_options),
+        jobs=jobs,
+        answer_seconds=answer_seconds,
+    )
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    from premem.errors import PrememError
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (PrememError, OSError) as error:
+        sys.exit(complain(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Commands that ask a running service: upload, status, cancel, examples, curate, report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from premem.cli_options import (
+    AsJson,
+    FinalAnswer,
+    Grader,
+    GraderOptions,
+    IdColumn,
+    JobId,
+    MaxUngradable,
+    Messages,
+    Question,
+    RowsFormat,
+    ServiceUrl,
+    Trace,
+    columns_from,
+    options_from,
+)
+from premem.cli_terminal import FAILED, SHOWN_LINES, about_job, duration, print_json, progress, say
+
+if TYPE_CHECKING:
+    from premem.client import Client
+    from premem.wire import Columns, Dataset, ExamplePage, Job
+
+JOBS_LISTED = 20
+
+
+def add_to(app: typer.Typer, *, panel: str) -> None:
+    for command in (upload, status, cancel, examples, curate, report):
+        app.command(rich_help_panel=panel)(command)
+
+
+def upload(
+    data: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL or Parquet, plain, gzip or zstd.")],
+    name: Annotated[str | None, typer.Option(help="For people. Absent: the file's name.")] = None,
+    grader: Grader = None,
+    grader_options: GraderOptions = None,
+    max_ungradable: MaxUngradable = None,
+    question: Question = None,
+    trace: Trace = None,
+    final_answer: FinalAnswer = None,
+    id_: IdColumn = None,
+    messages: Messages = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a data set to the service.
+
+    The same rows are the same data set. Every row's own reference is graded; the lines where it does not grade as right are listed.
+
+    Example: `premem upload train.jsonl --grader gsm8k --question prompt --trace solution`
+    """
+    from premem.client import Client
+    from premem.tables import printable, show
+
+    columns = columns_from(question=question, trace=trace, final_answer=final_answer, id_=id_, messages=messages)
+    with Client(service) as client:
+        dataset = send(
+            client,
+            data,
+            columns=columns,
+            name=name,
+            grader=grader,
+            grader_options=options_from(grader_options),
+            max_ungradable=max_ungradable,
+        )
+    if as_json:
+        print_json(dataset)
+        return
+    show(f"{dataset.id}: {dataset.rows:,} rows of {printable(dataset.name)}, grader {dataset.grader.name}")
+    warn_of_ungradable(dataset)
+
+
+def send(client: Client, data: Path, *, columns: Columns, **asked: Any) -> Dataset:
+    """Upload a file and show how far it is."""
+    total = data.stat().st_size
+    with progress(f"sending {data.name}", unit="bytes") as meter:
+        return client.upload(data, columns=columns, progress=lambda sent: meter(sent, total), **asked)
+
+
+def warn_of_ungradable(dataset: Dataset) -> None:
+    if not dataset.ungradable:
+        return
+    say(f"{dataset.ungradable:,} of {dataset.rows:,} references do not grade as right themselves:")
+    for line in dataset.ungradable_lines[:SHOWN_LINES]:
+        say(f"  line {line.line}{f', {line.field}' if line.field else ''}: {line.message}")
+    if (more := dataset.ungradable - min(SHOWN_LINES, len(dataset.ungradable_lines))) > 0:
+        say(f"  … and {more:,} more")
+
+
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Absent: the latest jobs are listed.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay until the job has ended, showing how far it is.")
+    ] = False,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a job is.
+
+    The exit code is 1 where the job failed (with --watch: where it did not complete).
+
+    Example: `premem status job_0123 --watch`
+    """
+    from itertools import islice
+
+    from premem.client import Client
+    from premem.tables import jobs_table, show
+
+    with Client(service) as client:
+        if job is None:
+            latest = list(islice(client.jobs(), JOBS_LISTED))
+            if as_json:
+                print_json({"items": [one.model_dump(mode="json") for one in latest]})
+            else:
+                show(jobs_table(latest) if latest else "There are no jobs.")
+            return
+        found = watched(client, job) if watch else client.job(job)
+    if as_json:
+        print_json(found)
+    else:
+        show_job(found)
+    if found.state == "failed" or (watch and found.state != "completed"):
+        raise typer.Exit(FAILED)
+
+
+def watched(client: Client, job: str, **waiting: Any) -> Job:
+    """The job once it has ended, its progress shown until then. `on_progress` in `waiting` is called, too."""
+    also = waiting.pop("on_progress", None)
+    with progress("scoring", unit="examples") as meter:
+
+        def seen(found: Job) -> None:
+            meter(found.counts.examples, found.counts.examples_total or None, about_job(found))
+            if also:
+                also(found)
+
+        return client.wait(job, on_progress=seen, **waiting)
+
+
+def show_job(job: Job) -> None:
+    from premem.tables import checkpoints_table, printable, show, threshold_text
+
+    counts = job.counts
+    show(
+        f"{printable(job.id)}{f' ({printable(job.name)})' if job.name else ''}: {job.state}"
+        f"{', open for more checkpoints' if job.open else ''}",
+        f"{counts.examples:,} of {counts.examples_total:,} examples done ({counts.skipped:,} skipped), "
+        f"{counts.samples:,} samples, {counts.tokens:,} tokens"
+        + ("" if job.seconds_left is None else f", about {duration(job.seconds_left)} left"),
+        threshold_text(job.threshold),
+        checkpoints_table(job),
+    )
+    tell_warnings(job)
+
+
+def tell_warnings(job: Job) -> None:
+    for warning in job.warnings:
+        say(f"warning: {warning}")
+    for error in job.errors:
+        say(f"error: {error}")
+
+
+def cancel(job: JobId, service: ServiceUrl = None, as_json: AsJson = False) -> None:
+    """Stop a job. What its workers have in hand is dropped.
+
+    Example: `premem cancel job_0123`
+    """
+    from premem.client import Client
+    from premem.tables import printable, show
+
+    with Client(service) as client:
+        found = client.cancel(job)
+    if as_json:
+        print_json(found)
+    else:
+        show(f"{printable(found.id)}: {found.state}")
+
+
+def examples(
+    job: JobId,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many to list.")] = 20,
+    row: Annotated[
+        int | None,
+        typer.Option(metavar="ROW", min=0, help="Show this row of the data set in full, with every sampled answer."),
+    ] = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the ranked examples, the lowest pre-memorization accuracy first.
+
+    A star marks an accuracy at a checkpoint where the example was memorized.
+
+    Example: `premem examples job_0123 --limit 10`, then `premem examples job_0123 --row 17`
+    """
+    from premem.client import Client
+    from premem.tables import example_text, examples_table, printable, show, threshold_text
+
+    with Client(service) as client:
+        if row is not None:
+            example = client.example(job, row)
+            if as_json:
+                print_json(example)
+            else:
+                show(example_text(example), threshold_text(example.threshold))
+            return
+        page = first_examples(client, job, limit)
+    if as_json:
+        print_json(page)
+        return
+    names = printable(", ".join(page.checkpoints))
+    show(
+        examples_table(page),
+        f"{len(page.items):,} of {page.total:,}; checkpoints in order: {names}",
+        threshold_text(page.threshold),
+    )
+
+
+def first_examples(client: Client, job: str, limit: int) -> ExamplePage:
+    """The first `limit` of the ranking as one page, however long the service's pages are."""
+    page = client.examples(job, limit=min(limit, 100))
+    while len(page.items) < limit and page.next_cursor:
+        following = client.examples(job, limit=min(limit - len(page.items), 100), cursor=page.next_cursor)
+        page = following.model_copy(update={"items": page.items + following.items})
+    return page
+
+
+def curate(
+    job: JobId,
+    below: Annotated[float, typer.Option(metavar="T", help="Only a pre-memorization accuracy under this one.")] = 0.5,
+    budget: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many rows.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Absent: curated.jsonl; - is stdout.")
+    ] = None,
+    format_: Annotated[
+        RowsFormat | None, typer.Option("--format", help="Absent: as the file's name says, else JSONL.")
+    ] = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the rows that the model could not solve before it memorized them.
+
+    The lowest pre-memorization accuracy comes first. Each row comes back as it was uploaded, with its scores added as `premem`.
+
+    Example: `premem curate job_0123 --below 0.5 --budget 100 -o curated.jsonl`
+    """
+    from premem.client import Client
+    from premem.errors import InputError
+
+    by_name = RowsFormat.parquet if out and out.suffix == ".parquet" else RowsFormat.jsonl
+    format_ = format_ or by_name
+    out = out or Path(f"curated.{format_}")
+    with Client(service) as client:
+        if str(out) == "-":
+            if sys.stdout.isatty():
+                raise InputError("-o -: rows are not shown on a terminal; send them to a file or through a pipe")
+            client.curated(job, sys.stdout.buffer, below=below, budget=budget, format=format_.value)
+            return
+        rows = client.curated(job, out, below=below, budget=budget, format=format_.value)
+    if as_json:
+        print_json({"rows": rows, "file": str(out)})
+    else:
+        say(f"{rows:,} rows written to {out}")
+
+
+def report(job: JobId, service: ServiceUrl = None, as_json: AsJson = False) -> None:
+    """Print a job's accuracies, checkpoint by checkpoint.
+
+    Train accuracy, share memorized, pre-memorization accuracy and, with a test set, test accuracy.
+
+    Example: `premem report job_0123`
+    """
+    from premem.client import Client
+
+    with Client(service) as client:
+        found = client.report(job)
+    if as_json:
+        print_json(found)
+    else:
+        from premem.tables import show_report
+
+        show_report(found)

@@ -1,0 +1,239 @@
+"""`premem score`: its options, and what they ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from premem.cli_options import (
+    AsJson,
+    Dtype,
+    EngineName,
+    FinalAnswer,
+    Grader,
+    GraderOptions,
+    IdColumn,
+    MaxUngradable,
+    Messages,
+    Question,
+    RowsFormat,
+    Trace,
+    asked,
+    columns_from,
+    memorized_below_from,
+    options_from,
+    unescaped,
+)
+from premem.cli_scoring import Scoring, score_privately, score_with
+from premem.cli_terminal import say
+
+SAMPLING_PANEL = "How answers are drawn (the defaults are the paper's)"
+MODEL_PANEL = "How the model was trained"
+PRIVATE_PANEL = "Without a service"
+OUTPUT_PANEL = "What is written"
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Score a run")(score)
+
+
+def score(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="The training data: a JSONL or Parquet file, or a data set's id.")
+    ],
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT", help="Hugging Face folders of one run.")],
+    test: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Questions that were not trained on, for the test accuracy.")
+    ] = None,
+    memorized_below: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X",
+            help="Perplexity under which a reference counts as known by heart, or gsm8k-llama3 or math-llama3. "
+            "Absent: a quantile of the first checkpoint's.",
+        ),
+    ] = None,
+    keep_order: Annotated[
+        bool,
+        typer.Option("--keep-order", help="Take the checkpoints as they are given, not by the number of their steps."),
+    ] = False,
+    grader: Grader = None,
+    grader_options: GraderOptions = None,
+    max_ungradable: MaxUngradable = None,
+    question: Question = None,
+    trace: Trace = None,
+    final_answer: FinalAnswer = None,
+    id_: IdColumn = None,
+    messages: Messages = None,
+    samples: Annotated[
+        int, typer.Option(help="Answers per example and checkpoint.", rich_help_panel=SAMPLING_PANEL)
+    ] = 5,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING_PANEL)] = 0.8,
+    top_p: Annotated[float, typer.Option(rich_help_panel=SAMPLING_PANEL)] = 0.95,
+    max_tokens: Annotated[int, typer.Option(help="Per answer.", rich_help_panel=SAMPLING_PANEL)] = 512,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=r"An answer ends here; give it once for each. Absent: \nDone.", rich_help_panel=SAMPLING_PANEL
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(rich_help_panel=SAMPLING_PANEL)] = 0,
+    template_prompt: Annotated[
+        str | None,
+        typer.Option(
+            help=r"What the model is asked, \n being a line break. Absent: {question}\nAnswer:",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = None,
+    template_target: Annotated[
+        str | None,
+        typer.Option(
+            help=r"What it was trained to say, leading space and stop string included. Absent: ' {trace}\nDone.'",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = None,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="Absent: what the first checkpoint was saved in.", rich_help_panel=MODEL_PANEL),
+    ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="PREMEM_SERVICE",
+            help="A service that has workers. Absent: a private one is started on this machine.",
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(
+            help="Runs the model. Absent: vLLM where it is installed, else transformers.",
+            rich_help_panel=PRIVATE_PANEL,
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes, each with a model of its own.", rich_help_panel=PRIVATE_PANEL)
+    ] = 1,
+    hub: Annotated[
+        bool,
+        typer.Option("--hub", help="Let checkpoints be ids of the Hugging Face hub.", rich_help_panel=PRIVATE_PANEL),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the results. Absent: the data's.", rich_help_panel=OUTPUT_PANEL),
+    ] = None,
+    below: Annotated[
+        float,
+        typer.Option(help="Curate what has a pre-memorization accuracy under this.", rich_help_panel=OUTPUT_PANEL),
+    ] = 0.5,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Curate at most so many rows.", rich_help_panel=OUTPUT_PANEL)
+    ] = None,
+    format_: Annotated[
+        RowsFormat, typer.Option("--format", help="Of scores and curated rows.", rich_help_panel=OUTPUT_PANEL)
+    ] = RowsFormat.jsonl,
+    as_json: AsJson = False,
+) -> None:
+    r"""Score every checkpoint of a finetuning run on its own training data, and rank the examples.
+
+    Written beside the data: NAME.scores.jsonl (every example), NAME.curated.jsonl (those that the model could not solve
+    before it memorized them) and NAME.report.json. Without --service, a private service and worker run on this machine
+    until it is done and keep what they know in NAME.premem: run the same command again to go on after an interruption.
+
+    Example: `premem score train.jsonl out/checkpoint-* --test test.jsonl --grader gsm8k`
+    """
+    from premem.wire import JobRequest, Sampling, Template
+
+    grading = options_from(grader_options)
+    ordered = _in_order(checkpoints, keep=keep_order)
+    request = asked(
+        JobRequest,
+        dataset="not uploaded yet",
+        checkpoints=_checkpoints(ordered, here=service is None and not hub),
+        sampling=asked(
+            Sampling,
+            samples=samples,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=max_tokens,
+            seed=seed,
+            **({"stop": [unescaped(text) for text in stop]} if stop else {}),
+        ),
+        template=asked(
+            Template,
+            **({"prompt": unescaped(template_prompt)} if template_prompt is not None else {}),
+            **({"target": unescaped(template_target)} if template_target is not None else {}),
+        ),
+        memorized_below=memorized_below_from(memorized_below),
+        dtype=dtype.value if dtype else None,
+    )
+    scoring = Scoring(
+        data=data,
+        test=test,
+        request=request,
+        upload={
+            "columns": columns_from(
+                question=question, trace=trace, final_answer=final_answer, id_=id_, messages=messages
+            ),
+            "grader": grader,
+            "grader_options": grading,
+            "max_ungradable": max_ungradable,
+        },
+        folder=out or Path(data).parent,
+        stem=_stem(data),
+        below=below,
+        budget=budget,
+        format=format_,
+    )
+    _check_files(scoring, private=service is None)
+    if service is None:
+        from premem.local import check_worker_is_installed
+
+        check_worker_is_installed()
+        score_privately(scoring, engine=engine.value if engine else None, workers=workers, hub=hub, as_json=as_json)
+    else:
+        score_with(service, scoring, as_json=as_json)
+
+
+def _in_order(checkpoints: list[str], *, keep: bool) -> list[str]:
+    """The order of training; said where it is not the one that was given."""
+    from premem.checkpoints import in_order_of_steps
+
+    ordered = checkpoints if keep else in_order_of_steps(checkpoints)
+    if ordered != checkpoints:
+        say(f"checkpoints in the order of their steps: {', '.join(Path(path).name for path in ordered)}")
+    return ordered
+
+
+def _checkpoints(paths: list[str], *, here: bool) -> list[dict[str, str]]:
+    """Raises InputError where a folder must be `here` and is not."""
+    from premem.checkpoints import unique_names
+    from premem.errors import InputError
+
+    for path in paths:
+        if here and not Path(path).is_dir():
+            raise InputError(f"{path}: there is no such checkpoint folder")
+    return [
+        {"path": str(Path(path).resolve()) if Path(path).is_dir() else path, "name": name}
+        for path, name in zip(paths, unique_names(paths), strict=True)
+    ]
+
+
+def _stem(data: str) -> str:
+    name = Path(data).name
+    for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet"):
+        name = name.removesuffix(ending)
+    return name or Path(data).name
+
+
+def _check_files(scoring: Scoring, *, private: bool) -> None:
+    from premem.errors import InputError
+
+    if not Path(scoring.data).is_file() and (private or os.sep in scoring.data or "." in scoring.data):
+        raise InputError(f"{scoring.data}: there is no such file")
+    if scoring.test and not scoring.test.is_file():
+        raise InputError(f"{scoring.test}: there is no such file")
+    scoring.folder.mkdir(parents=True, exist_ok=True)
