@@ -1,0 +1,321 @@
+"""What people upload, as records: JSON Lines or Parquet, plain or compressed, told apart by their first bytes."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic_core import from_json
+
+from premem.errors import BadLine, RowsError
+
+Row = dict[str, Any]
+Batch = tuple[Sequence[int], Sequence[Row | BadLine]]
+"""Some lines' numbers, from 1, and what stands on each."""
+
+BLOCK_BYTES = 2**20
+BATCH_ROWS = 1_024
+BATCH_BYTES = 4 * 2**20
+_PARQUET_ROWS = 256  # Parquet can blow up: a dictionary holds a long text once for many rows
+_HEAD_BYTES = 8
+
+_CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"ARROW1": "an Arrow file",
+    b"\xff\xff\xff\xff": "an Arrow stream",
+    b"SQLite": "an SQLite database",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+_TAKEN = "send JSON Lines (UTF-8, one object per line) or Parquet, either plain or compressed with gzip or zstd"
+
+_JSON_FAULTS = {
+    "unexpected end of hex escape": "holds half of a surrogate pair (such as \\ud800), which is no character",
+    "lone leading surrogate": "holds half of a surrogate pair (such as \\ud800), which is no character",
+    "invalid unicode code point": "is not UTF-8",
+    "recursion limit exceeded": "is nested more than 200 levels deep",
+    "number out of range": "holds a number of too many digits",
+    "control character": "holds a raw control character; write it as an escape such as \\n or \\u0000",
+    "EOF while parsing": "ends in the middle of a JSON value: each row must stand whole on one line",
+}
+
+
+class TemporaryFile(Protocol):
+    """Makes a local file that is gone after the block."""
+
+    def __call__(self) -> AbstractContextManager[Path]: ...
+
+
+def batches(blocks: Iterable[bytes], *, max_row_bytes: int, temporary_file: TemporaryFile) -> Iterator[Batch]:
+    """The rows of an upload with their line numbers, each either an object or what is wrong with it.
+
+    Memory stays bounded whatever is sent: a line longer than `max_row_bytes` is skipped, not gathered; Parquet,
+    which is read from its end, goes through a temporary file. Blank lines are no rows but count as lines.
+    Raises RowsError, at once or while reading, where the whole upload cannot be read.
+    """
+    head, rest = _head(iter(blocks))
+    codec = next((codec for magic, codec in _CODECS.items() if head.startswith(magic)), None)
+    if codec is not None:
+        head, rest = _head(_decompressed(chain([head], rest), codec))
+        if any(head.startswith(magic) for magic in _CODECS):
+            raise RowsError(f"the upload is compressed twice; {_TAKEN}")
+    for magic, what in _FOREIGN.items():
+        if head.startswith(magic):
+            raise RowsError(f"the upload is {what}; {_TAKEN}")
+    if head.startswith(b"PAR1"):
+        return parquet_batches(chain([head], rest), temporary_file=temporary_file)
+    return jsonl_batches(chain([head.removeprefix(b"\xef\xbb\xbf")], rest), max_row_bytes=max_row_bytes)
+
+
+def _head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Enough first bytes to tell the format, and the blocks after them."""
+    head = b""
+    for block in blocks:
+        head += block
+        if len(head) >= _HEAD_BYTES:
+            break
+    return head, blocks
+
+
+class _Stream(io.RawIOBase):
+    """Blocks as a file."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._block = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._block:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._block = memoryview(block)
+        taken = self._block[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._block = self._block[len(taken) :]
+        return len(taken)
+
+
+def _decompressed(blocks: Iterator[bytes], codec: str) -> Iterator[bytes]:
+    """Arrow's reader takes concatenated members and frames, says when the end is missing, and never reads ahead."""
+    stream = pa.CompressedInputStream(pa.PythonFile(io.BufferedReader(_Stream(blocks), BLOCK_BYTES), mode="r"), codec)
+    while True:
+        try:
+            block = cast(bytes, stream.read(BLOCK_BYTES))
+        except OSError as error:
+            raise RowsError(f"the upload is no whole {codec} stream ({error}): compress it anew and send it") from error
+        if not block:
+            return
+        yield block
+
+
+# JSON Lines
+
+
+def jsonl_batches(blocks: Iterable[bytes], *, max_row_bytes: int) -> Iterator[Batch]:
+    """Raises RowsError where the first line shows that the whole is no JSON Lines."""
+    first = True
+    for numbers, lines in _lines(blocks, longest=max_row_bytes):
+        if first and lines[0][:1] == b"[":
+            raise RowsError(
+                "the upload starts with '[', as one JSON array does; send one object per line "
+                "(jq -c '.[]' array.json > rows.jsonl makes them)",
+                [BadLine(numbers[0], None, "is no object")],
+            )
+        first = False
+        yield (
+            numbers,
+            _objects(lines, max_row_bytes)
+            or [_object(number, line, max_row_bytes) for number, line in zip(numbers, lines, strict=True)],
+        )
+
+
+def _lines(blocks: Iterable[bytes], *, longest: int) -> Iterator[tuple[list[int], list[bytes]]]:
+    """Lines that are not blank, with their numbers. Of a line that is too long only a part comes, still too long."""
+    number = 0
+    numbers: list[int] = []
+    lines: list[bytes] = []
+    carried = b""
+    held = 0
+    for block in blocks:
+        pieces = block.split(b"\n")
+        if len(carried) > longest and len(pieces) == 1:
+            continue
+        pieces[0] = carried + pieces[0]
+        carried = pieces.pop()
+        for line in pieces:
+            number += 1
+            if line and (not line.isspace() or len(line) > longest):
+                numbers.append(number)
+                lines.append(line)
+        held += len(block)
+        while len(lines) >= BATCH_ROWS or (lines and held >= BATCH_BYTES):
+            yield numbers[:BATCH_ROWS], lines[:BATCH_ROWS]
+            del numbers[:BATCH_ROWS], lines[:BATCH_ROWS]
+            held = sum(map(len, lines))
+    if carried and (not carried.isspace() or len(carried) > longest):
+        numbers.append(number + 1)
+        lines.append(carried)
+    if lines:
+        yield numbers, lines
+
+
+def _objects(lines: Sequence[bytes], max_row_bytes: int) -> list[Row | BadLine] | None:
+    """All lines at once where nothing is wrong with any of them (three times as fast); else None."""
+    if max(map(len, lines)) > max_row_bytes:
+        return None
+    try:
+        rows = [from_json(line) for line in lines]
+    except ValueError:
+        return None
+    if {type(row) for row in rows} != {dict}:
+        return None
+    kinds = {type(value) for row in rows for value in row.values()}
+    return rows if kinds <= _ALWAYS_FINITE or all(map(finite, rows)) else None
+
+
+_ALWAYS_FINITE = {str, int, bool, type(None)}
+
+
+def _object(number: int, line: bytes, max_row_bytes: int) -> Row | BadLine:
+    if len(line) > max_row_bytes:
+        return BadLine(number, None, too_long(max_row_bytes))
+    try:
+        row = from_json(line)
+    except ValueError as error:
+        return BadLine(number, None, _fault(str(error)))
+    if type(row) is not dict:
+        return BadLine(number, None, f"is {_kind(row)}, not an object {{…}}")
+    if not finite(row):
+        return BadLine(number, None, "holds NaN, Infinity or a number too large for a float: write null")
+    return row
+
+
+def _fault(error: str) -> str:
+    message, _, place = error.partition(" at line 1 column ")
+    where = f" (at character {place})" if place else ""
+    for key, fault in _JSON_FAULTS.items():
+        if key in message:
+            return fault + where
+    return f"is not JSON: {message}{where}"
+
+
+def _kind(value: object) -> str:
+    names = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def too_long(max_row_bytes: int) -> str:
+    return f"is longer than {max_row_bytes:,} bytes, the most that one row may have"
+
+
+def finite(value: object) -> bool:
+    """Whether a JSON value can be written as JSON again: infinities cannot."""
+    if type(value) is dict:
+        return all(finite(content) for content in value.values())
+    if type(value) is list:
+        return all(finite(content) for content in value)
+    return type(value) is not float or math.isfinite(value)
+
+
+# Parquet
+
+
+def parquet_batches(blocks: Iterable[bytes], *, temporary_file: TemporaryFile) -> Iterator[Batch]:
+    """A Parquet file's rows count as lines from 1. Raises RowsError where the file is damaged."""
+    with temporary_file() as path:
+        with path.open("wb") as spool:
+            spool.writelines(blocks)
+        read = 0
+        try:
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=BLOCK_BYTES) as file:
+                _check_schema(file.schema_arrow)
+                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
+                    numbers = range(read + 1, read + 1 + batch.num_rows)
+                    yield numbers, _rows(batch, numbers)
+                    read += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            where = f" after row {read}" if read else ""
+            raise RowsError(f"the upload is no whole Parquet file{where}: {error}") from error
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise RowsError(f"the Parquet file has two columns named {twice[0]!r}: rename one")
+    for field in schema:
+        if _holds_bytes(field.type):
+            raise RowsError(
+                f"the Parquet file's column {field.name!r} holds binary data ({field.type}), which cannot be kept "
+                "as JSON: leave it out or turn it into text"
+            )
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return True
+    return any(_holds_bytes(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _rows(batch: pa.RecordBatch, numbers: Sequence[int]) -> list[Row | BadLine]:
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError):  # one of them: text that is not UTF-8, a date that Python does not have
+        rows = [_row(batch.slice(offset, 1), number) for offset, number in enumerate(numbers)]
+    return [
+        row if isinstance(row, BadLine) else _as_json(row, number) for row, number in zip(rows, numbers, strict=True)
+    ]
+
+
+def _row(slice_of_one: pa.RecordBatch, number: int) -> Row | BadLine:
+    for name, column in zip(slice_of_one.schema.names, slice_of_one.columns, strict=True):
+        try:
+            column.to_pylist()
+        except (ValueError, OverflowError) as error:
+            return BadLine(number, name, f"cannot be read: {error}")
+    return cast(Row, slice_of_one.to_pylist()[0])
+
+
+def _as_json(row: Row, number: int) -> Row | BadLine:
+    """NaN is how pandas writes a missing number: it becomes null."""
+    for name, value in row.items():
+        if type(value) is float:
+            if math.isnan(value):
+                row[name] = None
+            elif math.isinf(value):
+                return BadLine(number, name, "is infinite, which JSON cannot hold")
+        elif type(value) in (list, dict):
+            row[name] = value = _without_nan(value)
+            if not finite(value):
+                return BadLine(number, name, "holds an infinite number, which JSON cannot hold")
+    return row
+
+
+def _without_nan(value: Any) -> Any:
+    if type(value) is float:
+        return None if math.isnan(value) else value
+    if type(value) is dict:
+        return {name: _without_nan(content) for name, content in value.items()}
+    if type(value) in (list, tuple):
+        return [_without_nan(content) for content in value]
+    return value
+
+
+def readable(file: IO[bytes]) -> Iterator[bytes]:
+    """A file's blocks, for `batches`."""
+    while block := file.read(BLOCK_BYTES):
+        yield block
