@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from premem import cli_jobs, cli_score
+from premem import cli_jobs, cli_recorded, cli_score
 from premem.cli_options import GraderOptions, options_from
 from premem.cli_terminal import EXIT_CODES, complain
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 SERVICE_PANEL = "A service that stays up"
 GRADING_PANEL = "Grading"
+CALIBRATION_PANEL = "Calibration"
 
 cli_score.add_to(app)
 
@@ -61,6 +62,7 @@ def _become(program: str, arguments: list[str]) -> None:
 
 
 cli_jobs.add_to(app, panel=SERVICE_PANEL)
+cli_recorded.add_to(app, panel=CALIBRATION_PANEL)
 
 
 @app.command(rich_help_panel=GRADING_PANEL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -118,6 +119,42 @@ def jobs_table(jobs: list[Job]) -> Table:
             Text(printable(job.name)),
         )
     return table
+
+
+def recorded_table(found: dict[str, Any]) -> Table:
+    """One line per recorded run and checkpoint."""
+    table = _table(
+        "run", "checkpoint", "examples", "train accuracy", "memorized", "pre-memorization accuracy", "test accuracy"
+    )
+    for run in found["runs"]:
+        for line in run["checkpoints"]:
+            table.add_row(
+                Text(printable(run["run"])),
+                Text(printable(line["checkpoint"])),
+                f"{line['examples']:,}",
+                _share(line["train_accuracy"]),
+                _percent(line["memorized"]),
+                _share(line["pre_memorization_accuracy"]),
+                _share(line["test_accuracy"]),
+            )
+    return table
+
+
+def calibration_text(calibration: dict[str, Any], *, rule: str) -> str:
+    """The threshold, how well it explains the runs, and how well it would have forecast those left out."""
+    low, high = calibration["interval"]
+    r2_low, r2_high = calibration["r2_interval"]
+    band = calibration["band"]
+    kept = f"R² stays at 0.9 or more from {band[0]:.4f} to {band[1]:.4f}" if band else "R² reaches 0.9 nowhere"
+    return (
+        f"Rule {rule}, memorized below perplexity {calibration['memorized_below']:.4f} "
+        f"(90% interval over runs {low:.4f} to {high:.4f}); {kept}.\n"
+        f"In sample: R² on y = x {_share(calibration['r2_identity'])} (90% interval {_share(r2_low)} to "
+        f"{_share(r2_high)}), R² of the linear fit {_share(calibration['r2_linear'])}, mean absolute error "
+        f"{_share(calibration['mae'])}.\n"
+        f"Leaving one run out: R² on y = x {_share(calibration['loro_r2_identity'])}, mean absolute error "
+        f"{_share(calibration['loro_mae'])}; a forecast's 90% interval is ± {_share(calibration['half_width'])}."
+    )
 
 
 def threshold_text(threshold: ThresholdReply) -> str:

@@ -1,5 +1,8 @@
 """The method on runs that the authors recorded on Llama3 8B; the figures were computed apart, straight from the arrays."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +136,43 @@ def test_a_missing_or_broken_array_is_named(tmp_path, name, content, message):
 
     with pytest.raises(InputError, match=message):
         read_run(tmp_path / "run_full")
+
+
+def premem(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "premem.cli", *arguments], capture_output=True, text=True, check=False)
+
+
+@recorded
+def test_the_command_prints_runs_and_calibration_as_json():
+    told = json.loads(premem("recorded", str(RECORDED), "--memorized-below", "1.1055", "--json").stdout)
+
+    first = told["runs"][0]
+    assert first["run"] == "gsm8k_orig_12epochs_quarter_lr2e-05_bs128"
+    assert [line["checkpoint"] for line in first["checkpoints"]][:2] == ["checkpoint-28", "checkpoint-56"]
+    assert first["checkpoints"][0]["examples"] == 1868
+    assert sum(len(run["checkpoints"]) for run in told["runs"]) == 35
+    assert told["calibration"]["memorized_below"] == 1.1055
+    assert told["calibration"]["r2_identity"] == pytest.approx(0.932, abs=5e-4)
+
+
+def test_the_command_reads_a_threshold_that_cannot_be_as_bad_input(tmp_path):
+    ended = premem("recorded", str(tmp_path), "--memorized-below", "0.5")
+
+    assert ended.returncode == 2
+    assert "perplexity above 1" in ended.stderr
+
+
+def test_the_command_names_a_folder_without_runs(tmp_path):
+    ended = premem("recorded", str(tmp_path))
+
+    assert ended.returncode == 2
+    assert "holds no run" in ended.stderr
+
+
+def test_calibrating_on_one_recorded_run_is_refused(tmp_path):
+    write_run(tmp_path / "run_full")
+
+    ended = premem("recorded", str(tmp_path))
+
+    assert ended.returncode == 2
+    assert "at least two runs" in ended.stderr
