@@ -29,6 +29,8 @@ SCHEMA = pl.Schema(COLUMNS)
 PRODUCED_BY = ("engine", "versions", "dtype", "tokenizer", "device")
 """Keys of the metadata: engine's name, versions of the libraries, dtype, tokenizer fingerprint, cpu or the GPU's name."""
 
+GROUP_ROWS = 256
+
 
 @dataclass(slots=True)
 class RowResult:
@@ -61,7 +63,13 @@ def encode(rows: Sequence[RowResult], *, produced_by: Mapping[str, str]) -> byte
     ordered = sorted(rows, key=lambda result: result.row)
     frame = pl.DataFrame([result.as_record() for result in ordered], schema=SCHEMA)
     out = io.BytesIO()
-    frame.write_parquet(out, compression="zstd", metadata={key: produced_by.get(key, "") for key in PRODUCED_BY})
+    # Small row groups: one example's answers are read without its neighbours'.
+    frame.write_parquet(
+        out,
+        compression="zstd",
+        row_group_size=GROUP_ROWS,
+        metadata={key: produced_by.get(key, "") for key in PRODUCED_BY},
+    )
     return out.getvalue()
 
 

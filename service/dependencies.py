@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
 from service.db import Database
+from service.metrics import Metrics
 from service.settings import Settings
 from service.store import Store
 
@@ -26,9 +28,24 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+def _wake(request: Request) -> Callable[[], None]:
+    wake: Callable[[], None] = request.app.state.rounds.wake
+    return wake
+
+
 DatabaseGiven = Annotated[Database, Depends(_database)]
 StoreGiven = Annotated[Store, Depends(_store)]
 SettingsGiven = Annotated[Settings, Depends(_settings)]
+MetricsGiven = Annotated[Metrics, Depends(_metrics)]
+Wake = Annotated[Callable[[], None], Depends(_wake)]
+"""Tells the rounds that there is a job to finalize."""
 
-Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before; absent: the first.")]
+Cursor = Annotated[
+    str | None, Query(max_length=500, description="`next_cursor` of the page before; absent: the first.")
+]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]

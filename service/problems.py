@@ -27,6 +27,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from premem.errors import Conflict, InputError, NotFound, PrememError, RowsError, StaleAttempt
 from premem.wire import Problem
@@ -148,7 +149,9 @@ def _field(location: Sequence[object]) -> str:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    type_ = {401: "unauthorized", 404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http")
+    type_ = {401: "unauthorized", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}.get(
+        error.status_code, "http"
+    )
     return ProblemResponse(
         error.status_code, type_, str(error.detail), instance=request.url.path, headers=error.headers
     )
@@ -179,3 +182,27 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 def _speakable(text: str) -> str:
     """Half a surrogate pair cannot be sent."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Translation:
+    """Middleware: problems for what other middleware raises; routes have the handlers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except (PrememError, OperationalError, HTTPException) as error:
+            if started or scope["type"] != "http":
+                raise
+            handler = {PrememError: _premem, OperationalError: _database, HTTPException: _http}
+            kind = next(kind for kind in handler if isinstance(error, kind))
+            await (await handler[kind](Request(scope), error))(scope, receive, send)

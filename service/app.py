@@ -1,0 +1,125 @@
+"""The application: its parts, put together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
+
+from premem.wire import Problem
+from service import (
+    checkpoints,
+    curated,
+    datasets,
+    events,
+    examples,
+    health,
+    jobs,
+    metrics,
+    problems,
+    reports,
+    results,
+    tasks,
+)
+from service.auth import Authentication, TrustedHost, any_key
+from service.db import Database, DatabaseError
+from service.examples import ScoreFiles
+from service.idempotency import Idempotency
+from service.limits import BodyLimit
+from service.logs import RequestLog
+from service.metrics import Metrics, RequestTimes
+from service.rounds import Rounds
+from service.settings import Settings
+from service.store import Store
+
+DESCRIPTION = """Find the training examples that your model could not solve before it memorized them.
+
+Upload a data set, post a job that names the checkpoints of a run, poll it, and read the ranked examples or the curated
+subset. Errors are problems (RFC 9457). Every POST takes an `Idempotency-Key`.
+"""
+BY_ALL = problems.described(400, 401, 422, 500, 503)
+
+_bearer = HTTPBearer(auto_error=False, description="A key `pmk_<id>_<secret>`, where the service has keys.")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service over its database and store, migrated when it starts. Raises DatabaseError, StoreError."""
+    database = Database(settings.database)
+    store = Store(settings.store)
+    app = FastAPI(
+        title="premem",
+        version=version("premem"),
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=_lifespan,
+    )
+    app.state.settings = settings
+    app.state.database = database
+    app.state.store = store
+    app.state.metrics = Metrics(database)
+    app.state.rounds = Rounds(database, store, settings, app.state.metrics)
+    app.state.score_files = ScoreFiles(store)
+    app.state.ending = threading.Event()  # streams without an end of their own end with it
+    problems.add_handlers(app)
+    for nouns in (datasets, jobs, checkpoints, events, tasks, results, examples, curated, reports):
+        app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
+    for nouns in (health, metrics):
+        app.include_router(nouns.router)
+    # The last one added is the first to see a request.
+    app.add_middleware(Idempotency, database=database, kept_seconds=settings.idempotency_seconds)
+    app.add_middleware(Authentication, database=database, settings=settings)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(TrustedHost, hosts=settings.hosts)
+    app.add_middleware(problems.Translation)
+    app.add_middleware(RequestTimes, metrics=app.state.metrics)
+    app.add_middleware(RequestLog)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    database: Database = app.state.database
+    await run_in_threadpool(prepare, database, app.state.settings)
+    app.state.rounds.start()
+    try:
+        yield
+    finally:
+        app.state.ending.set()
+        await run_in_threadpool(app.state.rounds.stop)
+        database.close()
+
+
+def prepare(database: Database, settings: Settings) -> None:
+    """Migrate, and make sure that nobody listens to the world without a key. Raises DatabaseError."""
+    database.migrate()
+    if settings.loopback or settings.api_key is not None:
+        return
+    with database.connect() as connection:
+        if not any_key(connection):
+            raise DatabaseError(
+                f"{settings.host} can be reached from other machines, and there is no key: set PREMEM_API_KEY, or make "
+                "one with `python -m service keys add NAME`; without a key premem listens on 127.0.0.1 only"
+            )
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            license_info=app.license_info,
+            routes=app.routes,
+        )
+        parts = schema.setdefault("components", {}).setdefault("schemas", {})
+        parts["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        app.openapi_schema = schema
+    return app.openapi_schema

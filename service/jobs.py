@@ -1,0 +1,146 @@
+"""Scoring jobs: post, list, poll, close, cancel."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from fastapi import APIRouter, Response
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from premem.errors import Conflict, GraderError
+from premem.grading import get_grader
+from premem.thresholds import FIRST_CHECKPOINT_QUANTILE, Threshold, resolve
+from premem.wire import ENDED, GraderChoice, Job, JobRequest, Page
+from service import checkpoints, cursors, states
+from service.db import now
+from service.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven
+from service.problems import FieldError, described
+from service.progress import job_replies, job_reply
+from service.tables import datasets, jobs
+
+NUMBER_LOCK = 7_236_637
+"""Any number: jobs are numbered one after the other."""
+WITHOUT_THRESHOLD = (
+    f"to be taken from the first checkpoint: the {FIRST_CHECKPOINT_QUANTILE:.1%} quantile of its negative "
+    "log-likelihoods; no calibration"
+)
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.post("", status_code=202, responses=described(409))
+def post_job(request: JobRequest, response: Response, database: DatabaseGiven, settings: SettingsGiven) -> Job:
+    """Start scoring the checkpoints of a run. The answer comes at once; poll `Location` for progress."""
+    with database.begin() as connection:
+        job = _insert(connection, request)
+        checkpoints.add(connection, job, request.checkpoints, first=0, max_tasks=settings.max_tasks)
+        reply = job_reply(connection, job["id"])
+    response.headers["Location"] = f"/v1/jobs/{reply.id}"
+    response.headers["Retry-After"] = "1"
+    return reply
+
+
+@router.get("")
+def list_jobs(database: DatabaseGiven, cursor: Cursor = None, limit: Limit = 50) -> Page[Job]:
+    """All jobs, the newest first."""
+    before = cursors.decode(cursor, of="jobs")
+    page = select(jobs).order_by(jobs.c.number.desc()).limit(limit + 1)
+    if before is not None:
+        page = page.where(jobs.c.number < before)
+    with database.connect() as connection:
+        rows = connection.execute(page).mappings().all()
+        items = job_replies(connection, rows[:limit])
+    more = len(rows) > limit
+    return Page(items=items, next_cursor=cursors.encode(rows[limit - 1]["number"], of="jobs") if more else None)
+
+
+@router.get("/{job}", responses=described(404))
+def get_job(job: str, response: Response, database: DatabaseGiven) -> Job:
+    """State, counts and progress per checkpoint. `Retry-After` says when to ask again, until the job has ended."""
+    with database.connect() as connection:
+        reply = job_reply(connection, job)
+    if reply.state not in ENDED:
+        response.headers["Retry-After"] = str(round(min(max((reply.seconds_left or 0) / 20, 1), 15)))
+    return reply
+
+
+@router.post("/{job}/close", status_code=202, responses=described(404, 409))
+def close_job(job: str, response: Response, database: DatabaseGiven) -> Job:
+    """Say that no more checkpoints will come: the job ends with the last of its tasks."""
+    with database.begin() as connection:
+        row = states.lock(connection, job)
+        if row["state"] in states.CANCELLED:
+            raise Conflict(f"job {job} is {row['state']}")
+        if row["open"]:
+            connection.execute(update(jobs).where(jobs.c.id == job).values(open=False))
+            states.settle(connection, job, at=now(connection))
+        reply = job_reply(connection, job)
+    response.headers["Retry-After"] = "1"
+    return reply
+
+
+@router.post("/{job}/cancel", status_code=202, responses=described(404, 409))
+def cancel_job(job: str, response: Response, database: DatabaseGiven) -> Job:
+    """Stop a job. Tasks that workers have in hand are dropped at their next heartbeat."""
+    with database.begin() as connection:
+        state = states.cancel(connection, job, at=now(connection))
+        if state not in states.CANCELLED:
+            raise Conflict(f"job {job} has {state} already" if state == "failed" else f"job {job} is {state} already")
+        reply = job_reply(connection, job)
+    response.headers["Retry-After"] = "1"
+    return reply
+
+
+def _insert(connection: Connection, request: JobRequest) -> RowMapping:
+    """The new job without its checkpoints. Raises FieldError, naming what there is not."""
+    dataset = _dataset(connection, request.dataset, field="dataset")
+    if request.test_dataset is not None:
+        _dataset(connection, request.test_dataset, field="test_dataset")
+    grader = request.grader or GraderChoice.model_validate(dataset["grader"])
+    check_grader(grader)
+    threshold = _threshold(request)
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(NUMBER_LOCK)))
+    number = (connection.scalar(select(func.max(jobs.c.number))) or 0) + 1
+    inserted = connection.execute(
+        insert(jobs)
+        .values(
+            id=f"job_{uuid4().hex}",
+            number=number,
+            name=request.name,
+            state="queued",
+            open=request.open,
+            dataset=request.dataset,
+            test_dataset=request.test_dataset,
+            request=request.model_copy(update={"grader": grader}).model_dump(mode="json", exclude={"checkpoints"}),
+            memorized_below=None if threshold is None else threshold.memorized_below,
+            threshold_basis="quantile" if threshold is None else threshold.basis,
+            threshold_source=WITHOUT_THRESHOLD if threshold is None else threshold.source,
+            warnings=[],
+            finalizing_attempts=0,
+            created_at=now(connection),
+        )
+        .returning(jobs)
+    )
+    return inserted.mappings().one()
+
+
+def _dataset(connection: Connection, id_: str, *, field: str) -> RowMapping:
+    # Held until the job is there: nobody deletes the data set in between.
+    held = select(datasets).where(datasets.c.id == id_).with_for_update(read=True, key_share=True)
+    found = connection.execute(held).mappings().one_or_none()
+    if found is None:
+        raise FieldError(field, f"there is no data set {id_!r}: upload it to /v1/datasets first")
+    return found
+
+
+def _threshold(request: JobRequest) -> Threshold | None:
+    return None if request.memorized_below is None else resolve(request.memorized_below)
+
+
+def check_grader(choice: GraderChoice) -> None:
+    """Raises FieldError for a grader that there is not, or options that it does not take."""
+    try:
+        get_grader(choice)
+    except GraderError as error:
+        raise FieldError("grader", str(error)) from error

@@ -1,0 +1,186 @@
+"""What workers hand in: one Parquet file per task, taken whole in one transaction or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import uuid4
+
+import polars as pl
+from fastapi import APIRouter, Query, Request
+from sqlalchemy import Connection, RowMapping, select, update
+from starlette.concurrency import run_in_threadpool
+
+from premem.errors import InputError, NotFound, StaleAttempt
+from premem.results import check
+from premem.wire import ResultSummary, Sampling
+from service import leases, states
+from service.db import Database, now
+from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven, Wake
+from service.problems import TooLarge, described
+from service.store import Store
+from service.tables import checkpoints, jobs, tasks
+
+PREFIX = "results/"
+
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+
+@router.put(
+    "/{task}/result",
+    responses=described(404, 409, 413),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def put_result(
+    task: str,
+    request: Request,
+    attempt: Annotated[int, Query(ge=1, lt=2**31)],
+    database: DatabaseGiven,
+    store: StoreGiven,
+    settings: SettingsGiven,
+    metrics: MetricsGiven,
+    wake: Wake,
+) -> ResultSummary:
+    """Hand in a task's result. Sent again by the same attempt it is the same answer; a stale attempt gets 409."""
+    content = await _body(request, most=settings.max_result_bytes)
+    taken = await run_in_threadpool(take, database, store, task, attempt, content)
+    if not taken.repeated:
+        metrics.completed.inc()
+        metrics.task_seconds.observe(taken.seconds)
+    if taken.job_state == "finalizing":
+        wake()
+    return ResultSummary(task=task, attempt=attempt, rows=taken.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    rows: int
+    seconds: float
+    """From lease to result."""
+    job_state: str
+    repeated: bool = False
+
+
+def take(database: Database, store: Store, task: str, attempt: int, content: bytes) -> Taken:
+    """Check a result, store it and commit it. Raises InputError, StaleAttempt, NotFound, StoreError."""
+    with database.connect() as connection:
+        row, job = _task(connection, task)
+        if (done := _done(row, job, attempt)) is not None:
+            return done
+        if not _wanted(row, job, attempt):
+            raise _refusal(connection, row, job, attempt)
+    samples = Sampling.model_validate(job["request"]["sampling"]).samples
+    frame, produced_by = check(
+        content, start=row["start"], stop=row["stop"], samples=samples, train=row["kind"] == "train"
+    )
+    if len(produced_by["tokenizer"]) > 64:
+        raise InputError("the tokenizer's fingerprint in the result's metadata is longer than 64 characters")
+    artifact = f"{PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
+    store.put(artifact, content)
+    kept = False
+    try:
+        with database.begin() as connection:
+            taken = _commit(connection, row, attempt, artifact, counters=_counters(frame), produced_by=produced_by)
+        kept = isinstance(taken, Taken) and not taken.repeated
+    finally:
+        if not kept:
+            store.delete([artifact])
+    if isinstance(taken, StaleAttempt):
+        raise taken
+    return taken
+
+
+def _commit(
+    connection: Connection,
+    row: RowMapping,
+    attempt: int,
+    artifact: str,
+    *,
+    counters: dict[str, int],
+    produced_by: dict[str, str],
+) -> Taken | StaleAttempt:
+    """One transaction: the attempt is still the one that is wanted, and its artifact counts from now on.
+
+    A result that ends its checkpoint is answered with StaleAttempt, not raised: that end must be committed.
+    """
+    states.lock(connection, row["job"])
+    row, job = _task(connection, row["id"])
+    if (done := _done(row, job, attempt)) is not None:
+        return done
+    if not _wanted(row, job, attempt):
+        return _refusal(connection, row, job, attempt)
+    at = now(connection)
+    tokenizer = produced_by["tokenizer"]
+    if job["tokenizer"] is not None and tokenizer and tokenizer != job["tokenizer"]:
+        return _refuse_tokenizer(connection, row, at=at)
+    committed = (
+        update(tasks)
+        .where(tasks.c.id == row["id"], tasks.c.attempt == attempt, tasks.c.state.in_(states.OUTSTANDING))
+        .values(state="completed", artifact=artifact, finished_at=at, expires_at=None, error=None, **counters)
+    )
+    if connection.execute(committed).rowcount == 0:  # a claim was faster
+        return leases.stale(connection, row["id"], attempt)
+    if job["produced_by"] is None:
+        first = {"produced_by": produced_by, "tokenizer": tokenizer or None}
+        connection.execute(update(jobs).where(jobs.c.id == row["job"]).values(first))
+    state = states.settle(connection, row["job"], at=at)
+    return Taken(rows=row["stop"] - row["start"], seconds=at - row["leased_at"], job_state=state)
+
+
+def _task(connection: Connection, task: str) -> tuple[RowMapping, RowMapping]:
+    row = connection.execute(select(tasks).where(tasks.c.id == task)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no task {task}")
+    return row, connection.execute(select(jobs).where(jobs.c.id == row["job"])).mappings().one()
+
+
+def _done(row: RowMapping, job: RowMapping, attempt: int) -> Taken | None:
+    """What was said when this very attempt handed in before."""
+    if row["state"] != "completed" or row["attempt"] != attempt:
+        return None
+    return Taken(rows=row["stop"] - row["start"], seconds=0.0, job_state=job["state"], repeated=True)
+
+
+def _wanted(row: RowMapping, job: RowMapping, attempt: int) -> bool:
+    """A lease that ran out is no reason to throw work away, as long as nobody else has the task."""
+    return row["attempt"] == attempt and row["state"] in states.OUTSTANDING and job["state"] in states.ACTIVE
+
+
+def _refusal(connection: Connection, row: RowMapping, job: RowMapping, attempt: int) -> StaleAttempt:
+    if job["state"] in states.CANCELLED:
+        return StaleAttempt(f"job {job['id']} was cancelled; the result of task {row['id']} is not wanted")
+    return leases.stale(connection, row["id"], attempt)
+
+
+def _refuse_tokenizer(connection: Connection, row: RowMapping, *, at: float) -> StaleAttempt:
+    name = connection.scalar(
+        select(checkpoints.c.name).where(checkpoints.c.job == row["job"], checkpoints.c.position == row["checkpoint"])
+    )
+    error = f"checkpoint {name!r} has another tokenizer than the job's first results: all checkpoints must share one"
+    states.fail_checkpoint(connection, row["job"], row["checkpoint"], error=error, at=at)
+    states.settle(connection, row["job"], at=at)
+    return StaleAttempt(error)
+
+
+def _counters(frame: pl.DataFrame) -> dict[str, int]:
+    sampled, scored = pl.col("tokens").list.sum().sum(), pl.col("target_tokens").sum()
+    counted = frame.select(
+        skipped=pl.col("skipped").is_not_null().sum(),
+        samples=pl.col("verdicts").list.len().sum(),
+        tokens=sampled.fill_null(0) + scored.fill_null(0),
+    )
+    return {name: int(value or 0) for name, value in counted.row(0, named=True).items()}
+
+
+async def _body(request: Request, *, most: int) -> bytes:
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > most:
+            raise TooLarge(f"the result is longer than {most:,} bytes: take fewer rows per task (shard_rows)")
+    return bytes(content)

@@ -1,0 +1,455 @@
+"""Finalizing: from the results of all tasks to one file of scores, sorted by rank, and a report.
+
+Shapes: C checkpoints that count, in order, E training examples. Texts of answers are never read here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+from uuid import uuid4
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import structlog
+from numpy.typing import NDArray
+from sqlalchemy import Connection, RowMapping, or_, select, update
+
+from premem.curation import TIE_ORDER, rank
+from premem.errors import Interrupted, PrememError
+from premem.memorization import memorized, pre_memorization_accuracies
+from premem.results import PRODUCED_BY
+from premem.thresholds import Threshold, from_first_checkpoint
+from premem.wire import CheckpointReport, JobReport
+from service.datasets import manifest
+from service.db import Database, now
+from service.progress import threshold_reply
+from service.states import scored_checkpoints
+from service.store import Store
+from service.tables import checkpoints, datasets, jobs, tasks
+
+PREFIX = "scores/"
+FINALIZING_SECONDS = 120.0
+"""A service that finalizes says so at least this often, or another one takes over."""
+RENEW_SECONDS = 10.0
+ATTEMPTS = 3
+GROUP_ROWS = 2_048
+"""What a page reads at least."""
+WRITTEN_AT_ONCE = 32 * GROUP_ROWS
+SNIPPET_CHARACTERS = 300
+
+SCHEMA = pa.schema(
+    [
+        pa.field("rank", pa.int64(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),  # its first characters
+        pa.field("score", pa.float64(), nullable=False),  # pre-memorization accuracy at the last checkpoint
+        pa.field("mean_accuracy", pa.float64(), nullable=False),
+        pa.field("accuracy", pa.list_(pa.float64()), nullable=False),  # per checkpoint
+        pa.field("perplexity", pa.list_(pa.float64()), nullable=False),
+        pa.field("memorized", pa.list_(pa.bool_()), nullable=False),
+    ]
+)
+
+Floats = NDArray[np.float64]
+
+log = structlog.get_logger(__name__)
+
+
+class Unscorable(PrememError):
+    """There is nothing to rank, and trying again cannot help."""
+
+
+def finalize_next(database: Database, store: Store, *, stopped: Callable[[], bool]) -> bool:
+    """Finalize the job that waits longest. Returns whether there was one."""
+    with database.begin() as connection:
+        job = _claim(connection, at=now(connection))
+    if job is None:
+        return False
+    told = log.bind(job=job["id"], attempt=job["finalizing_attempts"])
+    if job["finalizing_attempts"] > ATTEMPTS:  # the service itself died of it
+        _fail(database, job, f"finalizing was given up after {ATTEMPTS} attempts: the service ended each time")
+        return True
+    lease = _Lease(database, job, stopped)
+    try:
+        _finalize(database, store, job, lease)
+    except Interrupted as error:
+        told.info("finalizing stopped", reason=str(error))
+        _give_back(database, job)
+    except Unscorable as error:
+        _fail(database, job, str(error))
+    except Exception as error:  # whatever it is, it is told to whoever waits for the job
+        told.exception("finalizing failed")
+        if job["finalizing_attempts"] >= ATTEMPTS:
+            reason = str(error) if isinstance(error, PrememError) else f"{type(error).__name__}: {error}"
+            _fail(database, job, f"finalizing failed {ATTEMPTS} times: {reason}")
+        else:
+            _retry(database, job)
+    else:
+        told.info("job finalized")
+    return True
+
+
+# The claim
+
+
+def _claim(connection: Connection, *, at: float) -> RowMapping | None:
+    free = or_(jobs.c.finalizing_until.is_(None), jobs.c.finalizing_until < at)
+    next_one = (
+        select(jobs.c.id)
+        .where(jobs.c.state == "finalizing", free)
+        .order_by(jobs.c.number)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    claimed = (
+        update(jobs)
+        .where(jobs.c.id == next_one)
+        .values(finalizing_until=at + FINALIZING_SECONDS, finalizing_attempts=jobs.c.finalizing_attempts + 1)
+        .returning(jobs)
+    )
+    return connection.execute(claimed).mappings().one_or_none()
+
+
+def _change(connection: Connection, job: RowMapping, **values: object) -> bool:
+    """Change a job that is still ours to finalize: neither cancelled nor taken over."""
+    ours = (
+        jobs.c.id == job["id"],
+        jobs.c.state == "finalizing",
+        jobs.c.finalizing_attempts == job["finalizing_attempts"],
+    )
+    return connection.execute(update(jobs).where(*ours).values(**values)).rowcount == 1
+
+
+def _fail(database: Database, job: RowMapping, error: str) -> None:
+    with database.begin() as connection:
+        _change(connection, job, state="failed", error=error, finished_at=now(connection))
+
+
+def _retry(database: Database, job: RowMapping) -> None:
+    with database.begin() as connection:
+        _change(connection, job, finalizing_until=now(connection) + job["finalizing_attempts"])
+
+
+def _give_back(database: Database, job: RowMapping) -> None:
+    with database.begin() as connection:
+        _change(connection, job, finalizing_until=None, finalizing_attempts=job["finalizing_attempts"] - 1)
+
+
+class _Lease:
+    """Renews the claim on the way, and raises Interrupted where it is lost or the service ends."""
+
+    def __init__(self, database: Database, job: RowMapping, stopped: Callable[[], bool]) -> None:
+        self._database = database
+        self._job = job
+        self._stopped = stopped
+        self._renewed = time.monotonic()
+
+    def check(self) -> None:
+        if self._stopped():
+            raise Interrupted("the service ends")
+        if time.monotonic() - self._renewed < RENEW_SECONDS:
+            return
+        with self._database.begin() as connection:
+            if not _change(connection, self._job, finalizing_until=now(connection) + FINALIZING_SECONDS):
+                raise Interrupted("the job was cancelled, or another service took over")
+        self._renewed = time.monotonic()
+
+
+# Reading the results
+
+
+@dataclass(slots=True)
+class _Observed:
+    """What the checkpoints did with the training examples; NaN where an example was skipped."""
+
+    names: list[str]
+    accuracy_CE: Floats
+    perplexity_CE: Floats
+    test: list[tuple[float, int] | None]
+    """Per checkpoint: accuracy and number of the test examples that were answered."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Why a training example was skipped, at the first checkpoint that did."""
+    produced_by: dict[str, set[str]] = field(default_factory=lambda: {key: set() for key in PRODUCED_BY})
+    samples: int = 0
+    timeouts: int = 0
+    span_shifted: int = 0
+    scored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """The tasks of one checkpoint that count."""
+
+    name: str
+    train: list[RowMapping]
+    test: list[RowMapping]
+    """Empty where one of them is missing."""
+
+
+def _results(connection: Connection, job: str) -> list[_Results]:
+    """Of the checkpoints that count, in order."""
+    found = []
+    for position, name in connection.execute(scored_checkpoints(job)).all():
+        of_checkpoint = (
+            select(tasks.c.kind, tasks.c.state, tasks.c.start, tasks.c.stop, tasks.c.artifact)
+            .where(tasks.c.job == job, tasks.c.checkpoint == position)
+            .order_by(tasks.c.start)
+        )
+        every = connection.execute(of_checkpoint).mappings().all()
+        test = [task for task in every if task["kind"] == "test"]
+        whole = all(task["state"] == "completed" for task in test)
+        train = [task for task in every if task["kind"] == "train"]
+        found.append(_Results(name=name, train=train, test=test if whole else []))
+    return found
+
+
+def _read(store: Store, results: list[_Results], *, examples: int, samples: int, lease: _Lease) -> _Observed:
+    """`samples` per example."""
+    shape = (len(results), examples)
+    seen = _Observed(
+        names=[checkpoint.name for checkpoint in results],
+        accuracy_CE=np.full(shape, np.nan),
+        perplexity_CE=np.full(shape, np.nan),
+        test=[],
+    )
+    for place, checkpoint in enumerate(results):
+        for task in checkpoint.train:
+            lease.check()
+            frame = _frame(store, task["artifact"], seen)
+            seen.accuracy_CE[place, task["start"] : task["stop"]] = _accuracy(frame, samples)
+            seen.perplexity_CE[place, task["start"] : task["stop"]] = frame["perplexity"].fill_null(np.nan).to_numpy()
+            for row, reason in frame.filter(pl.col("skipped").is_not_null()).select("row", "skipped").iter_rows():
+                seen.reasons.setdefault(row, reason)
+        tested = [np.zeros(0)]
+        for task in checkpoint.test:
+            lease.check()
+            tested.append(_accuracy(_frame(store, task["artifact"], seen), samples))
+        answered = np.concatenate(tested)
+        answered = answered[~np.isnan(answered)]
+        seen.test.append((float(answered.mean()), answered.size) if answered.size else None)
+    return seen
+
+
+def _accuracy(frame: pl.DataFrame, samples: int) -> Floats:
+    """NaN where the example was skipped."""
+    skipped = pl.col("skipped").is_not_null()
+    shares = frame.select(pl.when(skipped).then(np.nan).otherwise(pl.col("correct") / samples)).to_series()
+    accuracy: Floats = shares.to_numpy()
+    return accuracy
+
+
+def _frame(store: Store, artifact: str, seen: _Observed) -> pl.DataFrame:
+    """row, skipped, perplexity and the number of right answers; counts the rest on the way."""
+    with store.open(artifact) as content, pq.ParquetFile(content) as file:
+        metadata = file.metadata.metadata or {}
+        table = file.read(columns=["row", "skipped", "perplexity", "span_shifted", "verdicts"])
+    for key, values in seen.produced_by.items():
+        values.add(metadata.get(key.encode(), b"").decode())
+    frame = cast(pl.DataFrame, pl.from_arrow(table))
+    seen.samples += int(frame["verdicts"].list.len().sum() or 0)
+    seen.timeouts += int(frame["verdicts"].list.count_matches("timeout").sum() or 0)
+    seen.span_shifted += int(frame["span_shifted"].sum() or 0)
+    seen.scored += int(frame["perplexity"].is_not_null().sum())
+    return frame.select("row", "skipped", "perplexity", correct=pl.col("verdicts").list.count_matches("right"))
+
+
+# From there to the commit
+
+
+def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) -> None:
+    with database.connect() as connection:
+        results = _results(connection, job["id"])
+        examples = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job["dataset"])) or 0
+    if not results:
+        raise Unscorable("no checkpoint was scored")
+    samples = job["request"]["sampling"]["samples"]
+    seen = _read(store, results, examples=examples, samples=samples, lease=lease)
+    with database.connect() as connection:
+        warnings = _warnings(connection, job, seen)
+    _leave_out_unscored(seen, warnings)
+    threshold = _threshold(job, seen)
+    scores_CE = pre_memorization_accuracies(
+        seen.accuracy_CE, seen.perplexity_CE, memorized_below=threshold.memorized_below
+    )
+    ranked = rank(scores_CE[-1], seen.accuracy_CE, seen.perplexity_CE)
+    if ranked.size == 0:
+        raise Unscorable(f"no example has a score at every checkpoint{_why(seen)}")
+    drawn = {"memorized_below": threshold.memorized_below, "threshold_source": threshold.source}
+    report = _report({**job, **drawn}, seen, scores_CE, ranked.size, warnings=warnings)
+    artifact = f"{PREFIX}{job['id']}/{uuid4().hex}.parquet"
+    _write(database, store, job, artifact, seen, scores_CE[-1], ranked, threshold.memorized_below, lease)
+    kept = False
+    try:
+        with database.begin() as connection:
+            kept = _change(
+                connection,
+                job,
+                state="completed",
+                scores_artifact=artifact,
+                report=report.model_dump(mode="json"),
+                warnings=warnings,
+                finished_at=now(connection),
+                finalizing_until=None,
+                error=None,
+                **drawn,
+            )
+    finally:
+        if not kept:
+            store.delete([artifact])
+    if not kept:
+        raise Interrupted("the job was cancelled, or another service took over")
+
+
+def _leave_out_unscored(seen: _Observed, warnings: list[str]) -> None:
+    """A checkpoint that skipped every example would leave no example a score."""
+    empty_C = np.asarray(np.isnan(seen.accuracy_CE).all(axis=1))
+    if empty_C.all():
+        raise Unscorable(f"no example was scored{_why(seen)}")
+    warnings += [
+        f"{seen.names[place]} is left out of the history: it skipped every training example{_why(seen)}"
+        for place in np.flatnonzero(empty_C)
+    ]
+    if empty_C.any():
+        whole = np.flatnonzero(~empty_C)
+        seen.names = [seen.names[place] for place in whole]
+        seen.test = [seen.test[place] for place in whole]
+        seen.accuracy_CE, seen.perplexity_CE = seen.accuracy_CE[whole], seen.perplexity_CE[whole]
+
+
+def _why(seen: _Observed) -> str:
+    reasons = Counter(seen.reasons.values()).most_common(3)
+    return f" ({'; '.join(f'{count}: {reason}' for reason, count in reasons)})" if reasons else ""
+
+
+def _threshold(job: RowMapping, seen: _Observed) -> Threshold:
+    if job["memorized_below"] is None:
+        return from_first_checkpoint(seen.perplexity_CE[0])
+    return Threshold(
+        memorized_below=job["memorized_below"], basis=job["threshold_basis"], source=job["threshold_source"]
+    )
+
+
+def _warnings(connection: Connection, job: RowMapping, seen: _Observed) -> list[str]:
+    found: list[str] = list(job["warnings"])
+    every = select(checkpoints).where(checkpoints.c.job == job["id"]).order_by(checkpoints.c.position)
+    for checkpoint in connection.execute(every).mappings():
+        if checkpoint["name"] not in seen.names:
+            reason = checkpoint["error"] or "not all of its training examples were scored"
+            found.append(f"{checkpoint['name']} is left out of the history: {reason}")
+    if job["test_dataset"] is not None:
+        found += [
+            f"{name} has no test accuracy: not all of its test examples were answered"
+            for name, test in zip(seen.names, seen.test, strict=True)
+            if test is None
+        ]
+    if seen.reasons:
+        found.append(f"{len(seen.reasons):,} training examples were skipped and have no score{_why(seen)}")
+    if seen.timeouts:
+        found.append(
+            f"{seen.timeouts:,} of {seen.samples:,} answers ran out of time while being graded; none counts as right"
+        )
+    if seen.span_shifted:
+        share = seen.span_shifted / max(seen.scored, 1)
+        found.append(
+            f"on {seen.span_shifted:,} of {seen.scored:,} scored examples ({share:.1%}) prompt and target share a token "
+            "where they meet; they are scored from the first token that differs"
+        )
+    for key in ("engine", "dtype", "tokenizer"):
+        if len(seen.produced_by[key]) > 1:
+            found.append(f"results come from more than one {key}: {', '.join(sorted(seen.produced_by[key]))}")
+    return found
+
+
+def _report(job: dict[str, Any], seen: _Observed, scores_CE: Floats, scored: int, *, warnings: list[str]) -> JobReport:
+    threshold = threshold_reply(job)
+    assert threshold.memorized_below is not None  # noqa: S101  (drawn by now)
+    memorized_CE = memorized(seen.perplexity_CE, memorized_below=threshold.memorized_below)
+    lines = []
+    for place, name in enumerate(seen.names):
+        known_E = ~np.isnan(seen.accuracy_CE[place])
+        scored_E = ~np.isnan(scores_CE[place])
+        test = seen.test[place]
+        lines.append(
+            CheckpointReport(
+                checkpoint=name,
+                examples=int(known_E.sum()),
+                train_accuracy=float(seen.accuracy_CE[place][known_E].mean()),
+                memorized=float(memorized_CE[place][known_E].mean()),
+                pre_memorization_accuracy=float(scores_CE[place][scored_E].mean()),
+                test_accuracy=None if test is None else test[0],
+                test_examples=None if test is None else test[1],
+            )
+        )
+    return JobReport(
+        job=job["id"],
+        dataset=job["dataset"],
+        threshold=threshold,
+        tie_order=list(TIE_ORDER),
+        checkpoints=lines,
+        skipped=int(seen.accuracy_CE.shape[1] - scored),
+        skipped_reasons=dict(Counter(seen.reasons.values())),
+        warnings=warnings,
+        produced_by={key: ", ".join(sorted(values - {""})) for key, values in seen.produced_by.items()},
+    )
+
+
+def _write(
+    database: Database,
+    store: Store,
+    job: RowMapping,
+    artifact: str,
+    seen: _Observed,
+    score_E: Floats,
+    ranked: NDArray[np.int64],
+    memorized_below: float,
+    lease: _Lease,
+) -> None:
+    ids, questions = _names(database, store, job["dataset"], lease)
+    mean_E = seen.accuracy_CE.mean(axis=0)
+    with store.writing(artifact) as out, pq.ParquetWriter(out, SCHEMA, compression="zstd") as writer:
+        for first in range(0, ranked.size, WRITTEN_AT_ONCE):
+            lease.check()
+            rows = ranked[first : first + WRITTEN_AT_ONCE]
+            perplexity_EC = seen.perplexity_CE[:, rows].T
+            columns = [
+                pa.array(np.arange(first, first + rows.size)),
+                pa.array(rows),
+                ids.take(pa.array(rows)),
+                questions.take(pa.array(rows)),
+                pa.array(score_E[rows]),
+                pa.array(mean_E[rows]),
+                _lists(seen.accuracy_CE[:, rows].T),
+                _lists(perplexity_EC),
+                _lists(perplexity_EC < memorized_below),
+            ]
+            arrays = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in columns]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=GROUP_ROWS)
+
+
+def _names(database: Database, store: Store, dataset: str, lease: _Lease) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Every example's id and the beginning of its question."""
+    with database.connect() as connection:
+        shards = manifest(connection, dataset)
+    ids: list[pa.Array] = []
+    questions: list[pa.Array] = []
+    for shard in shards:
+        lease.check()
+        with store.open(shard.artifact) as content, pq.ParquetFile(content) as file:
+            table = file.read(columns=["id", "question"])
+        ids += table["id"].chunks
+        questions += pc.utf8_slice_codeunits(table["question"], 0, SNIPPET_CHARACTERS).chunks
+    return pa.chunked_array(ids, pa.string()), pa.chunked_array(questions, pa.string())
+
+
+def _lists(values_EC: NDArray[Any]) -> pa.ListArray:
+    offsets = np.arange(0, values_EC.size + 1, values_EC.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(values_EC).ravel()))

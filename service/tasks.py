@@ -1,0 +1,117 @@
+"""What workers ask for: a task, more time, a way to give it back or to say that it failed."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from sqlalchemy import Connection, RowMapping, select
+
+from premem.wire import (
+    AttemptBody,
+    Checkpoint,
+    FailureReport,
+    GraderChoice,
+    HeartbeatReply,
+    LeasedTask,
+    LeaseRequest,
+    Sampling,
+    Template,
+)
+from service import leases
+from service.db import now
+from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven
+from service.problems import described
+from service.progress import dtype, moment
+from service.tables import checkpoints
+
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+
+@router.post(
+    "/lease",
+    response_model=LeasedTask,
+    responses={204: {"description": "Nothing waits; ask again after `Retry-After` seconds."}},
+)
+def lease_task(
+    request: LeaseRequest,
+    response: Response,
+    database: DatabaseGiven,
+    settings: SettingsGiven,
+    metrics: MetricsGiven,
+) -> LeasedTask | Response:
+    """Lease the next task. It stays this worker's as long as its heartbeats come."""
+    with database.begin() as connection:
+        at = now(connection)
+        leases.requeue_expired(connection, max_losses=settings.max_losses, at=at)
+        task = leases.claim(
+            connection,
+            worker=request.worker,
+            loaded=request.loaded_checkpoint,
+            lease_seconds=settings.lease_seconds,
+            at=at,
+        )
+        if task is not None:
+            job = leases.start_job(connection, task["job"], at=at)
+            leased = _reply(connection, task, job, lease_seconds=settings.lease_seconds)
+    if task is None:
+        return Response(status_code=204, headers={"Retry-After": f"{settings.retry_seconds:g}"})
+    metrics.leased.inc()
+    return leased
+
+
+@router.post("/{task}/heartbeat", responses=described(404, 409))
+def heartbeat(task: str, request: AttemptBody, database: DatabaseGiven, settings: SettingsGiven) -> HeartbeatReply:
+    """Keep a lease. 409: it has passed to somebody else."""
+    with database.begin() as connection:
+        at = now(connection)
+        cancelled = leases.extend(connection, task, request.attempt, lease_seconds=settings.lease_seconds, at=at)
+    return HeartbeatReply(expires_at=moment(at + settings.lease_seconds), cancelled=cancelled)
+
+
+@router.post("/{task}/release", status_code=204, responses=described(404, 409))
+def release_task(task: str, request: AttemptBody, database: DatabaseGiven) -> None:
+    """Give a task back. It counts neither as failed nor as lost."""
+    with database.begin() as connection:
+        leases.release(connection, task, request.attempt, at=now(connection))
+
+
+@router.post("/{task}/failure", status_code=204, responses=described(404, 409))
+def report_failure(
+    task: str, request: FailureReport, database: DatabaseGiven, settings: SettingsGiven, metrics: MetricsGiven
+) -> None:
+    """Say that an attempt failed."""
+    with database.begin() as connection:
+        leases.report_failure(
+            connection,
+            task,
+            request.attempt,
+            error=request.error,
+            permanent=request.permanent,
+            whole_checkpoint=request.checkpoint,
+            max_failures=settings.max_failures,
+            at=now(connection),
+        )
+    metrics.failed.inc()
+
+
+def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_seconds: float) -> LeasedTask:
+    name = connection.scalar(
+        select(checkpoints.c.name).where(checkpoints.c.job == task["job"], checkpoints.c.position == task["checkpoint"])
+    )
+    request = job["request"]
+    return LeasedTask(
+        id=task["id"],
+        job=task["job"],
+        attempt=task["attempt"],
+        lease_seconds=lease_seconds,
+        expires_at=moment(task["expires_at"]),
+        kind=task["kind"],
+        checkpoint=Checkpoint(path=task["checkpoint_path"], name=name or ""),
+        dataset=task["dataset"],
+        start=task["start"],
+        stop=task["stop"],
+        sampling=Sampling.model_validate(request["sampling"]),
+        template=Template.model_validate(request["template"]),
+        grader=GraderChoice.model_validate(request["grader"]),
+        dtype=dtype(job),
+        tokenizer=job["tokenizer"],
+    )

