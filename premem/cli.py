@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from premem import cli_jobs, cli_recorded, cli_score
-from premem.cli_options import GraderOptions, options_from
-from premem.cli_terminal import EXIT_CODES, complain
+from premem.cli_options import GraderOptions, asked, options_from
+from premem.cli_terminal import EXIT_CODES, complain, say
 
 app = typer.Typer(
     name="premem",
@@ -84,14 +84,14 @@ def grade(
     Example: `premem grade --grader math --jobs 4 < rows.jsonl > verdicts.jsonl`
     """
     from premem.grading.command import grade_stream
+    from premem.wire import GraderChoice
 
-    grade_stream(
-        sys.stdin.buffer,
-        sys.stdout.buffer,
-        grader=grader,
-        options=options_from(grader_options),
-        jobs=jobs,
-        answer_seconds=answer_seconds,
+    options = options_from(grader_options)
+    choice = asked(GraderChoice, name=grader, options=options, answer_seconds=answer_seconds)
+    counts = grade_stream(sys.stdin.buffer, sys.stdout, grader=choice, jobs=jobs or os.cpu_count() or 1)
+    sys.stdout.flush()
+    say(
+        f"{counts.total():,} answers: " + ", ".join(f"{number:,} {verdict}" for verdict, number in counts.most_common())
     )
 
 

@@ -234,7 +234,9 @@ def first_examples(client: Client, job: str, limit: int) -> ExamplePage:
 
 def curate(
     job: JobId,
-    below: Annotated[float, typer.Option(metavar="T", help="Only a pre-memorization accuracy under this one.")] = 0.5,
+    below: Annotated[
+        float, typer.Option(metavar="T", min=0.0, max=1.0, help="Only a pre-memorization accuracy under this one.")
+    ] = 0.5,
     budget: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many rows.")] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Absent: curated.jsonl; - is stdout.")

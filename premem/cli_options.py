@@ -129,8 +129,8 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\[nt\\]", lambda found: meant[found[0]], text)
 
 
-def asked(kind: type[Model], **fields: Any) -> Model:
-    """A body of the wire out of options. Raises InputError, naming the option."""
+def asked(kind: type[Model], *, prefix: str = "", **fields: Any) -> Model:
+    """A body of the wire out of options, named as its fields after `prefix`. Raises InputError, naming the option."""
     from pydantic import ValidationError
 
     from premem.errors import InputError
@@ -138,9 +138,14 @@ def asked(kind: type[Model], **fields: Any) -> Model:
     try:
         return kind(**fields)
     except ValidationError as error:
-        faults = [
-            f"{''.join(f'--{part} ' for part in fault['loc'] if isinstance(part, str)).replace('_', '-').strip()}: "
-            f"{fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-            for fault in error.errors()
-        ]
+        faults = [f"{_option(fault['loc'], prefix)}{_message(fault['msg'])}" for fault in error.errors()]
         raise InputError("; ".join(faults)) from None
+
+
+def _option(location: tuple[int | str, ...], prefix: str) -> str:
+    """("max_tokens",) → --max-tokens: ; nothing where the fault lies between options."""
+    return f"--{prefix}{str(location[0]).replace('_', '-')}: " if location else ""
+
+
+def _message(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should", "should")

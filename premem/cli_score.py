@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -127,7 +127,9 @@ def score(
     ] = None,
     below: Annotated[
         float,
-        typer.Option(help="Curate what has a pre-memorization accuracy under this.", rich_help_panel=OUTPUT_PANEL),
+        typer.Option(
+            min=0.0, help="Curate what has a pre-memorization accuracy under this.", rich_help_panel=OUTPUT_PANEL
+        ),
     ] = 0.5,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Curate at most so many rows.", rich_help_panel=OUTPUT_PANEL)
@@ -148,6 +150,12 @@ def score(
     from premem.wire import JobRequest, Sampling, Template
 
     grading = options_from(grader_options)
+    sampling: dict[str, Any] = {"stop": [unescaped(text) for text in stop]} if stop else {}
+    template: dict[str, Any] = {}
+    if template_prompt is not None:
+        template["prompt"] = unescaped(template_prompt)
+    if template_target is not None:
+        template["target"] = unescaped(template_target)
     ordered = _in_order(checkpoints, keep=keep_order)
     request = asked(
         JobRequest,
@@ -160,13 +168,9 @@ def score(
             top_p=top_p,
             max_tokens=max_tokens,
             seed=seed,
-            **({"stop": [unescaped(text) for text in stop]} if stop else {}),
+            **sampling,
         ),
-        template=asked(
-            Template,
-            **({"prompt": unescaped(template_prompt)} if template_prompt is not None else {}),
-            **({"target": unescaped(template_target)} if template_target is not None else {}),
-        ),
+        template=asked(Template, prefix="template-", **template),
         memorized_below=memorized_below_from(memorized_below),
         dtype=dtype.value if dtype else None,
     )

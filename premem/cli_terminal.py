@@ -43,7 +43,8 @@ def complain(error: BaseException) -> int:
     say(f"premem: {error}")
     if isinstance(error, RowsError):
         for line in error.lines[:SHOWN_LINES]:
-            say(f"  {line}")
+            if str(line) not in str(error):
+                say(f"  {line}")
         if (more := error.total - min(len(error.lines), SHOWN_LINES)) > 0:
             say(f"  … and {more:,} more")
     if isinstance(error, ServiceError) and error.status == 401:

@@ -10,13 +10,22 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
 from premem.errors import InputError, ServiceError, Unreachable
 from premem.files import whole_file
-from premem.replies import PASSING, ReplyKind, checked, parsed, pause_before_retry, retry_after, unreachable
+from premem.replies import (
+    PASSING,
+    ReplyKind,
+    checked,
+    is_under_way,
+    parsed,
+    pause_before_retry,
+    retry_after,
+    unreachable,
+)
 from premem.upload import Rows, Upload
 from premem.wire import (
     ENDED,
@@ -36,6 +45,8 @@ DEFAULT_SERVICE = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 UPLOAD_SECONDS = 3600.0
 """The service grades every reference before it answers."""
+UNDER_WAY_SECONDS = 120.0
+"""The service gives up a first attempt that died with it after 60."""
 Params = Mapping[str, str | float | None]
 
 
@@ -62,8 +73,9 @@ class Client:
         if not self.base_url.startswith(("http://", "https://")):
             raise InputError(f"{self.base_url!r} is no URL of a service: it must start with http:// or https://")
         try:
-            host = httpx.URL(self.base_url).host
-        except httpx.InvalidURL as error:
+            host = urlsplit(self.base_url).hostname
+            httpx.URL(self.base_url)
+        except (ValueError, httpx.InvalidURL) as error:
             raise InputError(f"{self.base_url!r} is no URL of a service: {error}") from None
         headers = {"User-Agent": "premem-client"}
         if api_key := (api_key or os.environ.get("PREMEM_API_KEY", "")).strip():
@@ -278,6 +290,7 @@ class Client:
             headers["Idempotency-Key"] = uuid.uuid4().hex
         if upload:
             headers["Content-Type"] = upload.content_type
+        patience_ends = time.monotonic() + UNDER_WAY_SECONDS
         attempt = 1
         while True:
             may_retry = attempt < self._attempts
@@ -297,6 +310,9 @@ class Client:
                     raise unreachable(self.base_url, error) from error
                 pause = pause_before_retry(attempt)
             else:
+                if is_under_way(response) and time.monotonic() < patience_ends:
+                    time.sleep(pause_before_retry(1, response))
+                    continue
                 if response.status_code not in PASSING or not may_retry or (upload and upload.spent):
                     if method == "DELETE" and attempt > 1 and response.status_code == 404:
                         return response  # an earlier attempt took effect, and its answer was lost

@@ -54,6 +54,11 @@ def checked(response: httpx.Response) -> httpx.Response:
     raise _error(response.status_code, problem)
 
 
+def is_under_way(response: httpx.Response) -> bool:
+    """An earlier attempt under the same Idempotency-Key has not been answered yet."""
+    return response.status_code == 409 and b"/problems/idempotency-under-way" in response.content
+
+
 def unreachable(service: str, error: httpx.RequestError) -> Unreachable:
     """Nobody answered: which service, why, and how to start one."""
     reason = str(error) or type(error).__name__

@@ -45,7 +45,7 @@ class Upload:
             path = Path(rows)
             if not path.is_file():
                 raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'there is no such file'}")
-            self.name = path.name
+            self.name = path.name[:200]
             return lambda: _read_path(path)
         if hasattr(rows, "read"):
             return self._file_opener(cast(IO[bytes], rows))
