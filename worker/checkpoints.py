@@ -1,0 +1,424 @@
+"""A checkpoint's folder, read and judged before an engine touches it: no torch here, and none of its code is run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from premem.errors import CheckpointError, EngineError, InputError
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+INDEX = "model.safetensors.index.json"
+_SAVED_IN: dict[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32,
+    "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}  # fmt: skip
+_IGNORED_CONFIG = frozenset(
+    # Where the folder came from, how it was saved, and tokens, which the engines are told for each checkpoint anew.
+    ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "initializer_range")
+) | frozenset(("bos_token_id", "eos_token_id", "pad_token_id", "unsloth_version", "unsloth_fixed"))
+_HEADER_LIMIT = 100_000_000
+"""Bytes; the limit of the safetensors library."""
+_HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_HUB_FILES = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",  # so that an adapter is refused as one
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One entry of a safetensors header."""
+
+    name: str
+    dtype: str
+    """As safetensors calls it: F32, BF16, …"""
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What two checkpoints must share for one to be swapped for the other inside a running engine."""
+
+    architecture: str
+    tensors: tuple[Tensor, ...]
+    """Sorted by name."""
+    tied: bool
+    """The output layer is the embedding."""
+    quantization: str | None
+    """The quantization config as canonical JSON."""
+    dtype: Dtype | None
+    """What most of the numbers were saved in; None: in nothing that an engine computes in."""
+    config: str
+    """The rest of the config as canonical JSON, without what says nothing about the model."""
+    tokenizer: str
+    """Fingerprint."""
+
+
+def resolve(path_or_id: str, *, roots: Sequence[Path], hub: bool) -> Path:
+    """The folder of a checkpoint: a path under one of `roots`, or `org/name` or `org/name@revision` of the hub.
+
+    A relative path is looked for under each root. Links and `..` are followed before the roots are compared, so that
+    neither leads out of them. Raises CheckpointError with the reason for anything else, EngineError where the hub
+    does not answer.
+    """
+    allowed = [root.resolve() for root in roots]
+    try:
+        given = Path(path_or_id)
+        candidates = [given.resolve()] if given.is_absolute() else [(root / given).resolve() for root in allowed]
+        inside = [path for path in candidates if any(path.is_relative_to(root) for root in allowed)]
+        for path in inside:
+            if path.is_dir():
+                return path
+            if path.is_file():
+                raise CheckpointError(f"{path_or_id} is a file: name the checkpoint's folder")
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, links in a circle, a NUL
+        raise CheckpointError(f"{path_or_id[:200]!r} is no path of a checkpoint: {str(error)[:100]}") from error
+    named = _HUB_ID.fullmatch(path_or_id)
+    if named is not None and hub:
+        return _download(named["repo"], named["revision"])
+    raise CheckpointError(_refusal(path_or_id, allowed, inside=bool(inside), like_hub=named is not None))
+
+
+def inspect(folder: Path) -> Signature:
+    """The signature of a checkpoint, out of its config and the headers of its safetensors.
+
+    Raises CheckpointError where the folder cannot be loaded, or must not be.
+    """
+    config = read_config(folder)
+    headers = _headers(folder)
+    architectures = config.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        raise CheckpointError(f"{folder / 'config.json'} names no architecture: save the model with save_pretrained")
+    text_config = config.get("text_config")
+    nested = text_config if isinstance(text_config, dict) else {}
+    quantization = config.get("quantization_config")
+    return Signature(
+        architecture=str(architectures[0]),
+        tensors=tuple(sorted((t for tensors in headers.values() for t in tensors), key=lambda tensor: tensor.name)),
+        tied=bool(config.get("tie_word_embeddings", nested.get("tie_word_embeddings", False))),
+        quantization=None if quantization is None else _canonical(quantization),
+        dtype=_saved_in(headers, config),
+        config=_canonical({key: value for key, value in config.items() if key not in _IGNORED_CONFIG}),
+        tokenizer=tokenizer_fingerprint(folder),
+    )
+
+
+def named_dtype(signature: Signature, requested: str | None) -> Dtype:
+    """The dtype to compute in: the requested one, or the one that the checkpoint was saved in. Never "auto".
+
+    An engine's own "auto" turns float32 into bfloat16 and shifts log-probabilities by up to 0.06.
+    """
+    if requested is None:
+        if signature.dtype is None:
+            raise CheckpointError(
+                f"the checkpoint's weights are in none of {', '.join(get_args(Dtype))}: name the dtype to compute in"
+            )
+        return signature.dtype
+    if requested not in get_args(Dtype):
+        raise InputError(f"unknown dtype {requested!r}: it must be one of {', '.join(get_args(Dtype))}")
+    return cast(Dtype, requested)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors that hold the model, sorted. Raises CheckpointError where there are none or too many."""
+    index, single = folder / INDEX, folder / "model.safetensors"
+    found = sorted(folder.glob("*.safetensors"))
+    if index.is_file():
+        named = sorted(set(_weight_map(index).values()))
+        if single in found and single.name not in named:
+            raise CheckpointError(f"{folder} has both model.safetensors and {INDEX}: remove the one that is stale")
+        return [folder / name for name in named]
+    if not found:
+        raise CheckpointError(_why_no_weights(folder))
+    if found != [single]:
+        # vLLM would read every one of them into the model.
+        others = ", ".join(path.name for path in found if path != single)
+        raise CheckpointError(
+            f"{folder} has {others} and no {INDEX}: a model in one file is called model.safetensors, "
+            f"one in several needs its {INDEX}; move other safetensors elsewhere"
+        )
+    return found
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over the bytes of the weights, to tell equal weights from a swap that did nothing."""
+    digest = hashlib.sha256()
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Changes when a file of the checkpoint is replaced or rewritten: name, size, time and inode of each."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model"))
+    return tuple((path.name, status.st_size, status.st_mtime_ns, status.st_ino) for path, status in _stats(files))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json, after making sure that the folder is a model that needs no code of its own."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder")
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds a LoRA adapter: merge it first (peft: model.merge_and_unload().save_pretrained(…))"
+        )
+    config = _read_json(folder / "config.json", "it is no folder that save_pretrained made")
+    for name, settings in (("config.json", config), ("tokenizer_config.json", _settings(folder))):
+        if "auto_map" in settings:
+            raise CheckpointError(
+                f"{folder / name} names code of its own (auto_map): premem runs no code out of checkpoints; "
+                "remove the entry if transformers knows this architecture by itself"
+            )
+    return config
+
+
+def context_length(folder: Path) -> int | None:
+    """The most tokens that the model takes by its config and its tokenizer; None where neither says."""
+    config = read_config(folder)
+    text_config = config.get("text_config")
+    nested = text_config if isinstance(text_config, dict) else {}
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
+    limits = [given.get(name) for given in (config, nested) for name in names]
+    limits.append(_settings(folder).get("model_max_length"))
+    # A tokenizer without a limit says 1e30.
+    return min((int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1e9), default=None)
+
+
+def end_tokens(folder: Path, *, tokenizer_eos: int | None = None) -> frozenset[int]:
+    """The ids that end a text, from generation_config.json, config.json and the tokenizer together."""
+    generation = folder / "generation_config.json"
+    ends: set[int] = set() if tokenizer_eos is None else {tokenizer_eos}
+    for config in (read_config(folder), _read_json(generation) if generation.is_file() else {}):
+        named = config.get("eos_token_id")
+        ends.update(named if isinstance(named, list) else [] if named is None else [named])
+    return frozenset(ends)
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """SHA-256 over what decides about a text's tokens and a token's text, whatever way the files were written.
+
+    Two tokenizers with one fingerprint give the same ids: vocabulary, merges, added tokens, normalizer, what is put
+    before and behind a text. Padding, truncation, formatting and the order of keys do not count.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder")
+    return _fingerprint(folder, stamp(folder))
+
+
+def _refusal(path_or_id: str, roots: Sequence[Path], *, inside: bool, like_hub: bool) -> str:
+    under = ", ".join(map(str, roots))
+    if not roots:
+        reason = f"{path_or_id}: this worker was given no folder to take checkpoints from (--checkpoint-root)"
+    elif inside:
+        reason = f"{path_or_id}: there is no such folder under {under}"
+    else:
+        reason = f"{path_or_id} lies outside of the folders that this worker takes checkpoints from ({under})"
+    return f"{reason}; if it is meant as a hub id, start the worker with --hub" if like_hub else reason
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f"{repo}@{revision}" if revision else repo
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(_HUB_FILES)))
+    except (GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"the hub has no checkpoint {at} for this worker: {reason}") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise EngineError(f"{at} could not be downloaded from the hub: {error}") from error
+
+
+@functools.lru_cache(maxsize=64)  # a large vocabulary takes a second, and each task asks
+def _fingerprint(folder: Path, _stamp: tuple[tuple[str, int, int, int], ...]) -> str:
+    settings = _settings(folder)
+    special = {name: _content(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token")}
+    added = {name: settings.get(name) for name in ("add_bos_token", "add_eos_token", "add_prefix_space")}
+    digest = hashlib.sha256(_canonical(special | added).encode())
+    if (whole := folder / "tokenizer.json").is_file():
+        digest.update(_canonical(_tokens_of(_read_json(whole))).encode())
+        return digest.hexdigest()
+    files = [folder / name for name in ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")]
+    files += [folder / "vocab.json", folder / "merges.txt"]
+    present = [path for path in files if path.is_file()]
+    if not present or {path.name for path in present} == {"merges.txt"}:
+        raise CheckpointError(
+            f"{folder} has no tokenizer (tokenizer.json or tokenizer.model): save it there with "
+            "tokenizer.save_pretrained, since every checkpoint needs its own"
+        )
+    for path in [*present, *(path for path in [folder / "added_tokens.json"] if path.is_file())]:
+        content = _canonical(_read_json(path)).encode() if path.suffix == ".json" else path.read_bytes()
+        digest.update(hashlib.sha256(path.name.encode() + b"\0" + content).digest())
+    return digest.hexdigest()
+
+
+def _tokens_of(tokenizer: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in tokenizer.items() if key not in ("version", "truncation", "padding")}
+    if isinstance(model := kept.get("model"), dict) and isinstance(merges := model.get("merges"), list):
+        # Older files write a merge as "a b", newer ones as ["a", "b"].
+        kept["model"] = model | {"merges": [m.split(" ", 1) if isinstance(m, str) else m for m in merges]}
+    return cast(dict[str, Any], _without_nulls(kept))
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _content(token: object) -> object:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "tokenizer_config.json"
+    return _read_json(path) if path.is_file() else {}
+
+
+def _headers(folder: Path) -> dict[Path, list[Tensor]]:
+    files = weight_files(folder)
+    headers = {path: _header(path) for path in files}
+    counts = Counter(tensor.name for tensors in headers.values() for tensor in tensors)
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        raise CheckpointError(f"{folder} holds {twice[0]!r} in more than one file")
+    if (folder / INDEX).is_file():
+        held = {path.name: {tensor.name for tensor in tensors} for path, tensors in headers.items()}
+        for name, shard in _weight_map(folder / INDEX).items():
+            if name not in held[shard]:
+                raise CheckpointError(f"{folder / INDEX} says that {name!r} is in {shard}, which does not hold it")
+    if not counts:
+        raise CheckpointError(f"{folder} holds no weights: its safetensors are empty")
+    return headers
+
+
+def _header(path: Path) -> list[Tensor]:
+    """The tensors that a safetensors file says it holds, after comparing that with its size."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
+                raise CheckpointError(f"{path} is truncated or no safetensors: {size:,} bytes do not hold its header")
+            header = json.loads(file.read(length))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent / INDEX} names {path.name}, which is not there") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no safetensors: its header is no JSON ({error})") from error
+    try:
+        tensors = [_entry(name, entry) for name, entry in header.items() if name != "__metadata__"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is no safetensors: its header lacks a tensor's dtype, shape or place") from error
+    _check_data(path, tensors, size - 8 - length)
+    return [tensor for tensor, _, _ in tensors]
+
+
+def _entry(name: str, entry: Mapping[str, Any]) -> tuple[Tensor, int, int]:
+    begin, end = entry["data_offsets"]
+    return Tensor(name, str(entry["dtype"]), tuple(map(int, entry["shape"]))), int(begin), int(end)
+
+
+def _check_data(path: Path, tensors: Sequence[tuple[Tensor, int, int]], held: int) -> None:
+    """The tensors must lie end to end and fill the file."""
+    reached = 0
+    for tensor, begin, end in sorted(tensors, key=lambda entry: entry[1:]):
+        bits = _BITS.get(tensor.dtype)
+        if begin != reached or (bits is not None and (end - begin) * 8 != math.prod(tensor.shape) * bits):
+            raise CheckpointError(f"{path} is damaged: {tensor.name!r} does not lie where its shape says")
+        reached = end
+    if held < reached:
+        raise CheckpointError(f"{path} is truncated: it holds {held:,} of {reached:,} bytes of weights")
+    if held > reached:
+        raise CheckpointError(f"{path} is damaged: {held - reached:,} bytes follow its last tensor")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map")
+    for shard in weight_map.values():
+        if not isinstance(shard, str) or not re.fullmatch(r"[^/\\]+\.safetensors", shard):
+            raise CheckpointError(f"{index} names {shard!r}, which is no safetensors file of its folder")
+    return weight_map
+
+
+def _why_no_weights(folder: Path) -> str:
+    others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf") for path in folder.glob(pattern)]
+    weights = sorted(name for name in others if name != "training_args.bin" and not name.startswith("optimizer"))
+    if weights:
+        return (
+            f"{folder} has only {', '.join(weights[:3])}: premem loads safetensors only "
+            "(load it and save it again with save_pretrained)"
+        )
+    return f"{folder} has no weights: there is no model.safetensors and no {INDEX}"
+
+
+def _saved_in(headers: Mapping[Path, Iterable[Tensor]], config: Mapping[str, Any]) -> Dtype | None:
+    numbers: Counter[str] = Counter()
+    for tensors in headers.values():
+        for tensor in tensors:
+            numbers[tensor.dtype] += math.prod(tensor.shape)
+    most = _SAVED_IN.get(numbers.most_common(1)[0][0])
+    if most is not None:
+        return most
+    named = str(config.get("dtype", config.get("torch_dtype"))).removeprefix("torch.")
+    return cast(Dtype, named) if named in get_args(Dtype) else None
+
+
+def _stats(files: Iterable[Path]) -> Iterable[tuple[Path, Any]]:
+    for path in files:
+        try:
+            yield path, path.stat()
+        except FileNotFoundError:  # a link to nothing, or gone since
+            continue
+
+
+def _read_json(path: Path, otherwise: str = "it is missing") -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} has no {path.name}: {otherwise}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return content
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
