@@ -52,7 +52,7 @@ _bearer = HTTPBearer(auto_error=False, description="A key `pmk_<id>_<secret>`, w
 def create_app(settings: Settings) -> FastAPI:
     """The service over its database and store, migrated when it starts. Raises DatabaseError, StoreError."""
     database = Database(settings.database)
-    store = Store(settings.store)
+    store = Store(settings.store, temporary=settings.data_dir / "temporary")
     app = FastAPI(
         title="premem",
         version=version("premem"),

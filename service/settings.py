@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     )
     max_result_bytes: int = Field(512 * 2**20, ge=1024, description="Longest result of one task, in bytes.")
     max_upload_bytes: int = Field(64 * 2**30, ge=1024, description="Longest upload, in bytes as sent.")
-    max_row_bytes: int = Field(8 * 2**20, ge=1024, description="Longest row of an upload, in bytes.")
+    max_row_bytes: int = Field(2**20, ge=1024, description="Longest row of an upload, in bytes.")
     max_tasks: int = Field(1_000_000, ge=1, description="Most tasks of one job.")
 
     @property
