@@ -51,7 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="The premem service. Every flag can be set by the environment variable PREMEM_… of its name, too.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
     for name, field in Settings.model_fields.items():

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.service.conftest import upload
-from tests.service.working import ended, fail, lease, must_lease, put, result, work_off
-from tests.service.working import always_right
+from tests.service.working import always_right, ended, must_lease, put, result, work_off
 
 
 def test_a_job_goes_from_queued_to_completed(client, post_job):

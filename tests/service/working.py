@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastapi import FastAPI
+from sqlalchemy import RowMapping, select, update
 from starlette.testclient import TestClient
 
 from premem.records import Answer, Grade, Observation
 from premem.results import RowResult, encode
+from service.db import Database, now
+from service.tables import tasks
 from tests.end_to_end.processes import await_that
 
 PRODUCED_BY = {"engine": "fake", "versions": "fake 1", "dtype": "float32", "tokenizer": "t1", "device": "cpu"}
@@ -85,3 +89,18 @@ def ended(client: TestClient, job: str) -> dict[str, Any]:
         return state if state["state"] in ("completed", "failed", "cancelled") else None
 
     return await_that(found, seconds=20, what=f"job {job} to end")
+
+
+def expire(app: FastAPI, task: dict[str, Any]) -> None:
+    """As if the lease had run out without a heartbeat."""
+    database: Database = app.state.database
+    with database.begin() as connection:
+        past = now(connection) - 1
+        connection.execute(update(tasks).where(tasks.c.id == task["id"]).values(expires_at=past))
+
+
+def stored(app: FastAPI, task: dict[str, Any]) -> RowMapping:
+    """The task's row."""
+    with app.state.database.connect() as connection:
+        row: RowMapping = connection.execute(select(tasks).where(tasks.c.id == task["id"])).mappings().one()
+        return row
