@@ -42,6 +42,8 @@ def show(*parts: Table | Text | str, console: Console | None = None) -> None:
         if isinstance(part, Table) and not console.is_terminal:
             part.box = None
             part.pad_edge = False
+            for column in part.columns:
+                column.header = str(column.header).replace("\n", " ")
         console.print(Text(part) if isinstance(part, str) else part, highlight=False)
 
 
@@ -74,9 +76,8 @@ def show_report(report: JobReport, *, console: Console | None = None) -> None:
 
 def examples_table(page: ExamplePage) -> Table:
     """One line per example, in rank order, with its accuracy at each checkpoint; * where it was memorized."""
-    table = _table(
-        "rank", "row", "pre-memorization accuracy", "mean accuracy", "accuracy per checkpoint", left=("question",)
-    )
+    numbers = ("rank", "row", "pre-memorization\naccuracy", "mean\naccuracy", "accuracy per\ncheckpoint")
+    table = _table(*numbers, left=("question",))
     for item in page.items:
         history = " ".join(
             f"{accuracy:.1f}{'*' if memorized else ' '}"
@@ -95,12 +96,12 @@ def examples_table(page: ExamplePage) -> Table:
 
 def checkpoints_table(job: Job) -> Table:
     """One line per checkpoint of a job, with how far it is."""
-    table = _table("checkpoint", "state", "tasks done", left=("error",))
+    table = _table("checkpoint", "tasks done", left=("state", "error"))
     for line in job.checkpoints:
         table.add_row(
             Text(printable(line.name)),
-            line.state,
             f"{line.tasks.completed} of {line.tasks.total}",
+            line.state,
             Text(printable(line.error or "")),
         )
     return table
@@ -108,13 +109,13 @@ def checkpoints_table(job: Job) -> Table:
 
 def jobs_table(jobs: list[Job]) -> Table:
     """One line per job."""
-    table = _table("job", "state", "examples done", "checkpoints", "created", left=("name",))
+    table = _table("job", "checkpoints", "examples done", left=("state", "created", "name"))
     for job in jobs:
         table.add_row(
             Text(printable(job.id)),
-            job.state,
-            f"{job.counts.examples:,} of {job.counts.examples_total:,}",
             str(len(job.checkpoints)),
+            f"{job.counts.examples:,} of {job.counts.examples_total:,}",
+            job.state,
             f"{job.created_at:%Y-%m-%d %H:%M}",
             Text(printable(job.name)),
         )
