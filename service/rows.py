@@ -143,7 +143,8 @@ def _column(rows: Sequence[Row], name: str | None) -> list[Any]:
 
 def _all_sound(texts: Sequence[Any]) -> bool:
     """What `_sound` asks of one text."""
-    return {type(text) for text in texts} == {str} and not any(map(_is_empty, texts)) and "\0" not in "".join(texts)
+    kinds = {type(text) for text in texts}
+    return kinds == {str} and all(texts) and not any(map(str.isspace, texts)) and "\0" not in "".join(texts)
 
 
 def _is_empty(text: str) -> bool:

@@ -116,7 +116,9 @@ class ShardWriter:
 def _store_shard(store: Store, artifact: str, table: pa.Table) -> int:
     rows_per_group = min(GROUP_ROWS, max(1, table.num_rows * GROUP_BYTES // max(1, table.nbytes)))
     out = io.BytesIO()
-    pq.write_table(table, out, compression="zstd", use_dictionary=False, row_group_size=rows_per_group)
+    pq.write_table(
+        table, out, compression="zstd", use_dictionary=False, write_statistics=False, row_group_size=rows_per_group
+    )
     return store.put(artifact, out.getvalue())
 
 
