@@ -55,9 +55,12 @@ def first_number(text: str) -> str | None:
 
 def last_number(text: str) -> str | None:
     """The last number in the text, canonical. None: there is none."""
-    matches = deque(_NUMBER.finditer(text), maxlen=2)
-    if not matches:
+    last_digit = max(map(text.rfind, "0123456789"))
+    if last_digit < 0:
         return None
+    # No number reaches over the end of a line, so the others need not be read.
+    text = text[text.rfind("\n", 0, last_digit) + 1 :]
+    matches = deque(_NUMBER.finditer(text), maxlen=2)
     if len(matches) == 2 and (mixed := _mixed(text, *matches)) is not None:
         return mixed
     return _canonical(text, matches[-1])
@@ -87,7 +90,7 @@ def _canonical(text: str, match: re.Match[str]) -> str:
 
 def _stands_alone(text: str, match: re.Match[str]) -> bool:
     """Whether a/b is no part of a/b/c, such as a date."""
-    return not text[max(0, match.start() - 2) : match.start()].rstrip().endswith("/")
+    return not text[max(0, match.start() - 2) : match.start()].rstrip(" ").endswith("/")
 
 
 def _decimal(minus: str | None, digits: str, scale: int) -> str:
