@@ -65,3 +65,7 @@ def configure_logs(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,7 +40,8 @@ class Worker:
         self._connection = self._connect()
         self._beats = self._connect()
         self._engine: Engine | None = None
-        self._loaded: tuple[str, Located] | None = None
+        self._loaded: str | None = None
+        """As its task named it."""
         self._graders: tuple[GraderChoice, Graders] | None = None
         self._current: LeasedTask | None = None
         self._welcome = False
@@ -104,7 +105,7 @@ class Worker:
         return LeaseRequest(
             worker=self._settings.name,
             engine=self._parts.engine_name,
-            loaded_checkpoint=self._loaded[0] if self._loaded else None,
+            loaded_checkpoint=self._loaded,
         )
 
     def _idle_seconds_left(self) -> float:
@@ -155,7 +156,7 @@ class Worker:
 
     def _locate(self, task: LeasedTask) -> Located:
         path = task.checkpoint.path
-        located = self._loaded[1] if self._loaded and self._loaded[0] == path else self._parts.locate(path)
+        located = self._parts.locate(path)
         if task.tokenizer is not None and located.tokenizer != task.tokenizer:
             raise CheckpointError(
                 f"checkpoint {task.checkpoint.name!r} ({path}) has another tokenizer than the checkpoints before it: "
@@ -168,7 +169,7 @@ class Worker:
             self._engine = self._parts.make_engine()
         self._loaded = None  # until it is, again
         self._engine.load(located.folder, dtype=task.dtype)
-        self._loaded = (task.checkpoint.path, located)
+        self._loaded = task.checkpoint.path
         return self._engine
 
     def _graders_for(self, choice: GraderChoice) -> Graders:

@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 
 from premem.errors import CheckpointError, EngineError, Interrupted
+from premem.grading.pool import GradingPool
 from premem.records import Example, Grade
 from premem.results import check
 from premem.seeds import sample_seed
-from premem.wire import LeasedTask, Sampling, Template
+from premem.wire import GraderChoice, LeasedTask, Sampling, Template
 from tests.fakes import Comparing, FakeEngine, examples, make_task, nan
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.passes import plan, run_pass
@@ -271,3 +272,23 @@ def test_a_grader_that_cannot_go_on_ends_the_pass():
             tokenizer_fingerprint="",
             stopped=lambda: False,
         )
+
+
+def test_an_answer_whose_grading_runs_out_of_time_is_data():
+    grader = GraderChoice(name="regex", options={"pattern": "((?:a+)+)$"}, answer_seconds=0.3)
+    task = make_task(kind="test", stop=1, sampling=Sampling(samples=3), grader=grader)
+    texts = ["aa", "a" * 60 + "!", "b"]
+    engine = Saying(lambda requests: [Sampled(0, n, text, tokens=1, finished=True) for n, text in enumerate(texts)])
+
+    with GradingPool(grader, processes=1) as pool:
+        content = run_pass(
+            task,
+            [Example(id="a", question="q", trace="t", final_answer="aa")],
+            engine,
+            grading=pool,
+            tokenizer_fingerprint="",
+            stopped=lambda: False,
+        )
+
+    frame, _ = check(content, start=0, stop=1, samples=3, train=False)
+    assert frame["verdicts"].to_list() == [["right", "timeout", "no_answer"]]
