@@ -1,0 +1,40 @@
+"""Which engine: vLLM where it is installed, transformers elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, Literal
+
+from premem.errors import EngineError
+from worker.engines import Engine
+
+EngineName = Literal["vllm", "transformers"]
+
+
+def engine_name(name: Literal["auto"] | EngineName) -> EngineName:
+    """`auto` made definite, without importing anything heavy."""
+    if name != "auto":
+        return name
+    return "vllm" if importlib.util.find_spec("vllm") else "transformers"
+
+
+def make_engine(name: Literal["auto"] | EngineName = "auto", **settings: Any) -> Engine:
+    """An engine that holds no checkpoint yet; `settings` go to its class. Raises EngineError where it is missing."""
+    chosen = engine_name(name)
+    needed = "vllm" if chosen == "vllm" else "torch"
+    if not importlib.util.find_spec(needed):
+        raise EngineError(
+            f"the {chosen} engine needs {needed}, which is not installed (pip install 'premem[{extra(chosen)}]')"
+        )
+    if chosen == "vllm":
+        from worker.engines.vllm import VllmEngine
+
+        return VllmEngine(**settings)
+    from worker.engines.transformers import TransformersEngine
+
+    return TransformersEngine(**settings)
+
+
+def extra(name: EngineName) -> str:
+    """The extra of the package that brings an engine."""
+    return "vllm" if name == "vllm" else "worker"
