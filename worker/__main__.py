@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from premem.errors import ServiceError
+from premem.errors import EngineError, ServiceError
 from worker.ending import Ending
 from worker.loop import Worker
 from worker.parts import Parts, real_parts
@@ -18,13 +18,18 @@ from worker.settings import Settings, read_settings
 
 
 def main(arguments: Sequence[str] | None = None, *, parts: Callable[[Settings], Parts] = real_parts) -> int:
-    """Run one worker until it ends. Returns the exit status: 2 where the service turns it away."""
+    """Run one worker until it ends. Returns the exit status: 2 where it cannot start, or the service turns it away."""
     settings = read_settings(arguments)
     configure_logs(settings.log_level)
+    try:
+        made_of = parts(settings)
+    except EngineError as error:
+        print(f"premem worker: {error}", file=sys.stderr)
+        return 2
     if lead_group():
         guard_group()
     ending = Ending()
-    worker = Worker(settings, parts(settings), ending=ending)
+    worker = Worker(settings, made_of, ending=ending)
     ending.listen(seconds=settings.ending_seconds, last_words=worker.give_back_at_once)
     try:
         status = worker.run()

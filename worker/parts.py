@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
+from premem.grading.pool import GradingPool
 from premem.wire import GraderChoice
+from worker import checkpoints
 from worker.engines import Engine
+from worker.engines.choose import check_installed, engine_name, make_engine
 from worker.passes import Grading
-from worker.settings import EngineChoice, Settings
+from worker.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +41,19 @@ class Parts:
 
 
 def real_parts(settings: Settings) -> Parts:
-    """The engines and graders themselves; nothing heavy is imported before it is called for."""
-    engine_name = chosen_engine(settings.engine)
+    """The engines and graders themselves; nothing heavy is imported before it is called for.
 
-    def make_engine() -> Engine:
-        if engine_name == "vllm":
-            from worker.engines.vllm import VllmEngine
-
-            return VllmEngine()
-        from worker.engines.transformers import TransformersEngine
-
-        return TransformersEngine()
+    Raises EngineError where the engine is not installed: such a worker would only make tasks fail.
+    """
+    name = engine_name(settings.engine)
+    check_installed(name)
 
     def locate(path: str) -> Located:
-        from worker import checkpoints
-
         folder = checkpoints.resolve(path, roots=settings.checkpoint_roots, hub=settings.hub)
         checkpoints.inspect(folder)
         return Located(folder=folder, tokenizer=checkpoints.tokenizer_fingerprint(folder))
 
     def make_graders(choice: GraderChoice) -> Graders:
-        from premem.grading.pool import GradingPool
-
         return GradingPool(choice, processes=settings.graders)
 
-    return Parts(engine_name=engine_name, make_engine=make_engine, locate=locate, make_graders=make_graders)
-
-
-def chosen_engine(choice: EngineChoice) -> Literal["vllm", "transformers"]:
-    if choice != "auto":
-        return choice
-    return "vllm" if importlib.util.find_spec("vllm") else "transformers"
+    return Parts(engine_name=name, make_engine=lambda: make_engine(name), locate=locate, make_graders=make_graders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from premem.results import check
 from premem.wire import Sampling
 from tests.checkpoints import make_checkpoint
 from tests.fakes import FakeService, examples, make_task, problem
+from worker.__main__ import main
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -167,6 +169,17 @@ def test_a_worker_with_transformers_scores_a_real_checkpoint(service: FakeServic
     assert report.permanent
     assert report.checkpoint
     assert "/etc" in report.error
+
+
+def test_a_worker_whose_engine_is_not_installed_says_so_before_it_takes_a_task(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    service.tasks.append(make_task())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    assert main(["--service", service.url, "--engine", "vllm"]) == 2
+    assert "the vllm engine needs vllm, which is not installed" in capsys.readouterr().err
+    assert not service.leases
 
 
 def test_a_worker_that_is_turned_away_says_what_to_do(service: FakeService):

@@ -18,14 +18,19 @@ def engine_name(name: Literal["auto"] | EngineName) -> EngineName:
     return "vllm" if importlib.util.find_spec("vllm") else "transformers"
 
 
+def check_installed(name: EngineName) -> None:
+    """Raises EngineError, saying what to install. Imports nothing heavy."""
+    needed = "vllm" if name == "vllm" else "torch"
+    if not importlib.util.find_spec(needed):
+        raise EngineError(
+            f"the {name} engine needs {needed}, which is not installed (pip install 'premem[{extra(name)}]')"
+        )
+
+
 def make_engine(name: Literal["auto"] | EngineName = "auto", **settings: Any) -> Engine:
     """An engine that holds no checkpoint yet; `settings` go to its class. Raises EngineError where it is missing."""
     chosen = engine_name(name)
-    needed = "vllm" if chosen == "vllm" else "torch"
-    if not importlib.util.find_spec(needed):
-        raise EngineError(
-            f"the {chosen} engine needs {needed}, which is not installed (pip install 'premem[{extra(chosen)}]')"
-        )
+    check_installed(chosen)
     if chosen == "vllm":
         from worker.engines.vllm import VllmEngine
 
