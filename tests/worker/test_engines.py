@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.wire import Sampling
 from tests.checkpoints import make_checkpoint
-from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
+from worker import checkpoints
+from worker.engines import Engine, Sampled, SampleRequest, ScoreRequest
 from worker.engines.choose import make_engine
+from worker.engines.texts import GrowingText
 
-VLLM = pytest.param(
-    "vllm",
-    marks=[
-        pytest.mark.vllm,
-        pytest.mark.xdist_group("vllm"),
-        pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
-    ],
-)
+NEEDS_VLLM = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["transformers", VLLM])
+@pytest.fixture(scope="module", params=["transformers", pytest.param("vllm", marks=NEEDS_VLLM)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     engine = make_engine(request.param)
     yield engine
@@ -65,43 +66,6 @@ def test_greedy_answers_are_those_of_a_plain_loop(engine: Engine, runs: Path) ->
         answer = sampled[request.row, 0]
         assert answer.text == plain_greedy(runs / "tied-1", request, max_tokens=24)
         assert (answer.tokens, answer.finished) == (24, False)
-
-
-@pytest.mark.parametrize("kind", ["tied", "untied"])
-def test_swapped_weights_answer_like_freshly_loaded_ones(engine: Engine, runs: Path, kind: str) -> None:
-    first, second = runs / f"{kind}-1", runs / f"{kind}-2"
-    fresh = {}
-    for checkpoint in (first, second):
-        engine.close()
-        engine.load(checkpoint, dtype=None)
-        fresh[checkpoint] = outcome(engine)
-    engine.close()
-
-    swapped = []
-    for checkpoint in (first, second, first):
-        engine.load(checkpoint, dtype=None)
-        swapped.append(outcome(engine))
-
-    assert fresh[first] != fresh[second]
-    assert swapped == [fresh[first], fresh[second], fresh[first]]
-
-
-def test_a_model_of_another_shape_gets_a_fresh_engine(engine: Engine, runs: Path, tmp_path: Path) -> None:
-    wider = make_checkpoint(tmp_path / "wider", seed=3, hidden=128, layers=1, context=512)
-    engine.load(runs / "tied-1", dtype=None)
-    before = outcome(engine)
-    engine.load(wider, dtype=None)
-
-    request = scoring(engine)[0]
-    (scored,) = engine.run([request], sampling=Sampling(), stopped=never)
-    context = engine.context
-    engine.load(runs / "tied-1", dtype=None)
-
-    assert isinstance(scored, Scored)
-    assert scored.log_likelihood == pytest.approx(plain_score(wider, request)[0], abs=1e-3)
-    assert context in (511, 512)
-    assert engine.context in (1023, 1024)
-    assert outcome(engine) == before
 
 
 def test_a_seed_gives_its_answer_in_any_company(engine: Engine, runs: Path) -> None:
@@ -138,8 +102,6 @@ def test_an_answer_ends_before_its_stop_string(engine: Engine, runs: Path) -> No
 
 
 def test_an_answer_ends_at_the_end_token_of_its_own_checkpoint(engine: Engine, runs: Path, tmp_path: Path) -> None:
-    import json
-
     ended = make_checkpoint(tmp_path / "ended", seed=1, tied=True)
     engine.load(runs / "tied-1", dtype=None)
     request = sampling_requests(engine, samples=1)[0]
@@ -207,37 +169,69 @@ def test_loading_the_same_folder_again_does_nothing_unless_its_files_changed(
     assert outcome(engine) != before
 
 
-def test_nan_weights_are_refused_and_the_next_checkpoint_loads(engine: Engine, runs: Path, tmp_path: Path) -> None:
-    broken = make_checkpoint(tmp_path / "broken", seed=1)
-    change_weights(broken, lambda weights: weights["model.norm.weight"].fill_(math.nan))
+def test_answers_are_drawn_from_what_temperature_and_top_p_leave(engine: Engine, runs: Path) -> None:
     engine.load(runs / "tied-1", dtype=None)
-    before = outcome(engine)
+    drawn, request = 3000, sampling_requests(engine, samples=1)[0]
+    expected = plain_first_texts(runs / "tied-1", request, temperature=2.0, top_p=0.8)
+    one_token = Sampling(samples=1, temperature=2.0, top_p=0.8, max_tokens=1, stop=[])
 
-    with pytest.raises(CheckpointError, match=r"broken.*NaN"):
-        engine.load(broken, dtype=None)
-    with pytest.raises(EngineError, match="no checkpoint is loaded"):
-        _ = engine.context
+    sampled = run(engine, [SampleRequest(0, request.tokens, tuple(range(drawn)))], one_token)
+
+    seen = Counter(answer.text for answer in sampled.values())
+    assert set(seen) <= set(expected)
+    assert len(expected) > 5
+    often = [text for text, chance in expected.items() if chance * drawn >= 5]
+    counts = [seen[text] for text in often] + [drawn - sum(seen[text] for text in often)]
+    chances = [expected[text] for text in often] + [1 - sum(expected[text] for text in often)]
+    if chances[-1] * drawn < 5:
+        counts, chances = counts[:-1], [chance / sum(chances[:-1]) for chance in chances[:-1]]
+    assert chisquare(counts, [chance * sum(counts) for chance in chances]).pvalue > 1e-3
+
+
+def test_what_does_not_fit_is_the_callers_mistake(engine: Engine, runs: Path) -> None:
+    engine.load(runs / "tied-1", dtype=None)
+    long = tuple([5] * 1000)
+
+    with pytest.raises(ValueError, match="row 7 does not fit"):
+        list(engine.run([SampleRequest(7, long, (1,))], sampling=Sampling(max_tokens=64), stopped=never))
+    with pytest.raises(ValueError, match="row 8 does not fit"):
+        list(engine.run([ScoreRequest(8, long + long, 3)], sampling=Sampling(), stopped=never))
+    with pytest.raises(ValueError, match="row 9 does not fit"):
+        list(engine.run([ScoreRequest(9, (1, 2, 3), 0)], sampling=Sampling(), stopped=never))
+
+
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_swapped_weights_answer_like_freshly_loaded_ones(engine: Engine, runs: Path, kind: str) -> None:
+    first, second = runs / f"{kind}-1", runs / f"{kind}-2"
+    engine.close()
+    engine.load(first, dtype=None)
+    fresh_first = outcome(engine)
+
+    engine.load(second, dtype=None)
+    swapped_second = outcome(engine)
+    engine.load(first, dtype=None)
+    swapped_first = outcome(engine)
+
+    engine.close()
+    engine.load(second, dtype=None)
+    assert swapped_second == outcome(engine)
+    assert swapped_first == fresh_first
+    assert swapped_first != swapped_second
+
+
+def test_a_model_of_another_shape_gets_a_fresh_engine(engine: Engine, runs: Path, tmp_path: Path) -> None:
+    wider = make_checkpoint(tmp_path / "wider", seed=3, hidden=128, layers=1, context=512)
+    engine.load(wider, dtype=None)
+    wide, wide_context = run(engine, scoring(engine)), engine.context
+
     engine.load(runs / "tied-1", dtype=None)
 
-    assert outcome(engine) == before
-
-
-def test_weights_that_lack_a_layer_are_refused(engine: Engine, runs: Path, tmp_path: Path) -> None:
-    broken = make_checkpoint(tmp_path / "broken", seed=1)
-    change_weights(broken, lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))
-
-    with pytest.raises(CheckpointError, match=r"broken.*up_proj"):
-        engine.load(broken, dtype=None)
-    engine.load(runs / "tied-1", dtype=None)
-
+    narrow = run(engine, scoring(engine))
+    for request in scoring(engine):
+        assert wide[request.row].log_likelihood == pytest.approx(plain_score(wider, request)[0], abs=1e-3)
+        assert narrow[request.row].log_likelihood == pytest.approx(plain_score(runs / "tied-1", request)[0], abs=1e-3)
+    assert wide_context in (511, 512)  # vLLM keeps one for a token that nobody asked for
     assert engine.context in (1023, 1024)
-
-
-def test_a_tokenizer_beyond_the_embedding_is_refused(engine: Engine, tmp_path: Path) -> None:
-    folder = make_checkpoint(tmp_path / "checkpoint", seed=1, vocab_size=384)
-
-    with pytest.raises(CheckpointError, match="tokenizer of 400 tokens and a model that knows 384"):
-        engine.load(folder, dtype=None)
 
 
 def test_the_dtype_is_the_one_that_was_saved_or_the_one_asked_for(engine: Engine, runs: Path) -> None:
@@ -255,29 +249,47 @@ def test_the_dtype_is_the_one_that_was_saved_or_the_one_asked_for(engine: Engine
     assert 1e-5 < max(differences) < 0.3
 
 
-def test_what_does_not_fit_is_the_callers_mistake(engine: Engine, runs: Path) -> None:
+def test_nan_weights_are_refused_and_the_next_checkpoint_loads(engine: Engine, runs: Path, tmp_path: Path) -> None:
+    broken = make_checkpoint(tmp_path / "broken", seed=1)
+    change_weights(broken, lambda weights: weights["model.norm.weight"].fill_(math.nan))
     engine.load(runs / "tied-1", dtype=None)
-    long = tuple([5] * 1000)
+    before = outcome(engine)
 
-    with pytest.raises(ValueError, match="row 7 does not fit"):
-        list(engine.run([SampleRequest(7, long, (1,))], sampling=Sampling(max_tokens=64), stopped=never))
-    with pytest.raises(ValueError, match="row 8 does not fit"):
-        list(engine.run([ScoreRequest(8, long + long, 3)], sampling=Sampling(), stopped=never))
-    with pytest.raises(ValueError, match="row 9 does not fit"):
-        list(engine.run([ScoreRequest(9, (1, 2, 3), 0)], sampling=Sampling(), stopped=never))
+    with pytest.raises(CheckpointError, match=r"broken.*NaN"):
+        engine.load(broken, dtype=None)
+    with pytest.raises(EngineError, match="no checkpoint is loaded"):
+        _ = engine.context
+    engine.load(runs / "tied-1", dtype=None)
+
+    assert outcome(engine) == before
+
+
+def test_weights_that_lack_a_layer_are_refused(engine: Engine, tmp_path: Path) -> None:
+    broken = make_checkpoint(tmp_path / "broken", seed=1)
+    change_weights(broken, lambda weights: weights.pop("model.layers.1.mlp.up_proj.weight"))
+
+    with pytest.raises(CheckpointError, match=r"broken.*up_proj"):
+        engine.load(broken, dtype=None)
+    with pytest.raises(EngineError, match="no checkpoint is loaded"):
+        list(engine.run([], sampling=Sampling(), stopped=never))
+
+
+def test_a_tokenizer_beyond_the_embedding_is_refused(engine: Engine, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint", seed=1, vocab_size=384)
+
+    with pytest.raises(CheckpointError, match="tokenizer of 400 tokens and a model that knows 384"):
+        engine.load(folder, dtype=None)
 
 
 @pytest.mark.vllm
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-@pytest.mark.xdist_group("vllm")
-@pytest.mark.parametrize("kind", ["tied", "untied"])
-def test_both_engines_say_the_same(runs: Path, kind: str) -> None:
+def test_both_engines_say_the_same(runs: Path) -> None:
     perplexities: list[list[float]] = []
     texts: list[list[str]] = []
     greedy = Sampling(samples=1, temperature=0.0, max_tokens=32, stop=["a"])
     for name in ("transformers", "vllm"):
         engine = make_engine(name)
-        engine.load(runs / f"{kind}-1", dtype=None)
+        engine.load(runs / "untied-1", dtype=None)
         scored = run(engine, scoring(engine))
         perplexities.append([math.exp(-score.log_likelihood / score.tokens) for _, score in sorted(scored.items())])
         sampled = run(engine, sampling_requests(engine, samples=1), greedy)
@@ -342,6 +354,28 @@ def plain_score(folder: Path, request: ScoreRequest) -> tuple[float, int]:
     values = torch.log_softmax(logits, dim=-1)
     targets = range(request.target_start, len(request.tokens))
     return sum(float(values[place - 1, request.tokens[place]]) for place in targets), len(targets)
+
+
+def plain_first_texts(folder: Path, request: SampleRequest, *, temperature: float, top_p: float) -> dict[str, float]:
+    """How likely each text of a first token is."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        logits = plain_model(folder)(input_ids=torch.tensor([request.tokens])).logits[0, -1].double()
+    chances = torch.softmax(logits / temperature, dim=-1).tolist()
+    kept: dict[int, float] = {}
+    for token in sorted(range(len(chances)), key=lambda token: -chances[token]):
+        if sum(kept.values()) >= top_p:
+            break
+        kept[token] = chances[token]
+    texts: dict[str, float] = {}
+    for token, chance in kept.items():
+        grown = GrowingText(tokenizer, request.tokens, [])
+        if token not in checkpoints.end_tokens(folder):
+            grown.append(token)
+        texts[grown.text] = texts.get(grown.text, 0.0) + chance / sum(kept.values())
+    return texts
 
 
 def plain_greedy_tokens(folder: Path, request: SampleRequest, *, max_tokens: int) -> list[int]:
