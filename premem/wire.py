@@ -269,7 +269,7 @@ class LeasedTask(Reply):
 
 
 class AttemptBody(Body):
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, lt=2**31)
 
 
 class HeartbeatReply(Reply):

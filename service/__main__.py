@@ -81,6 +81,8 @@ def _serve(settings: Settings) -> int:
         app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, server_header=False
     )
     server = _Server(config, app, address=_address(settings, listening))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # uvicorn ends by them, and then raises them again
     server.run(sockets=[listening])
     return 0 if server.started else 1
 

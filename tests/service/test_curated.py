@@ -1,0 +1,171 @@
+"""The curated subset, streamed as it was uploaded."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from premem.records import Observation
+from service import curated, jsontypes
+from tests.service.working import ended, work_off
+
+ROWS = 9
+
+
+def observe(checkpoint: str, row: int) -> Observation:
+    """Scores 0, 0.5 and 1, three rows each."""
+    return Observation(correct=row // 3, sampled=2, perplexity=2.0)
+
+
+def original(row: int) -> dict:
+    return {
+        "id": f"q{row}",
+        "question": f"Zähle: {row} + 1?",
+        "answer": f"#### {row + 1}",
+        "level": row if row % 2 else float(row) + 0.5,
+        "tags": ["a", str(row)],
+        "meta": {"source": None if row == 4 else "book", "big": 10**30},
+        "odd": [1, "two"] if row == 7 else row,
+    }
+
+
+@pytest.fixture
+def scored(client, post_job) -> str:
+    """A completed job over nine rows with columns of every kind."""
+    lines = "\n".join(json.dumps(original(row), ensure_ascii=False) for row in range(ROWS))
+    dataset = client.post("/v1/datasets", content=gzip.compress(lines.encode())).json()["id"]
+    job = post_job(dataset=dataset)
+    work_off(client, observe)
+    assert ended(client, job)["state"] == "completed"
+    return job
+
+
+def rows_of(answer) -> list[dict]:
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_the_lowest_rows_come_back_as_they_were_uploaded(client, scored):
+    answer = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0})
+
+    rows = rows_of(answer)
+    about = [row.pop("premem") for row in rows]
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "application/jsonl"
+    assert answer.headers["X-Premem-Rows"] == "6"
+    assert rows == [original(row) for row in range(6)]
+    assert [one["rank"] for one in about] == [one["row"] for one in about] == list(range(6))
+    assert [one["pre_memorization_accuracy"] for one in about] == [0.0] * 3 + [0.5] * 3
+    assert about[3] == {
+        "rank": 3,
+        "row": 3,
+        "pre_memorization_accuracy": 0.5,
+        "mean_accuracy": 0.5,
+        "accuracy": [0.5, 0.5],
+        "perplexity": [2.0, 2.0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("below", "budget", "rows"), [(0.5, None, 3), (0.51, None, 6), (1.0, 2, 2), (0.0, None, 0), (0.5, 100, 3)]
+)
+def test_below_is_exclusive_and_the_budget_caps(client, scored, below, budget, rows):
+    params = {"below": below, **({"budget": budget} if budget else {})}
+
+    answer = client.get(f"/v1/jobs/{scored}/curated", params=params)
+
+    assert answer.headers["X-Premem-Rows"] == str(rows)
+    assert [row["premem"]["row"] for row in rows_of(answer)] == list(range(rows))
+
+
+@pytest.mark.parametrize("params", [{"below": 1.5}, {"below": "low"}, {"budget": 0}, {"format": "csv"}])
+def test_what_makes_no_sense_is_refused_before_the_stream(client, scored, params):
+    answer = client.get(f"/v1/jobs/{scored}/curated", params=params)
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == next(iter(params))
+
+
+def test_parquet_holds_the_same_rows(client, scored):
+    answer = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0, "format": "parquet"})
+
+    frame = pl.read_parquet(io.BytesIO(answer.content))
+    rows = frame.to_dicts()
+    assert answer.headers["Content-Type"] == "application/vnd.apache.parquet"
+    assert frame.columns == [*original(0), "premem"]
+    assert frame["level"].dtype == pl.Float64
+    for row, sent in zip(rows, map(original, range(6)), strict=True):
+        assert row["premem"]["row"] == int(sent["id"][1:])
+        assert row["meta"]["source"] == sent["meta"]["source"]
+        assert json.loads(row["meta"]["big"]) == 10**30
+        assert [row[name] for name in ("id", "question", "answer", "tags", "odd")] == [
+            sent[name] for name in ("id", "question", "answer", "tags", "odd")
+        ]
+
+
+def test_an_empty_subset_is_a_whole_parquet_file(client, scored):
+    answer = client.get(f"/v1/jobs/{scored}/curated", params={"below": 0.0, "format": "parquet"})
+
+    assert pl.read_parquet(io.BytesIO(answer.content)).height == 0
+
+
+def test_a_subset_larger_than_what_is_read_at_once_is_whole(client, scored, monkeypatch):
+    whole = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).text
+    monkeypatch.setattr(curated, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(curated, "READ_AT_ONCE", 4)
+    monkeypatch.setattr(curated, "IN_MEMORY_BYTES", 10)
+
+    assert client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).text == whole
+
+
+def test_a_subset_that_is_uploaded_again_gets_new_scores(client, scored, post_job):
+    subset = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).content
+    dataset = client.post("/v1/datasets", content=subset).json()["id"]
+    job = post_job(dataset=dataset)
+    work_off(client, lambda name, row: Observation(correct=0, sampled=2, perplexity=3.0))
+    ended(client, job)
+
+    rows = rows_of(client.get(f"/v1/jobs/{job}/curated"))
+
+    assert len(rows) == 6
+    assert [row["premem"]["perplexity"] for row in rows] == [[3.0, 3.0]] * 6
+    assert [row["id"] for row in rows] == [f"q{row}" for row in range(6)]
+
+
+def test_values_that_do_not_go_together_become_json_text():
+    rows = [{"a": 1, "b": [1]}, {"a": "one", "b": {}}, {"a": None, "c": True}]
+
+    table = jsontypes.table(rows, jsontypes.see_all(rows))
+
+    assert table.schema == pa.schema({"a": pa.string(), "b": pa.string(), "c": pa.bool_()})
+    assert table.to_pylist() == [
+        {"a": "1", "b": "[1]", "c": None},
+        {"a": '"one"', "b": "{}", "c": None},
+        {"a": None, "b": None, "c": True},
+    ]
+
+
+def test_large_integers_are_not_rounded_beside_fractions():
+    rows = [{"n": 2**60 + 1}, {"n": 0.5}]
+
+    table = jsontypes.table(rows, jsontypes.see_all(rows))
+
+    assert table["n"].to_pylist() == [str(2**60 + 1), "0.5"]
+
+
+def test_every_kind_of_column_can_be_written_as_parquet():
+    rows = [{"nothing": None, "empty": {}, "lists": [], "deep": [{"x": [1.5, None]}]}]
+
+    table = jsontypes.table(rows, jsontypes.see_all(rows))
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    out.seek(0)
+
+    assert pl.read_parquet(out).to_dicts() == [
+        {"nothing": None, "empty": "{}", "lists": [], "deep": [{"x": [1.5, None]}]}
+    ]
