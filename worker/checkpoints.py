@@ -333,7 +333,8 @@ def _header(path: Path) -> list[Tensor]:
                 raise CheckpointError(f"{path} is truncated or no safetensors: {size:,} bytes do not hold its header")
             header = json.loads(file.read(length))
     except FileNotFoundError:
-        raise CheckpointError(f"{path.parent / INDEX} names {path.name}, which is not there") from None
+        reason = f"{INDEX} names it" if (path.parent / INDEX).is_file() else "it is a link to nothing"
+        raise CheckpointError(f"{path} is missing: {reason}") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
