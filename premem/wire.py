@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -23,6 +23,13 @@ class Body(BaseModel):
     """What clients send: an unknown field is an error, not a silent default."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="after")
+    def _storable(self) -> Self:
+        for name, value in self:
+            if isinstance(value, str) and "\0" in value:
+                raise ValueError(f"{name} holds a NUL character, which PostgreSQL cannot store")
+        return self
 
 
 class Reply(BaseModel):
@@ -281,6 +288,12 @@ class FailureReport(AttemptBody):
     error: str = Field(min_length=1, max_length=10_000)
     permanent: bool = Field(False, description="Trying again cannot help.")
     checkpoint: bool = Field(False, description="The fault lies in the checkpoint: all of its tasks fail.")
+
+    @field_validator("error")
+    @classmethod
+    def _readable(cls, error: str) -> str:
+        """Whatever a library printed: a failure must be told."""
+        return error.replace("\0", "\ufffd")
 
 
 class ResultSummary(Reply):

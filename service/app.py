@@ -46,6 +46,14 @@ subset. Errors are problems (RFC 9457). Every POST takes an `Idempotency-Key`.
 """
 BY_ALL = problems.described(400, 401, 422, 500, 503)
 
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Sent again with the same key, the request gets the first answer and happens once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
 _bearer = HTTPBearer(auto_error=False, description="A key `pmk_<id>_<secret>`, where the service has keys.")
 
 
@@ -110,6 +118,14 @@ def prepare(database: Database, settings: Settings) -> None:
             )
 
 
+def _describe_middleware(operation: dict[str, Any], method: str) -> None:
+    """What FastAPI does not see."""
+    operation["responses"].update({str(status): answer for status, answer in problems.described(413).items()})
+    if method == "post":
+        operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+        operation["responses"].update({str(status): answer for status, answer in problems.described(409).items()})
+
+
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(
@@ -119,6 +135,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             license_info=app.license_info,
             routes=app.routes,
         )
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                if path.startswith("/v1/") and method in ("post", "put"):
+                    _describe_middleware(operation, method)
         parts = schema.setdefault("components", {}).setdefault("schemas", {})
         parts["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         app.openapi_schema = schema

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterator
-from tempfile import SpooledTemporaryFile
-from typing import IO, Annotated, Any, Literal, cast
+from contextlib import ExitStack
+from typing import IO, Annotated, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
@@ -20,11 +22,16 @@ from service.db import Database
 from service.dependencies import DatabaseGiven, StoreGiven
 from service.examples import ScoreFiles, completed
 from service.problems import described
+from service.scores import SCHEMA
 from service.store import Store, StoreFull, is_full
 
 ROWS_AT_ONCE = 2_048
 READ_AT_ONCE = 8_192
-IN_MEMORY_BYTES = 16 * 2**20
+ADDED = "premem"
+ADDED_KEY = b'"premem"'
+"""The member that every row gets."""
+SCORED = pa.schema([SCHEMA.field(name) for name in ("rank", "row", "score", "mean_accuracy", "accuracy", "perplexity")])
+ABOUT = {"score": "pre_memorization_accuracy"}
 MEDIA_TYPES = {"jsonl": "application/jsonl", "parquet": "application/vnd.apache.parquet"}
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
@@ -90,7 +97,9 @@ class Subset:
         self._files = files
         self._dataset = dataset
         self._artifact = artifact
-        self._originals = _temporary()
+        self._files_open = ExitStack()
+        self._originals = self._temporary()
+        self._text: bytes | mmap.mmap = b""
         self._starts: NDArray[np.int64] = np.zeros(0, np.int64)
         self._stops: NDArray[np.int64] = np.zeros(0, np.int64)
         self.rows = 0
@@ -111,78 +120,82 @@ class Subset:
                 sizes[ranks] = [len(text) for text in texts]
                 self._originals.write(b"".join(texts))
             self._originals.flush()
+            if self._originals.tell():  # what is empty cannot be mapped
+                mapped = mmap.mmap(self._originals.fileno(), 0, access=mmap.ACCESS_READ)
+                self._text = self._files_open.enter_context(mapped)
         except OSError as error:
             raise _full(error) from error
         self._stops = np.zeros(self.rows, np.int64)
         self._stops[order] = np.cumsum(sizes[order])
         self._starts = self._stops - sizes
 
-    def pairs(self) -> Iterator[list[tuple[bytes, dict[str, Any]]]]:
-        """Originals, as JSON, and what premem says of them, in the order of the ranks."""
-        for first in range(0, self.rows, ROWS_AT_ONCE):
-            stop = min(first + ROWS_AT_ONCE, self.rows)
-            with self._files.open(self._artifact) as scores:
-                records = scores.slice(first, stop).to_pylist()
-            yield [(self._original(rank), _about(record)) for rank, record in enumerate(records, first)]
-
     def lines(self) -> Iterator[bytes]:
         """JSON Lines, in pieces of whole lines."""
-        for pairs in self.pairs():
-            yield b"".join(_line(original, about) for original, about in pairs)
+        for originals, scored in self._parts():
+            yield b"".join(map(_line, originals, _abouts(scored)))
 
     def parquet(self) -> IO[bytes]:
         """One Parquet file, its types found by reading everything once. Raises StoreFull."""
-        kinds = jsontypes.see_all(_row(*pair) for pairs in self.pairs() for pair in pairs)
-        out = _temporary()
+        kinds = jsontypes.see_all(from_json(text) for originals, _ in self._parts() for text in originals)
+        kinds.pop(ADDED, None)
+        out = self._temporary()
         try:
-            if not kinds:
-                kinds = jsontypes.see_all([{"premem": _about(_EMPTY)}])
-            schema = jsontypes.table([], kinds).schema
-            with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-                for pairs in self.pairs():
-                    writer.write_table(jsontypes.table([_row(*pair) for pair in pairs], kinds))
+            with pq.ParquetWriter(out, _table([], SCORED.empty_table(), kinds).schema, compression="zstd") as writer:
+                for originals, scored in self._parts():
+                    writer.write_table(_table(originals, scored, kinds))
         except OSError as error:
-            out.close()
             raise _full(error) from error
         out.seek(0)
         return out
 
+    def _parts(self) -> Iterator[tuple[list[bytes], pa.Table]]:
+        """Originals, as JSON, and their scores, in the order of the ranks."""
+        for first in range(0, self.rows, ROWS_AT_ONCE):
+            stop = min(first + ROWS_AT_ONCE, self.rows)
+            with self._files.open(self._artifact) as scores:
+                scored = scores.slice(first, stop, columns=SCORED.names)
+            places = zip(self._starts[first:stop].tolist(), self._stops[first:stop].tolist(), strict=True)
+            yield [self._text[start:end] for start, end in places], scored
+
     def close(self) -> None:
-        self._originals.close()
+        """Its temporary files are gone after this."""
+        self._files_open.close()
 
-    def _original(self, rank: int) -> bytes:
-        self._originals.seek(int(self._starts[rank]))
-        return self._originals.read(int(self._stops[rank] - self._starts[rank]))
-
-
-_EMPTY = {"rank": 0, "row": 0, "score": 0.0, "mean_accuracy": 0.0, "accuracy": [0.0], "perplexity": [0.0]}
+    def _temporary(self) -> IO[bytes]:
+        path = self._files_open.enter_context(self._store.temporary_file())
+        return self._files_open.enter_context(path.open("w+b"))
 
 
-def _about(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "rank": record["rank"],
-        "row": record["row"],
-        "pre_memorization_accuracy": record["score"],
-        "mean_accuracy": record["mean_accuracy"],
-        "accuracy": record["accuracy"],
-        "perplexity": record["perplexity"],
-    }
+def _about(scored: pa.Table) -> pa.StructArray:
+    """What premem adds to every row."""
+    columns = {ABOUT.get(name, name): scored[name].combine_chunks() for name in SCORED.names}
+    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _row(original: bytes, about: dict[str, Any]) -> dict[str, Any]:
-    return {**from_json(original), "premem": about}
+def _abouts(scored: pa.Table) -> list[dict[str, Any]]:
+    """The same for JSON. Lists go by way of NumPy: Arrow makes Python objects of them ten times slower."""
+    columns = {}
+    for name in SCORED.names:
+        column = scored[name].combine_chunks()
+        if pa.types.is_list(column.type):
+            columns[name] = column.flatten().to_numpy().reshape(len(column), -1).tolist()
+        else:
+            columns[name] = column.to_pylist()
+    names = [ABOUT.get(name, name) for name in columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _table(originals: list[bytes], scored: pa.Table, kinds: dict[str, jsontypes.Kind]) -> pa.Table:
+    rows = jsontypes.table([from_json(text) for text in originals], kinds)
+    return rows.append_column(ADDED, _about(scored))
 
 
 def _line(original: bytes, about: dict[str, Any]) -> bytes:
     """The original as it was stored, number by number, with one more member at its end."""
-    if b'"premem"' in original:  # a subset that was uploaded again: its old scores go
-        return json.dumps(_row(original, about), ensure_ascii=False).encode() + b"\n"
+    if ADDED_KEY in original:  # a subset that was uploaded again: its old scores go
+        return json.dumps({**from_json(original), ADDED: about}, ensure_ascii=False).encode() + b"\n"
     comma = b"" if original[:-1].strip() == b"{" else b","
-    return original[:-1] + comma + b'"premem":' + to_json(about) + b"}\n"
-
-
-def _temporary() -> IO[bytes]:
-    return cast(IO[bytes], SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))
+    return b"%s%s%s:%s}\n" % (original[:-1], comma, ADDED_KEY, to_json(about))
 
 
 def _full(error: OSError) -> Exception:
@@ -192,9 +205,8 @@ def _full(error: OSError) -> Exception:
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(2**18):
-            yield piece
+    while piece := file.read(2**18):
+        yield piece
 
 
 def _closing(subset: Subset, chunks: Iterator[bytes]) -> Iterator[bytes]:

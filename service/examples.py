@@ -111,14 +111,15 @@ class Scores:
         self._ends: list[int] = np.cumsum(sizes).tolist()
         self.rows: int = file.metadata.num_rows
 
-    def slice(self, first: int, stop: int) -> pa.Table:
-        """Ranks [first, stop), of which only the row groups that hold them are read."""
+    def slice(self, first: int, stop: int, *, columns: list[str] | None = None) -> pa.Table:
+        """Ranks [first, stop), of which only the row groups that hold them are read; all columns where none is named."""
         stop = min(stop, self.rows)
         if first >= stop:
-            return self._file.schema_arrow.empty_table()
+            nothing = self._file.schema_arrow.empty_table()
+            return nothing if columns is None else nothing.select(columns)
         groups = list(range(bisect_right(self._ends, first), bisect_right(self._ends, stop - 1) + 1))
         before = self._ends[groups[0] - 1] if groups[0] else 0
-        return self._file.read_row_groups(groups).slice(first - before, stop - first)
+        return self._file.read_row_groups(groups, columns=columns).slice(first - before, stop - first)
 
     def rank_of(self, row: int) -> int | None:
         """None: this row has no score."""
@@ -127,11 +128,8 @@ class Scores:
 
     def positions(self, count: int) -> NDArray[np.int64]:
         """Rows in the data set of the first `count` ranks."""
-        if count == 0:
-            return np.zeros(0, np.int64)
-        groups = list(range(bisect_right(self._ends, count - 1) + 1))
-        rows: NDArray[np.int64] = self._file.read_row_groups(groups, columns=["row"])["row"].to_numpy()
-        return rows[:count]
+        rows: NDArray[np.int64] = self.slice(0, count, columns=["row"])["row"].to_numpy()
+        return rows
 
     def below(self, score: float) -> int:
         """How many examples have a lower score: they are the first ones."""

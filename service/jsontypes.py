@@ -12,6 +12,17 @@ from pydantic_core import to_json
 _LARGEST = 2**63
 _EXACT = 2**53
 """Larger integers change when they become floats."""
+_NAMES: dict[type, str] = {
+    type(None): "null",
+    bool: "bool",
+    int: "int",
+    float: "float",
+    str: "str",
+    list: "list",
+    dict: "object",
+}
+_PLAIN = frozenset({"bool", "float", "str"})
+"""Of these a second value tells nothing new."""
 
 
 @dataclass(slots=True)
@@ -25,13 +36,15 @@ class Kind:
     wide: bool = False
     """Holds integers that are no exact floats."""
 
-    def see(self, value: object) -> None:
+    def see(self, value: Any) -> None:
         """Widen to hold one more value."""
-        seen = _name(value)
-        if isinstance(value, int) and abs(value) > _EXACT:
-            self.wide = True
-        if seen == "null" or self.name == "json":
+        seen = _NAMES.get(type(value), "json")
+        if (seen == self.name and seen in _PLAIN) or seen == "null" or self.name == "json":
             return
+        if seen == "int" and not -_EXACT <= value <= _EXACT:
+            self.wide = True
+            if not -_LARGEST <= value < _LARGEST:
+                seen = "json"
         if self.name in ("null", seen):
             self.name = seen
         elif {self.name, seen} == {"int", "float"}:
@@ -59,8 +72,8 @@ class Kind:
 
     def fit(self, value: Any) -> Any:
         """The value as this kind's type takes it."""
-        if value is None:
-            return None
+        if value is None or self.name in ("str", "int", "bool"):
+            return value
         if self.name == "json" or (self.name == "object" and not self.fields):
             return to_json(value).decode()
         if self.name == "list" and self.items is not None:
@@ -83,12 +96,3 @@ def table(rows: list[dict[str, Any]], kinds: Mapping[str, Kind]) -> pa.Table:
     """Rows that `kinds` has seen."""
     arrays = {key: pa.array([kind.fit(row.get(key)) for row in rows], kind.type) for key, kind in kinds.items()}
     return pa.table(arrays)
-
-
-def _name(value: object) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
-        return "int" if -_LARGEST <= value < _LARGEST else "json"
-    names: dict[type, str] = {type(None): "null", float: "float", str: "str", list: "list", dict: "object"}
-    return names.get(type(value), "json")

@@ -160,6 +160,7 @@ def end_exhausted(connection: Connection, *, max_losses: int, at: float) -> int:
     exhausted = select(tasks.c.id, tasks.c.job).where(
         tasks.c.state == "leased", tasks.c.expires_at < at, tasks.c.losses + 1 >= max_losses
     )
+    exhausted = exhausted.order_by(tasks.c.job_number)  # services lock jobs in one order
     ended = 0
     for task, job in connection.execute(exhausted).all():
         if states.lock(connection, job)["state"] in states.CANCELLED:

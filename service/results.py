@@ -82,16 +82,14 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
         raise InputError("the tokenizer's fingerprint in the result's metadata is longer than 64 characters")
     artifact = f"{PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
     store.put(artifact, content)
-    kept = False
-    try:
-        with database.begin() as connection:
-            taken = _commit(connection, row, attempt, artifact, counters=_counters(frame), produced_by=produced_by)
-        kept = isinstance(taken, Taken) and not taken.repeated
-    finally:
-        if not kept:
-            store.delete([artifact])
+    with database.begin() as connection:
+        taken = _commit(connection, row, attempt, artifact, counters=_counters(frame), produced_by=produced_by)
+    # After an error nobody knows whether the commit took place: then what no row names is collected as garbage.
     if isinstance(taken, StaleAttempt):
+        store.delete([artifact])
         raise taken
+    if taken.repeated:
+        store.delete([artifact])
     return taken
 
 

@@ -289,25 +289,22 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
     report = _report({**job, **drawn}, seen, scores_CE, ranked.size, warnings=warnings)
     artifact = f"{PREFIX}{job['id']}/{uuid4().hex}.parquet"
     _write(database, store, job, artifact, seen, scores_CE[-1], ranked, threshold.memorized_below, lease)
-    kept = False
-    try:
-        with database.begin() as connection:
-            kept = _change(
-                connection,
-                job,
-                state="completed",
-                scores_artifact=artifact,
-                report=report.model_dump(mode="json"),
-                warnings=warnings,
-                finished_at=now(connection),
-                finalizing_until=None,
-                error=None,
-                **drawn,
-            )
-    finally:
-        if not kept:
-            store.delete([artifact])
+    with database.begin() as connection:
+        kept = _change(
+            connection,
+            job,
+            state="completed",
+            scores_artifact=artifact,
+            report=report.model_dump(mode="json"),
+            warnings=warnings,
+            finished_at=now(connection),
+            finalizing_until=None,
+            error=None,
+            **drawn,
+        )
+    # After an error nobody knows whether the commit took place: then what no row names is collected as garbage.
     if not kept:
+        store.delete([artifact])
         raise Interrupted("the job was cancelled, or another service took over")
 
 

@@ -118,9 +118,15 @@ def test_a_subset_larger_than_what_is_read_at_once_is_whole(client, scored, monk
     whole = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).text
     monkeypatch.setattr(curated, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(curated, "READ_AT_ONCE", 4)
-    monkeypatch.setattr(curated, "IN_MEMORY_BYTES", 10)
 
     assert client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).text == whole
+
+
+def test_no_temporary_file_is_left(client, app, scored):
+    for form in ("jsonl", "parquet"):
+        client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0, "format": form})
+
+    assert list((app.state.settings.data_dir / "temporary").iterdir()) == []
 
 
 def test_a_subset_that_is_uploaded_again_gets_new_scores(client, scored, post_job):
