@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, select, update
 
 from premem.errors import NotFound
 from premem.wire import ENDED
@@ -98,7 +98,7 @@ def _any_checkpoint_scored(connection: Connection, job: str) -> bool:
     return bool(connection.scalar(select(func.count()).select_from(scored_checkpoints(job).subquery())))
 
 
-def scored_checkpoints(job: str):  # type: ignore[no-untyped-def]
+def scored_checkpoints(job: str) -> Select[int, str]:
     """Checkpoints without an error whose training tasks are all completed: those that count."""
     trained = and_(tasks.c.job == job, tasks.c.checkpoint == checkpoints.c.position, tasks.c.kind == "train")
     return (
