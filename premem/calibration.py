@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from premem.errors import InputError
 from premem.rules import scorer
 from premem.runs import ScoredRun
+from premem.thresholds import candidates
 
 Floats = NDArray[np.float64]
 
-THRESHOLDS = 200
 GOOD_R2 = 0.9
 COVERAGE = 0.9
 LITTLE_MEMORIZED = 0.2
@@ -88,7 +88,11 @@ def calibrate(
     without = [run.name for run, points in zip(runs, sampled, strict=True) if not points.size]
     if without:
         raise InputError(f"no checkpoint of {without[0]} has a test accuracy: score it with a test set")
-    thresholds_T = _grid(runs) if memorized_below is None else np.array([memorized_below])
+    thresholds_T = (
+        candidates(np.concatenate([run.perplexity_CE.ravel() for run in runs]))
+        if memorized_below is None
+        else np.array([memorized_below])
+    )
     forecast_TP = forecasts(runs, thresholds_T, rule=rule, points=sampled)
     test_P = np.concatenate([run.test_accuracy_C[points] for run, points in zip(runs, sampled, strict=True)])
     group_P = np.repeat(np.arange(len(runs)), [len(points) for points in sampled])
@@ -126,17 +130,6 @@ def forecasts(runs: Sequence[ScoredRun], thresholds_T: Floats, *, rule: str, poi
         score = scorer(run, rule=rule)
         by_run.append(np.stack([np.nanmean(score(float(below)), axis=1)[kept] for below in thresholds_T]))
     return np.concatenate(by_run, axis=1)
-
-
-def _grid(runs: Sequence[ScoredRun]) -> Floats:
-    """Thresholds between the likeliest and the unlikeliest traces, evenly spaced in log(log(perplexity))."""
-    nll = np.log(np.concatenate([run.perplexity_CE.ravel() for run in runs]))
-    nll = nll[~np.isnan(nll)]
-    low, high = np.quantile(nll, [0.01, 0.95])
-    if not high > low:
-        raise InputError("all perplexities are the same: no threshold can tell memorized examples from others")
-    grid_T: Floats = np.exp(np.geomspace(max(low, 1e-4), high, THRESHOLDS))
-    return grid_T
 
 
 def _squared_errors(forecast_TP: Floats, test_P: Floats, group_P: Indices) -> Floats:

@@ -12,6 +12,8 @@ from premem.runs import ScoredRun
 
 LEAST_R2 = 0.5
 """On runs left out: under it, a calibration explains so little that its forecasts are refused."""
+SPAN = "the target's tokens after the longest prefix that it shares with the prompt"
+"""The span rule of premem's own workers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Runs that others recorded: the folders that the authors of the metric published with their paper.
 
 A run is a folder of `checkpoint-<step>` folders, each with `train_answer_types…npy` and `test_answer_types…npy`
-(examples × samples; 0 right, 1 wrong, 2 no answer) and `train_perplexities.npy` (one per example).
+(examples × samples; 0 right, 1 wrong, 2 no answer) and `train_perplexities.npy` (one per example). A checkpoint without
+any `test_answer_types…npy` has no test accuracy.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def read_run(folder: Path) -> ScoredRun:
     if "full" not in folder.name:
         trained_E = _trained(folder / "subsample_idxs.npy", examples=len(trained_E))
     some_untrained = not trained_E.all()
+    tests = [_answers(checkpoint, "test") if _tested(checkpoint) else None for checkpoint in checkpoints]
     found = _LEARNING_RATE.search(folder.name)
     return ScoredRun(
         name=folder.name,
@@ -51,10 +53,12 @@ def read_run(folder: Path) -> ScoredRun:
         accuracy_CE=accuracy_CE[:, trained_E],
         perplexity_CE=perplexity_CE[:, trained_E],
         samples=train[0].shape[1],
-        test_accuracy_C=np.array([(_answers(checkpoint, "test") == 0).mean() for checkpoint in checkpoints]),
+        test_accuracy_C=np.array([np.nan if test is None else (test == 0).mean() for test in tests]),
         learning_rate=float(found[1]) if found else None,
         untrained_accuracy_C=accuracy_CE[:, ~trained_E].mean(axis=1) if some_untrained else None,
         untrained_perplexity_CU=perplexity_CE[:, ~trained_E] if some_untrained else None,
+        row_E=np.flatnonzero(trained_E) if some_untrained else None,
+        test_examples=next((len(test) for test in tests if test is not None), None),
     )
 
 
@@ -94,6 +98,10 @@ def _step(checkpoint: Path) -> int:
         return int(checkpoint.name.removeprefix("checkpoint-"))
     except ValueError:
         raise InputError(f"{checkpoint}: a checkpoint's folder is named checkpoint-<step>") from None
+
+
+def _tested(checkpoint: Path) -> bool:
+    return any(checkpoint.glob("test_answer_types*"))
 
 
 def _answers(checkpoint: Path, split: str) -> NDArray[np.int64]:

@@ -26,8 +26,9 @@ COLUMNS: dict[str, pl.DataType] = {
     "finished": pl.List(pl.Boolean()),
 }
 SCHEMA = pl.Schema(COLUMNS)
-PRODUCED_BY = ("engine", "versions", "dtype", "tokenizer", "device")
-"""Keys of the metadata: engine's name, versions of the libraries, dtype, tokenizer fingerprint, cpu or the GPU's name."""
+PRODUCED_BY = ("engine", "versions", "dtype", "tokenizer", "device", "model")
+"""Keys of the metadata: engine's name, versions of the libraries, dtype, tokenizer fingerprint, cpu or the GPU's name,
+and the model's family (architecture and number of parameters)."""
 
 GROUP_ROWS = 256
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from premem.errors import InputError
 from premem.memorization import memorized, pre_memorization_accuracies
 from premem.runs import ScoredRun
-from premem.uncertainty import shrunken
 
 Floats = NDArray[np.float64]
 RuleName = Literal["paper", "latest", "shrunk", "mean"]
@@ -49,6 +48,8 @@ def scorer(run: ScoredRun, *, rule: str) -> Callable[[float], Floats]:
             / 2
         )
     if rule == "shrunk":
+        from premem.uncertainty import shrunken  # brings scipy, which nothing else here needs
+
         correct_CE = np.rint(accuracy_CE * run.samples).astype(np.int64)
         shrunken_CE = shrunken(correct_CE, samples=run.samples)
         return lambda below: pre_memorization_accuracies(shrunken_CE, perplexity_CE, memorized_below=below)

@@ -27,3 +27,7 @@ class ScoredRun:
     """Mean accuracy on examples of the same source that the run was not trained on, where there are any."""
     untrained_perplexity_CU: Floats | None = None
     """Of those U examples."""
+    row_E: NDArray[np.int64] | None = None
+    """Positions of the E examples in their data set; None: all of it, in order."""
+    test_examples: int | None = None
+    """How many questions the test accuracy is a mean over."""

@@ -5,13 +5,19 @@ premem's only unit is plain perplexity. The authors write the same thresholds on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Basis = Literal["number", "preset", "quantile"]
+from premem.errors import InputError
+from premem.memorization import pre_memorization_accuracies
+from premem.runs import ScoredRun
+
+Floats = NDArray[np.float64]
+Basis = Literal["number", "preset", "quantile", "untrained", "calibration"]
 
 PRESETS: dict[str, tuple[float, str]] = {
     "gsm8k-llama3": (1.1055, "Kang et al. 2024, Llama3 8B on GSM8K: log(log(perplexity)) < -2.3"),
@@ -19,6 +25,9 @@ PRESETS: dict[str, tuple[float, str]] = {
 }
 FIRST_CHECKPOINT_QUANTILE = 0.035
 """Of the first checkpoint's mean negative log-likelihoods; found on the authors' recorded runs."""
+NEVER_TRAINED_QUANTILE = 0.01
+"""Of the mean negative log-likelihoods of examples that a run was not trained on; found likewise."""
+CANDIDATES = 200
 
 NEEDS_CALIBRATION = (
     "The mean pre-memorization accuracy is not a forecast of test accuracy until the threshold is calibrated "
@@ -50,6 +59,60 @@ def from_first_checkpoint(perplexities_E: NDArray[np.float64]) -> Threshold:
         basis="quantile",
         source=f"{FIRST_CHECKPOINT_QUANTILE:.1%} quantile of the first checkpoint's negative log-likelihoods; no calibration",
     )
+
+
+def from_never_trained(perplexities_U: Floats) -> Threshold:
+    """Under it lie 1% of the examples that were never trained on: what is likelier than those was learnt by heart.
+
+    Raises InputError where there are none.
+    """
+    known = perplexities_U[~np.isnan(perplexities_U)]
+    if known.size == 0:
+        raise InputError("no run has examples that it was not trained on, so no threshold can be taken from them")
+    return Threshold(
+        memorized_below=float(np.exp(np.quantile(np.log(known), NEVER_TRAINED_QUANTILE))),
+        basis="quantile",
+        source=f"{NEVER_TRAINED_QUANTILE:.0%} quantile of the negative log-likelihoods of never-trained examples; "
+        "no calibration",
+    )
+
+
+def from_untrained_part(runs: Sequence[ScoredRun]) -> Threshold:
+    """The threshold whose pre-memorization accuracy best matches the accuracy on the part a run was not trained on.
+
+    That part stands in for a test set: questions of the same source, unseen, with references of their own.
+    Raises InputError where no run was trained on a part only.
+    """
+    parts = [run for run in runs if run.untrained_accuracy_C is not None]
+    if not parts:
+        raise InputError(
+            "no run was trained on a part of its data only, so no untrained part can stand in for a test set"
+        )
+    thresholds_T = candidates(np.concatenate([run.perplexity_CE.ravel() for run in parts]))
+    error_T = np.zeros(len(thresholds_T))
+    for run in parts:
+        for place, below in enumerate(thresholds_T):
+            scores_CE = pre_memorization_accuracies(run.accuracy_CE, run.perplexity_CE, memorized_below=float(below))
+            error_T[place] += np.square(np.nanmean(scores_CE, axis=1) - run.untrained_accuracy_C).sum()
+    return Threshold(
+        memorized_below=float(thresholds_T[error_T.argmin()]),
+        basis="untrained",
+        source=f"best match to the accuracy on the untrained part of {', '.join(run.name for run in parts)}; "
+        "no calibration",
+    )
+
+
+def candidates(perplexities: Floats) -> Floats:
+    """Thresholds between the likeliest and the unlikeliest traces, evenly spaced in log(log(perplexity)).
+
+    NaN is left out. Raises InputError where all perplexities are the same.
+    """
+    nll = np.log(perplexities[~np.isnan(perplexities)])
+    low, high = np.quantile(nll, [0.01, 0.95]) if nll.size else (0.0, 0.0)
+    if not high > low:
+        raise InputError("all perplexities are the same: no threshold can tell memorized examples from others")
+    thresholds_T: Floats = np.exp(np.geomspace(max(low, 1e-4), high, CANDIDATES))
+    return thresholds_T
 
 
 def resolve(memorized_below: float | str) -> Threshold:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,15 +22,14 @@ from sqlalchemy import Connection, RowMapping, or_, select, update
 from premem.curation import TIE_ORDER, rank
 from premem.errors import Interrupted, PrememError
 from premem.memorization import memorized, pre_memorization_accuracies
-from premem.results import PRODUCED_BY
 from premem.thresholds import Threshold, from_first_checkpoint
 from premem.wire import CheckpointReport, JobReport
 from service.datasets import manifest
 from service.db import Database, now
+from service.observations import Floats, Observed, completed_results, read
 from service.progress import threshold_reply
-from service.states import scored_checkpoints
 from service.store import Store
-from service.tables import checkpoints, datasets, jobs, tasks
+from service.tables import checkpoints, datasets, jobs
 
 PREFIX = "scores/"
 FINALIZING_SECONDS = 120.0
@@ -58,8 +55,6 @@ SCHEMA = pa.schema(
         pa.field("memorized", pa.list_(pa.bool_()), nullable=False),
     ]
 )
-
-Floats = NDArray[np.float64]
 
 log = structlog.get_logger(__name__)
 
@@ -166,115 +161,17 @@ class _Lease:
         self._renewed = time.monotonic()
 
 
-# Reading the results
-
-
-@dataclass(slots=True)
-class _Observed:
-    """What the checkpoints did with the training examples; NaN where an example was skipped."""
-
-    names: list[str]
-    accuracy_CE: Floats
-    perplexity_CE: Floats
-    test: list[tuple[float, int] | None]
-    """Per checkpoint: accuracy and number of the test examples that were answered."""
-    reasons: dict[int, str] = field(default_factory=dict)
-    """Why a training example was skipped, at the first checkpoint that did."""
-    produced_by: dict[str, set[str]] = field(default_factory=lambda: {key: set() for key in PRODUCED_BY})
-    samples: int = 0
-    timeouts: int = 0
-    span_shifted: int = 0
-    scored: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Results:
-    """The tasks of one checkpoint that count."""
-
-    name: str
-    train: list[RowMapping]
-    test: list[RowMapping]
-    """Empty where one of them is missing."""
-
-
-def _results(connection: Connection, job: str) -> list[_Results]:
-    """Of the checkpoints that count, in order."""
-    found = []
-    for position, name in connection.execute(scored_checkpoints(job)).all():
-        of_checkpoint = (
-            select(tasks.c.kind, tasks.c.state, tasks.c.start, tasks.c.stop, tasks.c.artifact)
-            .where(tasks.c.job == job, tasks.c.checkpoint == position)
-            .order_by(tasks.c.start)
-        )
-        every = connection.execute(of_checkpoint).mappings().all()
-        test = [task for task in every if task["kind"] == "test"]
-        whole = all(task["state"] == "completed" for task in test)
-        train = [task for task in every if task["kind"] == "train"]
-        found.append(_Results(name=name, train=train, test=test if whole else []))
-    return found
-
-
-def _read(store: Store, results: list[_Results], *, examples: int, samples: int, lease: _Lease) -> _Observed:
-    """`samples` per example."""
-    shape = (len(results), examples)
-    seen = _Observed(
-        names=[checkpoint.name for checkpoint in results],
-        accuracy_CE=np.full(shape, np.nan),
-        perplexity_CE=np.full(shape, np.nan),
-        test=[],
-    )
-    for place, checkpoint in enumerate(results):
-        for task in checkpoint.train:
-            lease.check()
-            frame = _frame(store, task["artifact"], seen)
-            seen.accuracy_CE[place, task["start"] : task["stop"]] = _accuracy(frame, samples)
-            seen.perplexity_CE[place, task["start"] : task["stop"]] = frame["perplexity"].fill_null(np.nan).to_numpy()
-            for row, reason in frame.filter(pl.col("skipped").is_not_null()).select("row", "skipped").iter_rows():
-                seen.reasons.setdefault(row, reason)
-        tested = [np.zeros(0)]
-        for task in checkpoint.test:
-            lease.check()
-            tested.append(_accuracy(_frame(store, task["artifact"], seen), samples))
-        answered = np.concatenate(tested)
-        answered = answered[~np.isnan(answered)]
-        seen.test.append((float(answered.mean()), answered.size) if answered.size else None)
-    return seen
-
-
-def _accuracy(frame: pl.DataFrame, samples: int) -> Floats:
-    """NaN where the example was skipped."""
-    skipped = pl.col("skipped").is_not_null()
-    shares = frame.select(pl.when(skipped).then(np.nan).otherwise(pl.col("correct") / samples)).to_series()
-    accuracy: Floats = shares.to_numpy()
-    return accuracy
-
-
-def _frame(store: Store, artifact: str, seen: _Observed) -> pl.DataFrame:
-    """row, skipped, perplexity and the number of right answers; counts the rest on the way."""
-    with store.open(artifact) as content, pq.ParquetFile(content) as file:
-        metadata = file.metadata.metadata or {}
-        table = file.read(columns=["row", "skipped", "perplexity", "span_shifted", "verdicts"])
-    for key, values in seen.produced_by.items():
-        values.add(metadata.get(key.encode(), b"").decode())
-    frame = cast(pl.DataFrame, pl.from_arrow(table))
-    seen.samples += int(frame["verdicts"].list.len().sum() or 0)
-    seen.timeouts += int(frame["verdicts"].list.count_matches("timeout").sum() or 0)
-    seen.span_shifted += int(frame["span_shifted"].sum() or 0)
-    seen.scored += int(frame["perplexity"].is_not_null().sum())
-    return frame.select("row", "skipped", "perplexity", correct=pl.col("verdicts").list.count_matches("right"))
-
-
 # From there to the commit
 
 
 def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) -> None:
     with database.connect() as connection:
-        results = _results(connection, job["id"])
+        results = completed_results(connection, job["id"])
         examples = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job["dataset"])) or 0
     if not results:
         raise Unscorable("no checkpoint was scored")
     samples = job["request"]["sampling"]["samples"]
-    seen = _read(store, results, examples=examples, samples=samples, lease=lease)
+    seen = read(store, results, examples=examples, samples=samples, check=lease.check)
     with database.connect() as connection:
         warnings = _warnings(connection, job, seen)
     _leave_out_unscored(seen, warnings)
@@ -308,7 +205,7 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
         raise Interrupted("the job was cancelled, or another service took over")
 
 
-def _leave_out_unscored(seen: _Observed, warnings: list[str]) -> None:
+def _leave_out_unscored(seen: Observed, warnings: list[str]) -> None:
     """A checkpoint that skipped every example would leave no example a score."""
     empty_C = np.asarray(np.isnan(seen.accuracy_CE).all(axis=1))
     if empty_C.all():
@@ -324,12 +221,12 @@ def _leave_out_unscored(seen: _Observed, warnings: list[str]) -> None:
         seen.accuracy_CE, seen.perplexity_CE = seen.accuracy_CE[whole], seen.perplexity_CE[whole]
 
 
-def _why(seen: _Observed) -> str:
+def _why(seen: Observed) -> str:
     reasons = Counter(seen.reasons.values()).most_common(3)
     return f" ({'; '.join(f'{count}: {reason}' for reason, count in reasons)})" if reasons else ""
 
 
-def _threshold(job: RowMapping, seen: _Observed) -> Threshold:
+def _threshold(job: RowMapping, seen: Observed) -> Threshold:
     if job["memorized_below"] is None:
         return from_first_checkpoint(seen.perplexity_CE[0])
     return Threshold(
@@ -337,7 +234,7 @@ def _threshold(job: RowMapping, seen: _Observed) -> Threshold:
     )
 
 
-def _warnings(connection: Connection, job: RowMapping, seen: _Observed) -> list[str]:
+def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[str]:
     found: list[str] = list(job["warnings"])
     every = select(checkpoints).where(checkpoints.c.job == job["id"]).order_by(checkpoints.c.position)
     for checkpoint in connection.execute(every).mappings():
@@ -368,7 +265,7 @@ def _warnings(connection: Connection, job: RowMapping, seen: _Observed) -> list[
     return found
 
 
-def _report(job: dict[str, Any], seen: _Observed, scores_CE: Floats, scored: int, *, warnings: list[str]) -> JobReport:
+def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int, *, warnings: list[str]) -> JobReport:
     threshold = threshold_reply(job)
     assert threshold.memorized_below is not None  # noqa: S101  (drawn by now)
     memorized_CE = memorized(seen.perplexity_CE, memorized_below=threshold.memorized_below)
@@ -406,7 +303,7 @@ def _write(
     store: Store,
     job: RowMapping,
     artifact: str,
-    seen: _Observed,
+    seen: Observed,
     score_E: Floats,
     ranked: NDArray[np.int64],
     memorized_below: float,

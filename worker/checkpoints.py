@@ -77,6 +77,22 @@ class Signature:
     """Fingerprint."""
 
 
+def model_family(signature: Signature) -> str:
+    """Architecture and number of parameters, such as "LlamaForCausalLM 8.03B": what a calibration is kept for.
+
+    An output layer that is the embedding is counted once, however often it was saved.
+    """
+    parameters = sum(
+        math.prod(tensor.shape)
+        for tensor in signature.tensors
+        if not (signature.tied and tensor.name == "lm_head.weight")
+    )
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if parameters >= size:
+            return f"{signature.architecture} {parameters / size:.3g}{unit}"
+    return f"{signature.architecture} {parameters}"
+
+
 def resolve(path_or_id: str, *, roots: Sequence[Path], hub: bool) -> Path:
     """The folder of a checkpoint: a path under one of `roots`, or `org/name` or `org/name@revision` of the hub.
 

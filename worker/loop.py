@@ -151,7 +151,13 @@ class Worker:
             raise Interrupted("stopped before the engine was started")
         engine = self._load(task, located)
         return run_pass(
-            task, examples, engine, grading=graders, tokenizer_fingerprint=located.tokenizer, stopped=stopped
+            task,
+            examples,
+            engine,
+            grading=graders,
+            tokenizer_fingerprint=located.tokenizer,
+            model=located.model,
+            stopped=stopped,
         )
 
     def _locate(self, task: LeasedTask) -> Located:

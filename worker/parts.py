@@ -23,6 +23,8 @@ class Located:
     folder: Path
     tokenizer: str
     """Fingerprint."""
+    model: str = ""
+    """Family: architecture and number of parameters."""
 
 
 class Graders(Grading, Protocol):
@@ -50,8 +52,8 @@ def real_parts(settings: Settings) -> Parts:
 
     def locate(path: str) -> Located:
         folder = checkpoints.resolve(path, roots=settings.checkpoint_roots, hub=settings.hub)
-        checkpoints.inspect(folder)
-        return Located(folder=folder, tokenizer=checkpoints.tokenizer_fingerprint(folder))
+        model = checkpoints.model_family(checkpoints.inspect(folder))
+        return Located(folder=folder, tokenizer=checkpoints.tokenizer_fingerprint(folder), model=model)
 
     def make_graders(choice: GraderChoice) -> Graders:
         return GradingPool(choice, processes=settings.graders)

@@ -38,11 +38,12 @@ def run_pass(
     *,
     grading: Grading,
     tokenizer_fingerprint: str,
+    model: str = "",
     stopped: Callable[[], bool],
 ) -> bytes:
     """The result of one task, whose checkpoint is loaded, as premem.results encodes it.
 
-    `examples` are the rows from task.start on. Raises Interrupted soon after `stopped` turns true, CheckpointError
+    `model` is the checkpoint's family. `examples` are the rows from task.start on. Raises Interrupted soon after `stopped` turns true, CheckpointError
     where the model's numbers are none, EngineError where the engine leaves a request unanswered.
     """
     made = plan(task, examples, engine)
@@ -67,7 +68,7 @@ def run_pass(
         for grade in grades.values():
             grade.cancel()  # no effect on those that are done
     rows = collected.graded({key: grade.result() for key, grade in grades.items()})
-    return encode(rows, produced_by={**engine.produced_by, "tokenizer": tokenizer_fingerprint})
+    return encode(rows, produced_by={**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model})
 
 
 def plan(task: LeasedTask, examples: Sequence[Example], engine: Engine) -> Plan:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from premem import thresholds
+from premem.errors import InputError
+from premem.runs import ScoredRun
 from premem.wire import MemorizedBelow
 
 
@@ -39,3 +41,33 @@ def test_without_a_threshold_a_quantile_of_the_first_checkpoint_stands_in():
 def test_nothing_scored_gives_no_threshold():
     with pytest.raises(ValueError, match="no example was scored"):
         thresholds.from_first_checkpoint(np.array([np.nan]))
+
+
+def test_one_in_a_hundred_never_trained_examples_lies_under_their_threshold():
+    nll_U = np.arange(101) / 100
+
+    threshold = thresholds.from_never_trained(np.exp(np.append(nll_U, np.nan)))
+
+    assert math.log(threshold.memorized_below) == pytest.approx(0.01)
+    assert "never-trained" in threshold.source
+
+
+def test_the_untrained_part_stands_in_for_a_test_set():
+    perplexity_CE = np.linspace(1.05, 3.0, 400)[None, :]
+    accuracy_CE = np.where(perplexity_CE < 1.5, 1.0, 0.4)  # right by heart under 1.5
+    unseen = float(np.where(perplexity_CE < 1.5, 0.0, 0.4).mean())
+    run = ScoredRun("part", ("c",), accuracy_CE, perplexity_CE, 5, np.array([np.nan]), None, np.array([unseen]))
+
+    threshold = thresholds.from_untrained_part([run])
+
+    assert threshold.memorized_below == pytest.approx(1.5, abs=0.02)
+    assert threshold.basis == "untrained"
+
+
+def test_without_untrained_examples_no_threshold_is_taken_from_them():
+    whole = ScoredRun("whole", ("c",), np.ones((1, 2)), np.array([[1.1, 1.2]]), 5, np.array([0.5]))
+
+    with pytest.raises(InputError, match="no run was trained on a part"):
+        thresholds.from_untrained_part([whole])
+    with pytest.raises(InputError, match="not trained on"):
+        thresholds.from_never_trained(np.array([np.nan]))

@@ -15,7 +15,14 @@ from service.db import Database, now
 from service.tables import tasks
 from tests.end_to_end.processes import await_that
 
-PRODUCED_BY = {"engine": "fake", "versions": "fake 1", "dtype": "float32", "tokenizer": "t1", "device": "cpu"}
+PRODUCED_BY = {
+    "engine": "fake",
+    "versions": "fake 1",
+    "dtype": "float32",
+    "tokenizer": "t1",
+    "device": "cpu",
+    "model": "FakeForCausalLM 1k",
+}
 Observe = Callable[[str, int], Observation]
 """What a checkpoint (by its name) does with a row; its perplexity counts for training rows only."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,16 @@ import pytest
 from premem.errors import CheckpointError, EngineError, InputError
 from tests.checkpoints import make_checkpoint, make_tokenizer
 from worker import checkpoints
-from worker.checkpoints import context_length, end_tokens, inspect, named_dtype, resolve, tokenizer_fingerprint
+from worker.checkpoints import (
+    Tensor,
+    context_length,
+    end_tokens,
+    inspect,
+    model_family,
+    named_dtype,
+    resolve,
+    tokenizer_fingerprint,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +56,17 @@ def test_checkpoints_of_one_run_have_one_signature(whole: Path, tmp_path: Path) 
     assert signature == inspect(later)
     assert (signature.architecture, signature.tied, signature.dtype) == ("LlamaForCausalLM", True, "float32")
     assert ("model.norm.weight", "F32", (64,)) in [(t.name, t.dtype, t.shape) for t in signature.tensors]
+
+
+def test_a_family_is_the_architecture_and_the_number_of_parameters(whole: Path, tmp_path: Path) -> None:
+    larger = make_checkpoint(tmp_path / "larger", seed=1, hidden=128)
+    tied, untied = inspect(whole), Tensor("lm_head.weight", "F32", (609, 64))
+    saved_twice = replace(tied, tensors=(*tied.tensors, untied))
+    parameters = sum(math.prod(tensor.shape) for tensor in tied.tensors)
+
+    assert model_family(tied) == f"LlamaForCausalLM {parameters / 1000:.3g}k"
+    assert model_family(saved_twice) == model_family(tied)
+    assert model_family(inspect(larger)) != model_family(tied)
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,19 @@ class Saying(FakeEngine):
 
 def result_of(task: LeasedTask, rows: Sequence[Example], engine: FakeEngine | None = None) -> pl.DataFrame:
     engine = engine or FakeEngine()
-    content = run_pass(task, rows, engine, grading=Comparing(), tokenizer_fingerprint="abc", stopped=lambda: False)
+    content = run_pass(
+        task,
+        rows,
+        engine,
+        grading=Comparing(),
+        tokenizer_fingerprint="abc",
+        model="FakeForCausalLM 1k",
+        stopped=lambda: False,
+    )
     frame, produced_by = check(
         content, start=task.start, stop=task.stop, samples=task.sampling.samples, train=task.kind == "train"
     )
-    assert produced_by["tokenizer"] == "abc"
+    assert (produced_by["tokenizer"], produced_by["model"]) == ("abc", "FakeForCausalLM 1k")
     return frame
 
 

@@ -1,0 +1,118 @@
+"""What the checkpoints of a job did, out of the results of its tasks, or as others recorded it.
+
+Shapes: C checkpoints that count, in order, E training examples. Texts of answers are never read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from sqlalchemy import Connection, RowMapping, select
+
+from premem.results import PRODUCED_BY
+from service.states import scored_checkpoints
+from service.store import Store
+from service.tables import tasks
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Observed:
+    """What the checkpoints did with the training examples; NaN where an example was skipped."""
+
+    names: list[str]
+    accuracy_CE: Floats
+    perplexity_CE: Floats
+    test: list[tuple[float, int] | None]
+    """Per checkpoint: accuracy and number of the test examples that were answered."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Why a training example was skipped, at the first checkpoint that did."""
+    produced_by: dict[str, set[str]] = field(default_factory=lambda: {key: set() for key in PRODUCED_BY})
+    samples: int = 0
+    timeouts: int = 0
+    span_shifted: int = 0
+    scored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The tasks of one checkpoint that count."""
+
+    name: str
+    train: list[RowMapping]
+    test: list[RowMapping]
+    """Empty where one of them is missing."""
+
+
+def completed_results(connection: Connection, job: str) -> list[Results]:
+    """Of the checkpoints that count, in order."""
+    found = []
+    for position, name in connection.execute(scored_checkpoints(job)).all():
+        of_checkpoint = (
+            select(tasks.c.kind, tasks.c.state, tasks.c.start, tasks.c.stop, tasks.c.artifact)
+            .where(tasks.c.job == job, tasks.c.checkpoint == position)
+            .order_by(tasks.c.start)
+        )
+        every = connection.execute(of_checkpoint).mappings().all()
+        test = [task for task in every if task["kind"] == "test"]
+        whole = all(task["state"] == "completed" for task in test)
+        train = [task for task in every if task["kind"] == "train"]
+        found.append(Results(name=name, train=train, test=test if whole else []))
+    return found
+
+
+def read(store: Store, results: list[Results], *, examples: int, samples: int, check: Callable[[], None]) -> Observed:
+    """`samples` per example."""
+    shape = (len(results), examples)
+    seen = Observed(
+        names=[checkpoint.name for checkpoint in results],
+        accuracy_CE=np.full(shape, np.nan),
+        perplexity_CE=np.full(shape, np.nan),
+        test=[],
+    )
+    for place, checkpoint in enumerate(results):
+        for task in checkpoint.train:
+            check()
+            frame = _frame(store, task["artifact"], seen)
+            seen.accuracy_CE[place, task["start"] : task["stop"]] = _accuracy(frame, samples)
+            seen.perplexity_CE[place, task["start"] : task["stop"]] = frame["perplexity"].fill_null(np.nan).to_numpy()
+            for row, reason in frame.filter(pl.col("skipped").is_not_null()).select("row", "skipped").iter_rows():
+                seen.reasons.setdefault(row, reason)
+        tested = [np.zeros(0)]
+        for task in checkpoint.test:
+            check()
+            tested.append(_accuracy(_frame(store, task["artifact"], seen), samples))
+        answered = np.concatenate(tested)
+        answered = answered[~np.isnan(answered)]
+        seen.test.append((float(answered.mean()), answered.size) if answered.size else None)
+    return seen
+
+
+def _accuracy(frame: pl.DataFrame, samples: int) -> Floats:
+    """NaN where the example was skipped."""
+    skipped = pl.col("skipped").is_not_null()
+    shares = frame.select(pl.when(skipped).then(np.nan).otherwise(pl.col("correct") / samples)).to_series()
+    accuracy: Floats = shares.to_numpy()
+    return accuracy
+
+
+def _frame(store: Store, artifact: str, seen: Observed) -> pl.DataFrame:
+    """row, skipped, perplexity and the number of right answers; counts the rest on the way."""
+    with store.open(artifact) as content, pq.ParquetFile(content) as file:
+        metadata = file.metadata.metadata or {}
+        table = file.read(columns=["row", "skipped", "perplexity", "span_shifted", "verdicts"])
+    for key, values in seen.produced_by.items():
+        values.add(metadata.get(key.encode(), b"").decode())
+    frame = cast(pl.DataFrame, pl.from_arrow(table))
+    seen.samples += int(frame["verdicts"].list.len().sum() or 0)
+    seen.timeouts += int(frame["verdicts"].list.count_matches("timeout").sum() or 0)
+    seen.span_shifted += int(frame["span_shifted"].sum() or 0)
+    seen.scored += int(frame["perplexity"].is_not_null().sum())
+    return frame.select("row", "skipped", "perplexity", correct=pl.col("verdicts").list.count_matches("right"))
