@@ -35,7 +35,9 @@ def make_checkpoint(
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer = make_tokenizer()
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),

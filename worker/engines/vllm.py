@@ -58,7 +58,7 @@ class VllmEngine:
         self._max_sequences = max_sequences or (128 if self._cpu else 1024)
         self._llm: Any = None
         self._loaded: _Loaded | None = None
-        self._matched: set[tuple[Signature, bool]] = set()
+        self._matched: set[tuple[Signature, Dtype, bool]] = set()
         self._passes = 0
 
     @property
@@ -232,15 +232,15 @@ class VllmEngine:
                 return tuple(prompt_log_probabilities(output, tokens))
 
     def _expected(self, folder: Path, signature: Signature, dtype: Dtype, *, swapped: bool) -> list[float] | None:
-        """The canary's log-probabilities by transformers, once per signature and way of loading.
+        """The canary's log-probabilities by transformers, once per signature, dtype and way of loading.
 
         None: done before, or the memory does not hold the model a second time.
         """
-        if (signature, swapped) in self._matched or not _fits_beside(folder):
+        if (signature, dtype, swapped) in self._matched or not _fits_beside(folder):
             return None
         from worker.engines.transformers import reference_log_probabilities
 
-        self._matched.add((signature, swapped))
+        self._matched.add((signature, dtype, swapped))
         return reference_log_probabilities(folder, dtype)
 
 
