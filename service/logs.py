@@ -38,7 +38,7 @@ def configure(*, level: int = logging.INFO) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
@@ -50,6 +50,13 @@ def configure(*, level: int = logging.INFO) -> None:
     root.setLevel(level)
     logging.getLogger("uvicorn.access").disabled = True  # RequestLog says more
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class _Stderr(logging.Handler):
+    """Whatever stderr is at the moment: it may be replaced, and the one before closed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
 
 
 class RequestLog:
