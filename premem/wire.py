@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from premem.records import Verdict
-from premem.thresholds import Basis
+from premem.thresholds import NEEDS_CALIBRATION, Basis
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -101,6 +101,7 @@ class Checkpoint(Body):
         return self
 
 
+CalibrationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MemorizedBelow = Annotated[float, Field(gt=1.0, le=1e6)] | Literal["gsm8k-llama3", "math-llama3"]
 
 
@@ -123,6 +124,15 @@ class JobRequest(Body):
         None,
         description="Perplexity, or a preset's name. Absent: a quantile of the first checkpoint's perplexities, which no forecast can rest on.",
     )
+    calibration: CalibrationName | None = Field(
+        None, description="Name or id of a calibration, instead of memorized_below: its threshold, and a forecast."
+    )
+    task: str = Field(
+        "", max_length=200, description="What a calibration is kept for, such as gsm8k. Absent: the data set's name."
+    )
+    learning_rate: float | None = Field(
+        None, gt=0.0, le=1e6, description="Of the run; a calibration warns where its runs do not differ in it."
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="Absent: what the first checkpoint was saved in."
     )
@@ -130,6 +140,8 @@ class JobRequest(Body):
 
     @model_validator(mode="after")
     def _sound(self) -> JobRequest:
+        if self.calibration is not None and self.memorized_below is not None:
+            raise ValueError("give memorized_below or a calibration, not both: a calibration brings its threshold")
         if not self.checkpoints and not self.open:
             raise ValueError("checkpoints is empty: name at least one, or set open and append them later")
         names = [checkpoint.name for checkpoint in self.checkpoints]
@@ -190,8 +202,8 @@ class ThresholdReply(Reply):
     )
     basis: Basis
     source: str
-    forecast: Literal["refused"] = "refused"
-    forecast_reason: str
+    forecast: Literal["given", "refused"] = "refused"
+    forecast_reason: str = Field(description="Why it is refused, or what it rests on.")
 
 
 class TaskCounts(Reply):
@@ -234,6 +246,10 @@ class Job(Reply):
     grader: GraderChoice
     dtype: str | None
     threshold: ThresholdReply
+    calibration: str | None = Field(None, description="Id of the calibration that its threshold was taken from.")
+    task: str = Field("", description="What a calibration is kept for.")
+    learning_rate: float | None = None
+    recorded: bool = Field(False, description="Imported: scored by others, whose answers are not here.")
     counts: JobCounts
     checkpoints: list[CheckpointProgress]
     created_at: datetime
@@ -352,6 +368,14 @@ class ExampleDetail(ScoredExample):
     threshold: ThresholdReply
 
 
+class ForecastReply(Reply):
+    """Test accuracy, forecast from the training examples alone, with a 90% interval."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
 class CheckpointReport(Reply):
     checkpoint: str
     examples: int = Field(description="Scored, of the training set.")
@@ -360,12 +384,16 @@ class CheckpointReport(Reply):
     pre_memorization_accuracy: float
     test_accuracy: float | None
     test_examples: int | None
+    forecast: ForecastReply | None = Field(None, description="Null where it is refused.")
 
 
 class JobReport(Reply):
     job: str
     dataset: str
     threshold: ThresholdReply
+    rule: str = Field("paper", description="By which the column of pre-memorization accuracies is averaged.")
+    calibration: str | None = Field(None, description="Id of the calibration that the threshold was taken from.")
+    forecast_refused: str | None = Field(NEEDS_CALIBRATION, description="Why; null where there is a forecast.")
     tie_order: list[str]
     checkpoints: list[CheckpointReport]
     skipped: int = Field(description="Training examples without a score.")

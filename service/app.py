@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from premem.wire import Problem
 from service import (
+    calibrations,
     checkpoints,
     curated,
     datasets,
@@ -24,6 +25,7 @@ from service import (
     jobs,
     metrics,
     problems,
+    recorded,
     reports,
     results,
     tasks,
@@ -76,7 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.score_files = ScoreFiles(store)
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
-    for nouns in (datasets, jobs, checkpoints, events, tasks, results, examples, curated, reports):
+    of_jobs = (jobs, recorded, checkpoints, events, examples, curated, reports)
+    for nouns in (datasets, *of_jobs, calibrations, tasks, results):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
     for nouns in (health, metrics):
         app.include_router(nouns.router)

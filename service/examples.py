@@ -74,7 +74,10 @@ def get_example(
     with files.open(completed_job["scores_artifact"]) as scores:
         rank = scores.rank_of(row)
         record = None if rank is None else _scored(scores.slice(rank, rank + 1).to_pylist()[0])
-    results = [_result_of(store, artifacts[name], row) for name in names]
+    recorded = completed_job["recorded"] is not None
+    if record is None and recorded:
+        raise NotFound(f"example {row} has no score: the run was not trained on it")
+    results = [_NOT_RECORDED if recorded else _result_of(store, artifacts[name], row) for name in names]
     if record is None:
         reasons = sorted({result["skipped"] for result in results if result["skipped"] is not None})
         raise NotFound(f"example {row} has no score; it was skipped: {'; '.join(reasons)}")
@@ -85,7 +88,7 @@ def get_example(
         final_answer=original["final_answer"],
         columns=json.loads(original["columns"]),
         checkpoints=[
-            _answers(name, result, accuracy=record["accuracy"][place], memorized=record["memorized"][place])
+            _answers(name, result, record, place)
             for place, (name, result) in enumerate(zip(names, results, strict=True))
         ],
         threshold=threshold_reply(completed_job),
@@ -120,6 +123,10 @@ class Scores:
         groups = list(range(bisect_right(self._ends, first), bisect_right(self._ends, stop - 1) + 1))
         before = self._ends[groups[0] - 1] if groups[0] else 0
         return self._file.read_row_groups(groups, columns=columns).slice(first - before, stop - first)
+
+    def columns(self, *names: str) -> pa.Table:
+        """Of all ranks."""
+        return self._file.read(columns=list(names))
 
     def rank_of(self, row: int) -> int | None:
         """None: this row has no score."""
@@ -196,15 +203,19 @@ def _result_of(store: Store, artifact: str, row: int) -> dict[str, Any]:
     return dict(first)
 
 
-def _answers(name: str, result: dict[str, Any], *, accuracy: float, memorized: bool) -> CheckpointAnswers:
+_NOT_RECORDED: dict[str, Any] = {"texts": [], "verdicts": [], "extracted": [], "tokens": [], "finished": []}
+"""Whoever recorded the run kept how many answers were right, and not the answers."""
+
+
+def _answers(name: str, result: dict[str, Any], record: dict[str, Any], place: int) -> CheckpointAnswers:
     answers = zip(
         result["texts"], result["verdicts"], result["extracted"], result["tokens"], result["finished"], strict=True
     )
     return CheckpointAnswers(
         checkpoint=name,
-        perplexity=result["perplexity"],
-        memorized=memorized,
-        accuracy=accuracy,
+        perplexity=record["perplexity"][place],
+        memorized=record["memorized"][place],
+        accuracy=record["accuracy"][place],
         answers=[
             AnswerReply(text=text, verdict=verdict, extracted=extracted, tokens=tokens, finished=finished)
             for text, verdict, extracted, tokens, finished in answers

@@ -9,6 +9,7 @@ from sqlalchemy import Column, delete, select
 
 from service import shards
 from service.db import Database, now
+from service.recorded import PREFIX as RECORDED
 from service.results import PREFIX as RESULTS
 from service.scores import PREFIX as SCORES
 from service.settings import Settings
@@ -26,6 +27,7 @@ def collect(database: Database, store: Store, settings: Settings) -> int:
     """Delete what is old and not named. Returns how many artifacts went."""
     collected = _sweep(database, store, RESULTS, tasks.c.artifact, age_seconds=settings.garbage_seconds)
     collected += _sweep(database, store, SCORES, jobs.c.scores_artifact, age_seconds=settings.garbage_seconds)
+    collected += _sweep(database, store, RECORDED, jobs.c.recorded, age_seconds=settings.garbage_seconds)
     uploads_seconds = max(settings.garbage_seconds, LONGEST_UPLOAD_SECONDS)
     collected += _sweep(database, store, f"{shards.FOLDER}/", dataset_shards.c.artifact, age_seconds=uploads_seconds)
     with database.begin() as connection:

@@ -8,14 +8,17 @@ from fastapi import APIRouter, Response
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from premem.errors import Conflict, GraderError
+from premem.forecast import SPAN
 from premem.grading import get_grader
 from premem.thresholds import FIRST_CHECKPOINT_QUANTILE, Threshold, resolve
 from premem.wire import ENDED, GraderChoice, Job, JobRequest, Page
 from service import checkpoints, cursors, states
+from service.calibrations import held_calibration, threshold_of
 from service.db import now
 from service.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven
 from service.problems import FieldError, described
 from service.progress import job_replies, job_reply
+from service.runs import setting_parts
 from service.tables import datasets, jobs
 
 NUMBER_LOCK = 7_236_637
@@ -32,7 +35,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def post_job(request: JobRequest, response: Response, database: DatabaseGiven, settings: SettingsGiven) -> Job:
     """Start scoring the checkpoints of a run. The answer comes at once; poll `Location` for progress."""
     with database.begin() as connection:
-        job = _insert(connection, request)
+        job = insert_job(connection, request)
         checkpoints.add(connection, job, request.checkpoints, first=0, max_tasks=settings.max_tasks)
         reply = job_reply(connection, job["id"])
     response.headers["Location"] = f"/v1/jobs/{reply.id}"
@@ -91,38 +94,38 @@ def cancel_job(job: str, response: Response, database: DatabaseGiven) -> Job:
     return reply
 
 
-def _insert(connection: Connection, request: JobRequest) -> RowMapping:
-    """The new job without its checkpoints. Raises FieldError, naming what there is not."""
+def insert_job(connection: Connection, request: JobRequest, *, span: str = SPAN, **values: object) -> RowMapping:
+    """The new job without its checkpoints. `values` are further columns. Raises FieldError, naming what there is not."""
     dataset = _dataset(connection, request.dataset, field="dataset")
     if request.test_dataset is not None:
         _dataset(connection, request.test_dataset, field="test_dataset")
     grader = request.grader or GraderChoice.model_validate(dataset["grader"])
     check_grader(grader)
-    threshold = _threshold(request)
+    threshold, calibration = _threshold(connection, request)
+    task = request.task or dataset["name"] or dataset["id"]
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(NUMBER_LOCK)))
     number = (connection.scalar(select(func.max(jobs.c.number))) or 0) + 1
-    inserted = connection.execute(
-        insert(jobs)
-        .values(
-            id=f"job_{uuid4().hex}",
-            number=number,
-            name=request.name,
-            state="queued",
-            open=request.open,
-            dataset=request.dataset,
-            test_dataset=request.test_dataset,
-            request=request.model_copy(update={"grader": grader}).model_dump(mode="json", exclude={"checkpoints"}),
-            memorized_below=None if threshold is None else threshold.memorized_below,
-            threshold_basis="quantile" if threshold is None else threshold.basis,
-            threshold_source=WITHOUT_THRESHOLD if threshold is None else threshold.source,
-            warnings=[],
-            finalizing_attempts=0,
-            created_at=now(connection),
-        )
-        .returning(jobs)
-    )
-    return inserted.mappings().one()
+    row = {
+        "id": f"job_{uuid4().hex}",
+        "number": number,
+        "name": request.name,
+        "state": "queued",
+        "open": request.open,
+        "dataset": request.dataset,
+        "test_dataset": request.test_dataset,
+        "request": request.model_copy(update={"grader": grader}).model_dump(mode="json", exclude={"checkpoints"}),
+        "memorized_below": None if threshold is None else threshold.memorized_below,
+        "threshold_basis": "quantile" if threshold is None else threshold.basis,
+        "threshold_source": WITHOUT_THRESHOLD if threshold is None else threshold.source,
+        "setting": setting_parts(task=task, grader=grader, template=request.template, span=span),
+        "calibration": calibration,
+        "warnings": [],
+        "finalizing_attempts": 0,
+        "created_at": now(connection),
+        **values,
+    }
+    return connection.execute(insert(jobs).values(row).returning(jobs)).mappings().one()
 
 
 def _dataset(connection: Connection, id_: str, *, field: str) -> RowMapping:
@@ -134,8 +137,12 @@ def _dataset(connection: Connection, id_: str, *, field: str) -> RowMapping:
     return found
 
 
-def _threshold(request: JobRequest) -> Threshold | None:
-    return None if request.memorized_below is None else resolve(request.memorized_below)
+def _threshold(connection: Connection, request: JobRequest) -> tuple[Threshold | None, str | None]:
+    """The threshold, where it is known already, and the id of the calibration that it comes from."""
+    if request.calibration is not None:
+        calibration = held_calibration(connection, request.calibration)
+        return threshold_of(calibration), calibration["id"]
+    return None if request.memorized_below is None else resolve(request.memorized_below), None
 
 
 def check_grader(choice: GraderChoice) -> None:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import ProblemResponse
 
-_STREAMED = re.compile(r"/v1/datasets/?|/v1/tasks/[^/]+/result")
+_STREAMED = re.compile(r"/v1/datasets/?|/v1/recorded/?|/v1/tasks/[^/]+/result")
 
 
 class BodyLimit:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
+from premem.recordings import decode
 from premem.results import PRODUCED_BY
 from service.states import scored_checkpoints
 from service.store import Store
@@ -30,7 +31,7 @@ class Observed:
     names: list[str]
     accuracy_CE: Floats
     perplexity_CE: Floats
-    test: list[tuple[float, int] | None]
+    test: list[tuple[float, int | None] | None]
     """Per checkpoint: accuracy and number of the test examples that were answered."""
     reasons: dict[int, str] = field(default_factory=dict)
     """Why a training example was skipped, at the first checkpoint that did."""
@@ -39,6 +40,8 @@ class Observed:
     timeouts: int = 0
     span_shifted: int = 0
     scored: int = 0
+    untrained: int = 0
+    """Rows of the data set that the run was not trained on: no score is missing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,28 @@ def read(store: Store, results: list[Results], *, examples: int, samples: int, c
         answered = np.concatenate(tested)
         answered = answered[~np.isnan(answered)]
         seen.test.append((float(answered.mean()), answered.size) if answered.size else None)
+    return seen
+
+
+def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
+    """A run as others recorded it, over the rows of the data set that it was trained on."""
+    recording = decode(store.get(artifact))
+    about = recording.about
+    shape = (len(about.checkpoints), examples)
+    seen = Observed(
+        names=[checkpoint.name for checkpoint in about.checkpoints],
+        accuracy_CE=np.full(shape, np.nan),
+        perplexity_CE=np.full(shape, np.nan),
+        test=[
+            None if checkpoint.test_accuracy is None else (checkpoint.test_accuracy, checkpoint.test_examples)
+            for checkpoint in about.checkpoints
+        ],
+        untrained=examples - recording.row_E.size,
+    )
+    seen.accuracy_CE[:, recording.row_E] = recording.accuracy_CE
+    seen.perplexity_CE[:, recording.row_E] = recording.perplexity_CE
+    seen.produced_by["engine"].add("recorded")
+    seen.produced_by["model"].add(about.model)
     return seen
 
 

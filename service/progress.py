@@ -27,6 +27,7 @@ from service.tables import checkpoints, jobs, tasks
 RECENT_TASKS = 32
 """The estimate rests on as many of the last finished tasks: workers come and go."""
 SHOWN_ERRORS = 20
+NOT_YET = "the job is not completed: what its calibration forecasts stands in its report then"
 
 
 def job_reply(connection: Connection, job: str) -> Job:
@@ -64,7 +65,7 @@ def job_replies(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]
 
 
 def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMapping], groups: list[RowMapping]) -> Job:
-    counts = _counts(groups)
+    counts = _counts(groups) if row["recorded"] is None else _recorded_counts(row)
     request = row["request"]
     return Job(
         id=row["id"],
@@ -78,9 +79,13 @@ def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMap
         grader=GraderChoice.model_validate(request["grader"]),
         dtype=dtype(row),
         threshold=threshold_reply(row),
+        calibration=row["calibration"],
+        task=(row["setting"] or {}).get("task", ""),
+        learning_rate=request.get("learning_rate"),
+        recorded=row["recorded"] is not None,
         counts=counts,
         checkpoints=[
-            _checkpoint(checkpoint, [group for group in groups if group["checkpoint"] == checkpoint["position"]])
+            _checkpoint(row, checkpoint, [group for group in groups if group["checkpoint"] == checkpoint["position"]])
             for checkpoint in checkpoint_rows
         ],
         created_at=moment(row["created_at"]),
@@ -104,6 +109,15 @@ def _counts(groups: list[RowMapping]) -> JobCounts:
     )
 
 
+def _recorded_counts(row: RowMapping) -> JobCounts:
+    """Nobody worked on it here."""
+    examples = sum(line["examples"] for line in (row["report"] or {}).get("checkpoints", []))
+    samples = examples * row["request"]["sampling"]["samples"]
+    return JobCounts(
+        tasks=TaskCounts(), examples=examples, examples_total=examples, skipped=0, samples=samples, tokens=0
+    )
+
+
 def _task_counts(groups: list[RowMapping]) -> TaskCounts:
     by_state: dict[str, int] = defaultdict(int)
     for group in groups:
@@ -111,14 +125,14 @@ def _task_counts(groups: list[RowMapping]) -> TaskCounts:
     return TaskCounts(total=sum(by_state.values()), **by_state)
 
 
-def _checkpoint(row: RowMapping, groups: list[RowMapping]) -> CheckpointProgress:
+def _checkpoint(job: RowMapping, row: RowMapping, groups: list[RowMapping]) -> CheckpointProgress:
     counts = _task_counts(groups)
     progress = CheckpointProgress(name=row["name"], path=row["path"], state="queued", tasks=counts, error=row["error"])
     if row["error"] is not None or counts.failed:
         progress.state = "failed"
     elif counts.cancelled and not counts.leased:
         progress.state = "cancelled"
-    elif counts.total and counts.completed == counts.total:
+    elif counts.completed == counts.total and (counts.total or job["recorded"]):
         progress.state = "completed"
     elif counts.leased or counts.completed:
         progress.state = "running"
@@ -161,12 +175,17 @@ def _errors(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMa
 
 
 def threshold_reply(row: RowMapping | Mapping[str, Any]) -> ThresholdReply:
-    return ThresholdReply(
+    reply = ThresholdReply(
         memorized_below=row["memorized_below"],
         basis=row["threshold_basis"],
         source=row["threshold_source"],
         forecast_reason=NEEDS_CALIBRATION,
     )
+    if row["calibration"] is not None:
+        told = (row["report"] or {}).get("threshold", {})
+        reply.forecast = told.get("forecast", "refused")
+        reply.forecast_reason = told.get("forecast_reason", NOT_YET)
+    return reply
 
 
 def dtype(row: RowMapping) -> str | None:

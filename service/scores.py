@@ -22,11 +22,13 @@ from sqlalchemy import Connection, RowMapping, or_, select, update
 from premem.curation import TIE_ORDER, rank
 from premem.errors import Interrupted, PrememError
 from premem.memorization import memorized, pre_memorization_accuracies
+from premem.runs import ScoredRun
 from premem.thresholds import Threshold, from_first_checkpoint
 from premem.wire import CheckpointReport, JobReport
+from service import reports
 from service.datasets import manifest
 from service.db import Database, now
-from service.observations import Floats, Observed, completed_results, read
+from service.observations import Floats, Observed, completed_results, read, read_recorded
 from service.progress import threshold_reply
 from service.store import Store
 from service.tables import checkpoints, datasets, jobs
@@ -168,10 +170,14 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
     with database.connect() as connection:
         results = completed_results(connection, job["id"])
         examples = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job["dataset"])) or 0
-    if not results:
-        raise Unscorable("no checkpoint was scored")
+        calibration = reports.own_calibration(connection, job)
     samples = job["request"]["sampling"]["samples"]
-    seen = read(store, results, examples=examples, samples=samples, check=lease.check)
+    if job["recorded"] is not None:
+        seen = read_recorded(store, job["recorded"], examples=examples)
+    elif results:
+        seen = read(store, results, examples=examples, samples=samples, check=lease.check)
+    else:
+        raise Unscorable("no checkpoint was scored")
     with database.connect() as connection:
         warnings = _warnings(connection, job, seen)
     _leave_out_unscored(seen, warnings)
@@ -184,6 +190,8 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
         raise Unscorable(f"no example has a score at every checkpoint{_why(seen)}")
     drawn = {"memorized_below": threshold.memorized_below, "threshold_source": threshold.source}
     report = _report({**job, **drawn}, seen, scores_CE, ranked.size, warnings=warnings)
+    if job["calibration"] is not None:
+        report = reports.under(report, job, _run(job, seen, ranked), calibration=calibration)
     artifact = f"{PREFIX}{job['id']}/{uuid4().hex}.parquet"
     _write(database, store, job, artifact, seen, scores_CE[-1], ranked, threshold.memorized_below, lease)
     with database.begin() as connection:
@@ -259,7 +267,7 @@ def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[s
             f"on {seen.span_shifted:,} of {seen.scored:,} scored examples ({share:.1%}) prompt and target share a token "
             "where they meet; they are scored from the first token that differs"
         )
-    for key in ("engine", "dtype", "tokenizer"):
+    for key in ("engine", "dtype", "tokenizer", "model"):
         if len(seen.produced_by[key]) > 1:
             found.append(f"results come from more than one {key}: {', '.join(sorted(seen.produced_by[key]))}")
     return found
@@ -291,10 +299,23 @@ def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int,
         threshold=threshold,
         tie_order=list(TIE_ORDER),
         checkpoints=lines,
-        skipped=int(seen.accuracy_CE.shape[1] - scored),
+        skipped=int(seen.accuracy_CE.shape[1] - seen.untrained - scored),
         skipped_reasons=dict(Counter(seen.reasons.values())),
         warnings=warnings,
         produced_by={key: ", ".join(sorted(values - {""})) for key, values in seen.produced_by.items()},
+    )
+
+
+def _run(job: RowMapping, seen: Observed, ranked: NDArray[np.int64]) -> ScoredRun:
+    rows = np.sort(ranked)
+    return ScoredRun(
+        name=job["name"] or job["id"],
+        checkpoints=tuple(seen.names),
+        accuracy_CE=seen.accuracy_CE[:, rows],
+        perplexity_CE=seen.perplexity_CE[:, rows],
+        samples=job["request"]["sampling"]["samples"],
+        test_accuracy_C=np.array([np.nan if test is None else test[0] for test in seen.test]),
+        learning_rate=job["request"].get("learning_rate"),
     )
 
 

@@ -80,6 +80,9 @@ jobs = Table(
     Column("threshold_source", Text, nullable=False),
     Column("tokenizer", String(64)),
     Column("produced_by", JSON),
+    Column("setting", JSON),  # what a calibration would have to share, but for the model, which the results tell
+    Column("calibration", String(40)),  # its id, where the threshold was taken from one; it may be deleted since
+    Column("recorded", Text),  # artifact of a run that others recorded: it has no tasks
     Column("scores_artifact", Text),
     Column("report", JSON),
     Column("warnings", JSON, nullable=False),
@@ -132,6 +135,22 @@ tasks = Table(
     UniqueConstraint("job", "checkpoint", "kind", "start"),
     Index("ix_tasks_queue", "state", "job_number", "checkpoint", "kind", "start"),
     Index("ix_tasks_expiry", "state", "expires_at"),
+)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("number", BigInteger, nullable=False),  # order of creation, for cursors
+    Column("name", String(100), nullable=False),
+    Column("setting", JSON, nullable=False),  # a premem.forecast.Setting
+    Column("rule", String(40), nullable=False),
+    Column("memorized_below", Double, nullable=False),
+    Column("jobs", JSON, nullable=False),  # their ids
+    Column("result", JSON, nullable=False),  # the rest of a CalibrationReply
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("name"),
+    UniqueConstraint("number"),
 )
 
 idempotency = Table(
