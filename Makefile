@@ -12,7 +12,7 @@ demo: install ## Finetune a small model, score its checkpoints, print what it co
 	$(BIN)/python -m lab.demo --engine $(ENGINE)
 
 test: install lint ## Everything that has to hold, the real vLLM, PostgreSQL and browser included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
