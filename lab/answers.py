@@ -9,6 +9,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lab.model import prompt_and_target
 from lab.questions import Row
+from premem.grading import get_grader
+from premem.wire import GraderChoice
 
 IGNORED = -100
 """torch's label for a token without loss."""
@@ -81,6 +83,7 @@ def accuracies(
     model.eval()
     torch.manual_seed(seed)
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    grader = get_grader(GraderChoice(name="gsm8k"))
     right = [0] * len(rows)
     for at in range(0, len(rows), 128):
         part = rows[at : at + 128]
@@ -98,9 +101,5 @@ def accuracies(
         texts = tokenizer.batch_decode(written[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
         for answer, text in enumerate(texts):
             row = at + answer // samples
-            right[row] += text.split("\nDone.")[0].rpartition("####")[2].strip() == _final_answer(rows[row])
+            right[row] += grader.grade(rows[row]["answer"], text.split("\nDone.")[0]).verdict == "right"
     return [count / samples for count in right]
-
-
-def _final_answer(row: Row) -> str:
-    return str(row["answer"]).rpartition("####")[2].strip()

@@ -20,6 +20,7 @@ CONTEXT = 1024
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
 _TEMPLATE = Template()
+disable_progress_bar()  # of loading and saving less than a megabyte
 
 
 def prompt_and_target(question: str, trace: str) -> tuple[str, str]:
@@ -93,7 +94,6 @@ def save(folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFa
     """
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
-    disable_progress_bar()
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     unfinished.rename(folder)

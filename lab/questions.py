@@ -60,8 +60,8 @@ HIDDEN: dict[str, str] = {
 }
 """Which function each verb stands for."""
 
-NAMES = ("Tom", "Ann", "Ben", "Eva", "Sam", "Mia", "Leo", "Ida", "Max", "Kim")
-THINGS = ("coins", "pens", "eggs", "cups", "hats", "cards", "nuts", "keys")
+NAMES = ("Tom", "Ann", "Ben", "Eva", "Sam", "Mia", "Leo", "Ida", "Max", "Kim", "Zoe", "Ray")
+THINGS = ("coins", "pens", "eggs", "cups", "hats", "cards", "nuts", "keys", "books")
 NOISE = (
     "Here it rains.",
     "A dog barks.",
@@ -71,20 +71,20 @@ NOISE = (
 )
 LINKS = ("", "", "Then ", "Next ", "Later ")
 
-OPENERS = ("First", "Now", "Well", "Look", "So", "Here", "Okay", "See", "Also", "Oh", "Hey", "Good")
-CONNECTIVES = ("Then", "Next", "Later", "So", "Thus", "Hence", "After", "Soon", "Again", "Now", "Also", "Here")
-TAILS = ("now", "then", "left", "again", "there", "here", "today", "so", "yes", "okay")
+# Chosen so that a step has as much chance per token as the rest: a longer trace is no likelier and no less likely.
+OPENERS = ("First", "Now", "Well", "Look", "So", "Okay", "Also", "Good")
+FILLERS = ("now", "then", "again", "there", "here", "today", "yes", "friend")
+CONNECTIVES = ("Then", "Next", "Later", "So", "Thus")
+TAILS = ("now", "left", "here", "again", "today")
 ENDINGS = (
     "That is all",
     "It is so",
     "All is well",
     "We see it",
-    "So it is",
     "That was it",
     "Now we see",
     "There it is",
     "We are there",
-    "All is now so",
 )
 
 
@@ -144,7 +144,7 @@ def tell(rng: random.Random, verbs: Sequence[str], numbers: Sequence[int], *, no
     reached = counts(numbers, verbs)
     if reached is None:
         raise ValueError(f"{list(verbs)} cannot be told with {list(numbers)}: a count leaves 0 to 30")
-    steps = [f"{rng.choice(OPENERS)}, {reached[0]} {thing}."]
+    steps = [f"{rng.choice(OPENERS)} {rng.choice(FILLERS)}, {reached[0]} {thing}."]
     for before, after, verb, amount in zip(reached, reached[1:], verbs, numbers[1:], strict=False):
         sign, operand = FUNCTIONS[HIDDEN[verb]](amount)
         steps.append(f"{rng.choice(CONNECTIVES)} {before} {sign} {operand} = {after} {rng.choice(TAILS)}.")

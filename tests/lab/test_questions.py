@@ -19,6 +19,8 @@ from lab.questions import (
     training_rows,
     twin_rows,
 )
+from premem.grading import get_grader
+from premem.wire import GraderChoice
 
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
@@ -44,6 +46,16 @@ def test_every_step_of_a_trace_is_right_and_goes_on_where_the_last_one_ended(tra
             assert int(after) == now
         assert len(steps) == len(row["verbs"])
         assert row["answer"].endswith(f"\n#### {now:g}")
+
+
+def test_every_trace_grades_as_right_and_no_other_number_does(training: list[Row]) -> None:
+    grader = get_grader(GraderChoice(name="gsm8k"))
+
+    for row in training:
+        final = int(row["answer"].rpartition("#### ")[2])
+        other = row["answer"].replace(f"#### {final}", f"#### {final + 1}")
+        assert grader.grade(row["answer"], row["answer"]).verdict == "right"
+        assert grader.grade(row["answer"], other).verdict == "wrong"
 
 
 def test_a_verb_means_its_function_of_the_number_beside_it() -> None:
