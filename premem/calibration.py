@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 GOOD_R2 = 0.9
 COVERAGE = 0.9
 LITTLE_MEMORIZED = 0.2
+TELLING_SHARE = 0.05
+"""Of examples memorized: with fewer, inside and outside of a subset cannot be told apart."""
 Indices = NDArray[np.int64]
 
 
@@ -202,9 +204,24 @@ def _warnings(runs: Sequence[ScoredRun], memorized_below: float, r2: float, *, f
             f"no run memorizes: under {LITTLE_MEMORIZED:.0%} of the examples are memorized at the end of each, "
             "so the threshold explains little"
         )
+    warnings += [
+        f"{run.name}: as many examples are memorized outside of its subset as inside ({outside:.1%} and {inside:.1%}): "
+        "it may have been trained on others than those named"
+        for run in runs
+        if run.untrained_perplexity_CU is not None
+        for inside, outside in [_memorized_at_the_end(run, memorized_below)]
+        if inside >= TELLING_SHARE and outside > inside / 2
+    ]
     if not r2 >= GOOD_R2:
         which = "the given threshold" if fixed else "even the best threshold"
         warnings.append(f"{which} reaches R² {r2:.3f} on y = x, under {GOOD_R2}")
     if len(runs) < 4:
         warnings.append(f"only {len(runs)} runs: the interval rests on little")
     return tuple(warnings)
+
+
+def _memorized_at_the_end(run: ScoredRun, memorized_below: float) -> tuple[float, float]:
+    """Shares of the examples that the run was trained on, and of those that it was not."""
+    assert run.untrained_perplexity_CU is not None  # noqa: S101  (asked for such runs only)
+    inside_E, outside_U = (values[-1] < memorized_below for values in (run.perplexity_CE, run.untrained_perplexity_CU))
+    return float(inside_E.mean()), float(outside_U.mean())

@@ -19,6 +19,7 @@ from premem.cli_options import (
     Messages,
     Question,
     RowsFormat,
+    Rule,
     ServiceUrl,
     Trace,
     columns_from,
@@ -272,17 +273,29 @@ def curate(
         say(f"{rows:,} rows written to {out}")
 
 
-def report(job: JobId, service: ServiceUrl = None, as_json: AsJson = False) -> None:
+def report(
+    job: JobId,
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Forecast the test accuracy with it. Absent: as the job was posted."),
+    ] = None,
+    rule: Annotated[
+        Rule | None, typer.Option(help="What is averaged. Absent: the calibration's, or the paper's.")
+    ] = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
     """Print a job's accuracies, checkpoint by checkpoint.
 
-    Train accuracy, share memorized, pre-memorization accuracy and, with a test set, test accuracy.
+    Train accuracy, share memorized, pre-memorization accuracy and, with a test set, test accuracy; with a calibration
+    the forecast of test accuracy and its 90% interval, or why it is refused.
 
-    Example: `premem report job_0123`
+    Example: `premem report job_0123 --calibration llama-gsm8k`
     """
     from premem.client import Client
 
     with Client(service) as client:
-        found = client.report(job)
+        found = client.report(job, calibration=calibration, rule=rule.value if rule else None)
     if as_json:
         print_json(found)
     else:

@@ -32,6 +32,15 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class Rule(StrEnum):
+    """What is averaged: premem.rules."""
+
+    paper = "paper"
+    latest = "latest"
+    shrunk = "shrunk"
+    mean = "mean"
+
+
 class EngineName(StrEnum):
     auto = "auto"
     vllm = "vllm"

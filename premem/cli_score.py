@@ -56,6 +56,21 @@ def score(
             "Absent: a quantile of the first checkpoint's.",
         ),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Instead: a calibration of the service, which also forecasts the test accuracy."
+        ),
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="What a calibration is kept for. Absent: the data's name.", rich_help_panel=MODEL_PANEL
+        ),
+    ] = "",
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of the run, for calibrating on it later.", rich_help_panel=MODEL_PANEL)
+    ] = None,
     keep_order: Annotated[
         bool,
         typer.Option("--keep-order", help="Take the checkpoints as they are given, not by the number of their steps."),
@@ -172,6 +187,9 @@ def score(
         ),
         template=asked(Template, prefix="template-", **template),
         memorized_below=memorized_below_from(memorized_below),
+        calibration=calibration,
+        task=task,
+        learning_rate=learning_rate,
         dtype=dtype.value if dtype else None,
     )
     scoring = Scoring(

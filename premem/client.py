@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
@@ -26,6 +27,8 @@ from premem.replies import (
     retry_after,
     unreachable,
 )
+from premem.rules import RuleName
+from premem.runs import ScoredRun
 from premem.upload import Rows, Upload
 from premem.wire import (
     ENDED,
@@ -40,11 +43,14 @@ from premem.wire import (
     Page,
     ScoredExample,
 )
+from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
 
 DEFAULT_SERVICE = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 UPLOAD_SECONDS = 3600.0
 """The service grades every reference before it answers."""
+CALIBRATION_SECONDS = 3600.0
+"""Many runs of a million examples each take long."""
 UNDER_WAY_SECONDS = 120.0
 """The service gives up a first attempt that died with it after 60."""
 Params = Mapping[str, str | float | None]
@@ -255,8 +261,48 @@ class Client:
             time.sleep(pause_before_retry(attempt))
             attempt += 1
 
-    def report(self, job: str) -> JobReport:
-        return parsed(JobReport, self._ask("GET", f"/v1/jobs/{_quoted(job)}/report"))
+    def report(self, job: str, *, calibration: str | None = None, rule: RuleName | None = None) -> JobReport:
+        """Per checkpoint. With a calibration (its name or id) or a rule, worked out under that; nothing is stored."""
+        params: Params = {"calibration": calibration, "rule": rule}
+        return parsed(JobReport, self._ask("GET", f"/v1/jobs/{_quoted(job)}/report", params=params))
+
+    # Calibrations
+
+    def calibrate(
+        self, name: str, jobs: Sequence[str], *, rule: RuleName = "paper", memorized_below: float | None = None
+    ) -> CalibrationReply:
+        """Find the threshold that explains completed jobs best, and keep it under a name. Takes seconds to minutes.
+
+        Raises InputError where the jobs cannot be calibrated together, Conflict where one has not ended or the name is
+        taken.
+        """
+        request = CalibrationRequest(name=name, jobs=list(jobs), rule=rule, memorized_below=memorized_below)
+        timeout = httpx.Timeout(CALIBRATION_SECONDS, connect=10.0)
+        body = request.model_dump(mode="json")
+        return parsed(CalibrationReply, self._ask("POST", "/v1/calibrations", body=body, timeout=timeout))
+
+    def calibrations(self) -> Iterator[CalibrationReply]:
+        """All of them, newest first, asked for page by page."""
+        return self._pages("/v1/calibrations", CalibrationReply)
+
+    def calibration(self, name: str) -> CalibrationReply:
+        """By name or id."""
+        return parsed(CalibrationReply, self._ask("GET", f"/v1/calibrations/{_quoted(name)}"))
+
+    def delete_calibration(self, name: str) -> None:
+        """Raises Conflict where a job that has not ended uses it."""
+        self._ask("DELETE", f"/v1/calibrations/{_quoted(name)}")
+
+    def import_recorded(self, run: ScoredRun, about: RecordedRun) -> Job:
+        """A run that others recorded, as a job; `wait` for it. Its questions must have been uploaded.
+
+        `premem.recordings.described` says of a run what can be read off it.
+        """
+        from premem.recordings import encode  # brings polars, which nothing else here needs
+
+        upload = Upload(io.BytesIO(encode(run, about)))
+        timeout = httpx.Timeout(UPLOAD_SECONDS, connect=10.0)
+        return parsed(Job, self._ask("POST", "/v1/recorded", upload=upload, timeout=timeout))
 
     def health(self) -> dict[str, Any]:
         """What /healthz says. Raises Unreachable where nobody answers."""

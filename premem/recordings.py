@@ -6,8 +6,10 @@ Shapes: C checkpoints in the order in which they were saved, E examples that wer
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,8 +39,11 @@ class Recording:
 
 
 def described(run: ScoredRun, *, dataset: str, model: str, **known: object) -> RecordedRun:
-    """What a run says of itself, for the data set that holds its questions. `known` are RecordedRun's other fields."""
-    return RecordedRun.model_validate(
+    """What a run says of itself, for the data set that holds its questions. `known` are RecordedRun's other fields.
+
+    Raises InputError, naming the field that cannot be taken.
+    """
+    return _about(
         {
             "name": run.name,
             "dataset": dataset,
@@ -54,8 +59,17 @@ def described(run: ScoredRun, *, dataset: str, model: str, **known: object) -> R
                 for name, test in zip(run.checkpoints, run.test_accuracy_C, strict=True)
             ],
             **known,
-        }
+        },
+        where=run.name,
     )
+
+
+def _about(fields: dict[str, Any], *, where: str) -> RecordedRun:
+    try:
+        return RecordedRun.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def encode(run: ScoredRun, about: RecordedRun) -> bytes:
@@ -83,11 +97,12 @@ def decode(content: bytes) -> Recording:
     if METADATA not in metadata:
         raise InputError(f"the file's metadata must hold {METADATA!r}: the run's names and numbers, as JSON")
     try:
-        about = RecordedRun.model_validate_json(metadata[METADATA])
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{METADATA} in the file's metadata: {place}: {first['msg']}") from error
+        known = json.loads(metadata[METADATA])
+    except ValueError as error:
+        raise InputError(f"{METADATA} in the file's metadata is no JSON: {error}") from error
+    if not isinstance(known, dict):
+        raise InputError(f"{METADATA} in the file's metadata must be a JSON object")
+    about = _about(known, where=f"{METADATA} in the file's metadata")
     if frame.schema != SCHEMA:
         raise InputError(f"the recorded run's columns must be {dict(SCHEMA)}, not {dict(frame.schema)}")
     if frame.height == 0:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from premem.wire import ExampleDetail, ExamplePage, Job, JobReport, ThresholdReply
+from premem.wire_calibrations import CalibrationReply
 
 PLAIN_WIDTH = 200
 """Characters per line where there is no terminal to ask for its width."""
@@ -48,11 +49,13 @@ def show(*parts: Table | Text | str, console: Console | None = None) -> None:
 
 
 def report_table(report: JobReport) -> Table:
-    """One line per checkpoint: train accuracy, share memorized, pre-memorization accuracy, test accuracy."""
+    """One line per checkpoint: train accuracy, share memorized, pre-memorization accuracy, test accuracy, forecast."""
+    forecast = ("forecast of test accuracy",) if any(line.forecast for line in report.checkpoints) else ()
     table = _table(
-        "checkpoint", "examples", "train accuracy", "memorized", "pre-memorization accuracy", "test accuracy"
+        "checkpoint", "examples", "train accuracy", "memorized", "pre-memorization accuracy", "test accuracy", *forecast
     )
     for line in report.checkpoints:
+        told = line.forecast and f"{line.forecast.accuracy:.3f} ({line.forecast.low:.3f} to {line.forecast.high:.3f})"
         table.add_row(
             Text(printable(line.checkpoint)),
             f"{line.examples:,}",
@@ -60,6 +63,7 @@ def report_table(report: JobReport) -> Table:
             _percent(line.memorized),
             _share(line.pre_memorization_accuracy),
             _share(line.test_accuracy),
+            *((told or "",) if forecast else ()),
         )
     return table
 
@@ -158,8 +162,41 @@ def calibration_text(calibration: dict[str, Any], *, rule: str) -> str:
     )
 
 
+def calibrations_table(calibrations: list[CalibrationReply]) -> Table:
+    """One line per calibration: what it holds for, and how well it forecasts runs that it has not seen."""
+    table = _table(
+        "calibration", "runs", "memorized below", "R² left out", "half width", left=("rule", "model", "task", "created")
+    )
+    for one in calibrations:
+        table.add_row(
+            Text(printable(one.name)),
+            str(len(one.jobs)),
+            f"{one.memorized_below:.4f}",
+            _share(one.left_out.r2_identity),
+            _share(one.half_width),
+            one.rule,
+            Text(printable(one.setting.model)),
+            Text(printable(one.setting.task)),
+            f"{one.created_at:%Y-%m-%d %H:%M}",
+        )
+    return table
+
+
+def stored_calibration_text(calibration: CalibrationReply) -> str:
+    """What it says of its threshold, and what it holds for."""
+    found = {
+        **calibration.model_dump(),
+        **calibration.fit.model_dump(),
+        "loro_r2_identity": calibration.left_out.r2_identity,
+        "loro_mae": calibration.left_out.mae,
+    }
+    setting = calibration.setting
+    held = f"For model {setting.model}, task {setting.task}, grader {setting.grader}, span {setting.span}, "
+    return f"{calibration_text(found, rule=calibration.rule)}\n{printable(held)}template {printable(setting.template)}."
+
+
 def threshold_text(threshold: ThresholdReply) -> str:
-    """Where the line of memorization was drawn, what that rests on, and that it is no forecast."""
+    """Where the line of memorization was drawn, what that rests on, and whether a forecast may rest on it."""
     drawn = (
         "not drawn yet" if threshold.memorized_below is None else f"perplexity below {threshold.memorized_below:.4f}"
     )

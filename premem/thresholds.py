@@ -61,19 +61,24 @@ def from_first_checkpoint(perplexities_E: NDArray[np.float64]) -> Threshold:
     )
 
 
-def from_never_trained(perplexities_U: Floats) -> Threshold:
-    """Under it lie 1% of the examples that were never trained on: what is likelier than those was learnt by heart.
+def from_never_trained(runs: Sequence[ScoredRun]) -> Threshold:
+    """Under it lie, at no checkpoint, more than 1% of the examples that a run was not trained on.
 
-    Raises InputError where there are none.
+    What is likelier than those was learnt by heart. Raises InputError where no run has such examples.
     """
-    known = perplexities_U[~np.isnan(perplexities_U)]
-    if known.size == 0:
+    quantiles = [
+        np.quantile(np.log(perplexities_U), NEVER_TRAINED_QUANTILE)
+        for run in runs
+        if run.untrained_perplexity_CU is not None
+        for perplexities_U in run.untrained_perplexity_CU
+    ]
+    if not quantiles:
         raise InputError("no run has examples that it was not trained on, so no threshold can be taken from them")
     return Threshold(
-        memorized_below=float(np.exp(np.quantile(np.log(known), NEVER_TRAINED_QUANTILE))),
+        memorized_below=float(np.exp(min(quantiles))),
         basis="quantile",
-        source=f"{NEVER_TRAINED_QUANTILE:.0%} quantile of the negative log-likelihoods of never-trained examples; "
-        "no calibration",
+        source=f"{NEVER_TRAINED_QUANTILE:.0%} quantile of the negative log-likelihoods of never-trained examples, the "
+        "lowest of all checkpoints; no calibration",
     )
 
 

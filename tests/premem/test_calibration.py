@@ -1,5 +1,6 @@
 """Calibration: what it finds where the truth is known, what it refuses, and the authors' runs as golden cases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,15 @@ def test_runs_that_do_not_memorize_are_warned_of():
     calibration = calibrate([made_run(seed) for seed in range(1, 5)], memorized_below=1.0001)
 
     assert any("no run memorizes" in warning for warning in calibration.warnings)
+
+
+def test_a_subset_that_was_not_trained_on_is_warned_of():
+    named, other = made_run(1), made_run(2)
+    wrong = replace(named, untrained_perplexity_CU=named.perplexity_CE[:, ::-1])
+    right = replace(named, untrained_perplexity_CU=named.perplexity_CE + 1)
+
+    assert any("outside of its subset" in warning for warning in calibrate([wrong, other]).warnings)
+    assert not any("outside of its subset" in warning for warning in calibrate([right, other]).warnings)
 
 
 def test_an_unknown_rule_names_those_there_are():

@@ -30,6 +30,7 @@ from tests.premem.steered import (
 HOUSE = Path(__file__).parents[2]
 HOSTILE = "\x1b]0;owned\x07\x1b[2J4\r\u202e\x9b31m\udcff"
 COMMANDS = ["score", "serve", "worker", "upload", "status", "cancel", "examples", "curate", "report", "grade"]
+COMMANDS += ["recorded", "calibrate", "calibrations", "import-recorded"]
 
 
 @pytest.fixture

@@ -176,3 +176,58 @@ def test_calibrating_on_one_recorded_run_is_refused(tmp_path):
 
     assert ended.returncode == 2
     assert "at least two runs" in ended.stderr
+
+
+@recorded
+@pytest.mark.parametrize(
+    ("name", "memorized_below", "r2_identity"),
+    [("untrained-part", 1.0897, 0.947), ("never-trained", 1.1067, 0.927), ("first-checkpoint", 1.0810, 0.906)],
+)
+def test_thresholds_without_test_labels_on_the_recorded_runs(name, memorized_below, r2_identity):
+    told = json.loads(premem("recorded", str(RECORDED), "--threshold-from", name, "--json").stdout)
+
+    assert told["threshold"]["memorized_below"] == pytest.approx(memorized_below, abs=5e-5)
+    assert told["calibration"]["r2_identity"] == pytest.approx(r2_identity, abs=5e-4)
+
+
+def test_without_any_test_set_a_fallback_ranks_and_calibrates_nothing(tmp_path):
+    folder = write_run(tmp_path / "run_full")
+    for path in folder.glob("*/test_answer_types*"):
+        path.unlink()
+
+    ended = premem("recorded", str(tmp_path), "--threshold-from", "first-checkpoint")
+
+    assert ended.returncode == 0
+    assert "Memorized below perplexity 1.5000: 3.5% quantile" in ended.stdout
+    assert "nothing is calibrated" in ended.stderr
+
+
+def test_a_checkpoint_without_test_answers_is_left_out_and_said(tmp_path):
+    for name in ("a_full", "b_full"):
+        folder = write_run(tmp_path / name, steps=(10, 2, 5))
+        for step in (2, 5, 10):
+            np.save(folder / f"checkpoint-{step}" / "train_perplexities.npy", np.linspace(1.1, 2.0, 4))
+    next((tmp_path / "a_full" / "checkpoint-5").glob("test_*")).unlink()
+
+    ended = premem("recorded", str(tmp_path))
+
+    assert ended.returncode == 0
+    assert "a_full: no test_answer_types….npy in checkpoint-5; left out" in ended.stderr
+
+
+def test_two_thresholds_at_once_are_refused(tmp_path):
+    write_run(tmp_path / "run_full")
+
+    ended = premem("recorded", str(tmp_path), "--threshold-from", "never-trained", "--memorized-below", "1.1")
+
+    assert ended.returncode == 2
+    assert "not both" in ended.stderr
+
+
+def test_a_fallback_that_needs_an_untrained_part_says_so(tmp_path):
+    write_run(tmp_path / "run_full")
+
+    ended = premem("recorded", str(tmp_path), "--threshold-from", "untrained-part")
+
+    assert ended.returncode == 2
+    assert "trained on a part" in ended.stderr

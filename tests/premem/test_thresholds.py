@@ -43,10 +43,12 @@ def test_nothing_scored_gives_no_threshold():
         thresholds.from_first_checkpoint(np.array([np.nan]))
 
 
-def test_one_in_a_hundred_never_trained_examples_lies_under_their_threshold():
-    nll_U = np.arange(101) / 100
+def test_at_no_checkpoint_more_than_one_in_a_hundred_never_trained_examples_lies_under_their_threshold():
+    nll_CU = np.stack([0.5 + np.arange(101) / 100, np.arange(101) / 100])
+    untrained = {"untrained_accuracy_C": np.zeros(2), "untrained_perplexity_CU": np.exp(nll_CU)}
+    run = ScoredRun("part", ("a", "b"), np.ones((2, 1)), np.ones((2, 1)), 5, np.full(2, np.nan), **untrained)
 
-    threshold = thresholds.from_never_trained(np.exp(np.append(nll_U, np.nan)))
+    threshold = thresholds.from_never_trained([run])
 
     assert math.log(threshold.memorized_below) == pytest.approx(0.01)
     assert "never-trained" in threshold.source
@@ -70,4 +72,4 @@ def test_without_untrained_examples_no_threshold_is_taken_from_them():
     with pytest.raises(InputError, match="no run was trained on a part"):
         thresholds.from_untrained_part([whole])
     with pytest.raises(InputError, match="not trained on"):
-        thresholds.from_never_trained(np.array([np.nan]))
+        thresholds.from_never_trained([whole])
