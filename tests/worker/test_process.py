@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,6 +164,7 @@ def test_a_worker_with_transformers_scores_a_real_checkpoint(service: FakeServic
     assert produced_by["engine"] == "transformers"
     assert produced_by["dtype"] == "float32"
     assert len(produced_by["tokenizer"]) == 64
+    assert re.fullmatch(r"LlamaForCausalLM \S+k", produced_by["model"])
     check(service.results["test"][0], start=0, stop=3, samples=3, train=False)
     ((task, report),) = service.failures
     assert task == "elsewhere"
