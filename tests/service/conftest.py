@@ -21,6 +21,8 @@ from service.settings import Settings
 from tests.postgres import postgres_server
 
 POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For tests of what the database has no part in."""
 
 
 @pytest.fixture(scope="session", autouse=True)

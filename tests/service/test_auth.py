@@ -11,6 +11,7 @@ from service import auth
 from service.app import create_app
 from service.db import DatabaseError
 from service.tables import keys
+from tests.service.conftest import on_sqlite
 
 KEY = "pmk_0badcafe_" + "5" * 32
 
@@ -23,6 +24,7 @@ def asked(settings):
         yield lambda header: client.get("/v1/jobs", headers={"Authorization": header} if header else {})
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "header",
     [None, "Bearer", "Bearer ", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer pmk_0badcafe_wrong", f"bearer  {KEY[:-1]}6"],
@@ -68,6 +70,7 @@ def test_only_the_hash_of_a_key_is_kept(client, app):
     assert len(row["sha256"]) == 64
 
 
+@on_sqlite
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
 def test_operation_is_open(client, app, path):
     with app.state.database.begin() as connection:
@@ -76,6 +79,7 @@ def test_operation_is_open(client, app, path):
     assert client.get(path).status_code == 200
 
 
+@on_sqlite
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil"])
 def test_another_sites_name_is_refused(client, host):
     answer = client.get("/v1/jobs", headers={"Host": host})
@@ -84,11 +88,13 @@ def test_another_sites_name_is_refused(client, host):
     assert answer.json()["type"] == "/problems/host"
 
 
+@on_sqlite
 @pytest.mark.parametrize("host", ["localhost", "localhost:8321", "127.0.0.1:1", "[::1]:8321", "LOCALHOST"])
 def test_loopback_has_these_names(client, host):
     assert client.get("/v1/jobs", headers={"Host": host}).status_code == 200
 
 
+@on_sqlite
 def test_to_the_world_the_service_does_not_speak_without_a_key(settings):
     app = create_app(settings.model_copy(update={"host": "0.0.0.0"}))  # noqa: S104
 

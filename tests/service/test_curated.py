@@ -13,6 +13,7 @@ import pytest
 
 from premem.records import Observation
 from service import curated, jsontypes
+from tests.service.conftest import on_sqlite
 from tests.service.working import ended, work_off
 
 ROWS = 9
@@ -71,6 +72,7 @@ def test_the_lowest_rows_come_back_as_they_were_uploaded(client, scored):
     }
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("below", "budget", "rows"), [(0.5, None, 3), (0.51, None, 6), (1.0, 2, 2), (0.0, None, 0), (0.5, 100, 3)]
 )
@@ -83,6 +85,7 @@ def test_below_is_exclusive_and_the_budget_caps(client, scored, below, budget, r
     assert [row["premem"]["row"] for row in rows_of(answer)] == list(range(rows))
 
 
+@on_sqlite
 @pytest.mark.parametrize("params", [{"below": 1.5}, {"below": "low"}, {"budget": 0}, {"format": "csv"}])
 def test_what_makes_no_sense_is_refused_before_the_stream(client, scored, params):
     answer = client.get(f"/v1/jobs/{scored}/curated", params=params)
@@ -91,6 +94,7 @@ def test_what_makes_no_sense_is_refused_before_the_stream(client, scored, params
     assert answer.json()["errors"][0]["field"] == next(iter(params))
 
 
+@on_sqlite
 def test_parquet_holds_the_same_rows(client, scored):
     answer = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0, "format": "parquet"})
 
@@ -108,12 +112,14 @@ def test_parquet_holds_the_same_rows(client, scored):
         ]
 
 
+@on_sqlite
 def test_an_empty_subset_is_a_whole_parquet_file(client, scored):
     answer = client.get(f"/v1/jobs/{scored}/curated", params={"below": 0.0, "format": "parquet"})
 
     assert pl.read_parquet(io.BytesIO(answer.content)).height == 0
 
 
+@on_sqlite
 def test_a_subset_larger_than_what_is_read_at_once_is_whole(client, scored, monkeypatch):
     whole = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).text
     monkeypatch.setattr(curated, "ROWS_AT_ONCE", 2)
@@ -122,6 +128,7 @@ def test_a_subset_larger_than_what_is_read_at_once_is_whole(client, scored, monk
     assert client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).text == whole
 
 
+@on_sqlite
 def test_no_temporary_file_is_left(client, app, scored):
     for form in ("jsonl", "parquet"):
         client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0, "format": form})
@@ -129,6 +136,7 @@ def test_no_temporary_file_is_left(client, app, scored):
     assert list((app.state.settings.data_dir / "temporary").iterdir()) == []
 
 
+@on_sqlite
 def test_a_subset_that_is_uploaded_again_gets_new_scores(client, scored, post_job):
     subset = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).content
     dataset = client.post("/v1/datasets", content=subset).json()["id"]

@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from service import garbage
 from service.tables import idempotency
+from tests.service.conftest import on_sqlite
 
 
 def request_for(dataset: str, name: str = "") -> dict:
@@ -31,6 +32,7 @@ def test_the_same_key_gets_the_same_answer_and_makes_one_job(client, dataset):
     assert jobs(client) == 1
 
 
+@on_sqlite
 def test_without_a_key_every_post_makes_a_job(client, dataset):
     for _ in range(2):
         client.post("/v1/jobs", json=request_for(dataset))
@@ -80,6 +82,7 @@ def test_an_answer_without_a_body_is_replayed(client):
     assert answers[1].headers["Retry-After"] == answers[0].headers["Retry-After"]
 
 
+@on_sqlite
 def test_an_upload_is_hashed_as_it_streams_and_replayed(client):
     headers = {"Idempotency-Key": "upload"}
     lines = b"".join(b'{"question": "%d + 0?", "answer": "#### %d"}\n' % (n, n) for n in range(2000))
@@ -146,6 +149,7 @@ def test_old_answers_are_collected(client, app, dataset):
         assert connection.scalars(select(idempotency.c.key)).all() == ["new"]
 
 
+@on_sqlite
 def test_an_answer_of_the_server_at_fault_is_not_kept(client, app, dataset, tmp_path):
     headers = {"Idempotency-Key": "one"}
     body = b'{"question": "1 + 1?", "answer": "#### 2"}'
@@ -162,6 +166,7 @@ def test_an_answer_of_the_server_at_fault_is_not_kept(client, app, dataset, tmp_
     assert mended.status_code == 201
 
 
+@on_sqlite
 @pytest.mark.parametrize("key", ["", "x" * 256, "two words"])
 def test_a_key_that_is_none_is_refused(client, dataset, key):
     answer = client.post("/v1/jobs", json=request_for(dataset), headers={"Idempotency-Key": key})

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from service import scores
-from tests.service.conftest import upload
+from tests.service.conftest import on_sqlite, upload
 from tests.service.working import always_right, ended, fail, must_lease, put, result, work_off
 
 
@@ -79,6 +79,7 @@ def test_a_job_without_a_threshold_says_what_it_will_rest_on(client, post_job):
     assert "calibrated" in after["forecast_reason"]
 
 
+@on_sqlite
 def test_a_preset_is_named_with_its_source(client, post_job):
     job = post_job(memorized_below="gsm8k-llama3")
 
@@ -88,6 +89,7 @@ def test_a_preset_is_named_with_its_source(client, post_job):
     assert "Kang et al." in threshold["source"]
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
@@ -116,6 +118,7 @@ def test_a_job_that_cannot_be_is_refused_by_field(client, dataset, changes, fiel
     assert client.get("/v1/jobs").json()["items"] == []
 
 
+@on_sqlite
 def test_a_job_of_too_many_tasks_is_refused(client, app, dataset):
     app.state.settings.max_tasks = 11
 
@@ -140,6 +143,7 @@ def test_jobs_are_listed_newest_first_in_pages_that_miss_none(client, post_job):
     assert listed == posted[::-1]
 
 
+@on_sqlite
 def test_a_cursor_that_nobody_gave_is_refused(client):
     answer = client.get("/v1/jobs", params={"cursor": "bm9uc2Vuc2U"})
 
@@ -165,6 +169,7 @@ def test_an_open_job_takes_checkpoints_until_it_is_closed(client, post_job):
     assert client.post(f"/v1/jobs/{job}/checkpoints", json={"path": "/runs/checkpoint-3"}).status_code == 409
 
 
+@on_sqlite
 def test_a_checkpoint_is_appended_under_its_own_name_only(client, post_job):
     job = post_job(open=True)
 
@@ -202,6 +207,7 @@ def test_what_has_ended_cannot_be_cancelled(client, post_job):
     assert answer.json()["detail"] == f"job {job} is completed already"
 
 
+@on_sqlite
 @pytest.mark.parametrize("path", ["", "/report", "/examples", "/examples/0", "/curated", "/events"])
 def test_an_unknown_job_is_not_found(client, path):
     answer = client.get(f"/v1/jobs/job_gone{path}")
@@ -210,6 +216,7 @@ def test_an_unknown_job_is_not_found(client, path):
     assert answer.json()["detail"] == "there is no job job_gone"
 
 
+@on_sqlite
 @pytest.mark.parametrize("path", ["/report", "/examples", "/examples/0", "/curated"])
 def test_scores_are_there_once_the_job_is_completed(client, post_job, path):
     job = post_job()

@@ -23,13 +23,13 @@ from schemathesis.specs.openapi.checks import (
 from service.app import create_app
 from service.settings import Settings
 from tests.end_to_end.processes import await_that
-from tests.service.conftest import POSTGRES, upload
+from tests.service.conftest import POSTGRES, on_sqlite, upload
 from tests.service.working import ended, must_lease, work_off
 
 schemathesis.serializer.alias("application/vnd.apache.parquet", "application/octet-stream")
 schemathesis.serializer.alias("application/jsonl", "application/octet-stream")
 
-EXAMPLES = 15
+EXAMPLES = 10
 """Per route and kind of request; there are some twenty-five routes."""
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
@@ -115,6 +115,7 @@ def _ask(operation: Any, mode: GenerationMode, there: dict[str, list[str]]) -> l
     return failures
 
 
+@on_sqlite
 def test_every_v1_route_describes_its_problems(client):
     described = client.get("/openapi.json").json()
 

@@ -16,6 +16,7 @@ from service import garbage
 from service.__main__ import main
 from service.settings import Settings
 from tests.end_to_end.processes import Service
+from tests.service.conftest import on_sqlite
 from tests.service.working import always_right, ended, must_lease, put, result, work_off
 
 
@@ -24,6 +25,7 @@ def test_a_process_that_answers_is_healthy_and_ready(client):
     assert client.get("/readyz").json() == {"status": "ok"}
 
 
+@on_sqlite
 def test_a_service_that_lost_its_store_is_not_ready(client, app, tmp_path):
     app.state.store.root.rename(tmp_path / "elsewhere")
 
@@ -62,6 +64,7 @@ def test_metrics_count_what_was_done(client, post_job):
     )
 
 
+@on_sqlite
 def test_metrics_have_no_label_per_path(client):
     for number in range(3):
         client.get(f"/v1/jobs/job_{number}")
@@ -74,6 +77,7 @@ def test_metrics_have_no_label_per_path(client):
     assert labels == {'"/v1/jobs/{job}"', '"unknown"'}
 
 
+@on_sqlite
 def test_a_body_that_is_too_long_is_refused(client, app):
     declared = client.post("/v1/jobs", content=b"[" * (app.state.settings.max_body_bytes + 1))
     streamed = client.post("/v1/jobs", content=iter([b"[" * 2**20] * 9))
@@ -82,6 +86,7 @@ def test_a_body_that_is_too_long_is_refused(client, app):
     assert declared.json()["type"] == streamed.json()["type"] == "/problems/too-large"
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("PUT", "/v1/jobs", 405), ("GET", "/v1/jobs?limit=0", 422), ("POST", "/v1/jobs", 422)],
@@ -98,6 +103,7 @@ def test_every_error_is_a_problem(client, method, path, status):
     assert problem["detail"]
 
 
+@on_sqlite
 def test_what_nobody_expected_is_told_without_its_insides(app):
     def broken() -> None:
         raise RuntimeError("secret insides")
@@ -111,6 +117,7 @@ def test_what_nobody_expected_is_told_without_its_insides(app):
     assert "secret" not in answer.text
 
 
+@on_sqlite
 def test_every_answer_has_a_request_id_and_takes_a_sound_one(client):
     given = client.get("/healthz", headers={"X-Request-ID": "mine-1"}).headers["X-Request-ID"]
     unsound = client.get("/healthz", headers={"X-Request-ID": "a b{}"}).headers["X-Request-ID"]

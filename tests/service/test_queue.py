@@ -9,7 +9,7 @@ from sqlalchemy import select
 from service import leases
 from service.db import now
 from service.tables import tasks
-from tests.service.conftest import upload
+from tests.service.conftest import on_sqlite, upload
 from tests.service.working import (
     always_right,
     ended,
@@ -82,6 +82,7 @@ def test_the_loaded_checkpoint_comes_first_and_then_the_rest(client, post_job):
     assert names == ["checkpoint-2"] * 3 + ["checkpoint-1"] * 3
 
 
+@on_sqlite
 def test_an_idle_worker_is_told_when_to_ask_again(client):
     answer = client.post("/v1/tasks/lease", json={"worker": "w", "engine": "fake"})
 
@@ -324,6 +325,7 @@ def test_a_result_with_a_row_missing_is_refused_whole(client, app, post_job):
     assert list(app.state.store.list("results/")) == []
 
 
+@on_sqlite
 def test_a_result_that_is_too_long_is_refused(client, app, post_job):
     post_job()
     task = must_lease(client)

@@ -11,7 +11,7 @@ import pytest
 from premem.memorization import is_memorized, pre_memorization_accuracy
 from premem.records import Observation
 from premem.results import SCHEMA, RowResult, encode
-from tests.service.conftest import upload
+from tests.service.conftest import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, result, work_off
 
 MEMORIZED_BELOW = 1.2
@@ -73,6 +73,7 @@ def test_every_score_is_that_of_the_scalar_form(client, scored):
         assert item["question"] == f"What is {1000 + item['row']} + 1?"
 
 
+@on_sqlite
 def test_ranks_follow_the_documented_order_of_ties(client, scored):
     items = all_examples(client, scored, limit=1000)
 
@@ -84,6 +85,7 @@ def test_ranks_follow_the_documented_order_of_ties(client, scored):
     assert order == sorted(order)
 
 
+@on_sqlite
 def test_pages_of_any_size_join_to_the_same_list(client, scored):
     whole = all_examples(client, scored, limit=1000)
 
@@ -91,6 +93,7 @@ def test_pages_of_any_size_join_to_the_same_list(client, scored):
     assert all_examples(client, scored, limit=1) == whole
 
 
+@on_sqlite
 def test_a_page_says_what_it_rests_on(client, scored):
     page = client.get(f"/v1/jobs/{scored}/examples", params={"limit": 3}).json()
 
@@ -127,6 +130,7 @@ def test_one_example_comes_with_its_row_and_every_answer(client, scored):
         assert answers["answers"][0]["text"] == f"{answers['checkpoint']} row 23 answer 0"
 
 
+@on_sqlite
 def test_an_example_past_the_end_is_not_found(client, scored):
     answer = client.get(f"/v1/jobs/{scored}/examples/{ROWS}")
 
@@ -175,6 +179,7 @@ def test_a_skipped_example_has_no_score_and_is_counted(client, post_job):
     assert any("2 training examples were skipped" in warning for warning in finished["warnings"])
 
 
+@on_sqlite
 def test_a_job_of_which_every_example_is_skipped_fails_with_the_reason(client, post_job):
     job = post_job(shard_rows=12, checkpoints=[{"path": "/runs/1"}])
     task = must_lease(client)
@@ -187,6 +192,7 @@ def test_a_job_of_which_every_example_is_skipped_fails_with_the_reason(client, p
     assert finished["errors"] == ["no example was scored (12: too long for the model's context)"]
 
 
+@on_sqlite
 def test_results_of_different_engines_are_told(client, post_job):
     job = post_job(shard_rows=12)
     for engine in ("vllm", "transformers"):
