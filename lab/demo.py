@@ -40,8 +40,8 @@ EPOCHS = 12
 EVERY = 2
 """Epochs between two checkpoints."""
 LEARNING_RATE = 6e-3
-MEMORIZED_BELOW = 1.49
-"""Just under what the wording's chance alone costs, see LOG.md."""
+MEMORIZED_BELOW = 1.488
+"""What fits seven other runs best, see LOG.md; the wording's chance alone costs 1.489."""
 MAX_TOKENS = 96
 """More than twice the longest trace."""
 SHARD_ROWS = 100

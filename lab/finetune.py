@@ -26,7 +26,7 @@ BATCH = 16
 WARM_UP = 20
 CLIP = 2.0
 EPOCHS = 8
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 4e-3
 
 
 def finetune(
