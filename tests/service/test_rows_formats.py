@@ -191,7 +191,7 @@ def test_a_whole_json_array_is_refused_at_once():
         (b"PK\x03\x04 and more", "a zip archive"),
         ('{"a": 1}'.encode("utf-16"), "UTF-16"),
         (b"BZh91AY&SY", "a bzip2 file"),
-        (gzip.compress(gzip.compress(b'{"a": 1}')), "compressed twice"),
+        (gzip.compress(gzip.compress(b'{"a": 1}', mtime=0), mtime=0), "compressed twice"),
     ],
 )
 def test_another_format_is_named(content: bytes, what: str):
