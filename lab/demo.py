@@ -62,6 +62,7 @@ def demo(folder: Path, *, engine: str, examples: int, epochs: int, every: int) -
     checkpoints = finetuned(train, run, epochs=epochs, every=every)
 
     heading("2. A premem service and one worker")
+    show("starting, a few seconds …")
     with (
         LocalService(
             folder / "service",
@@ -97,6 +98,7 @@ def finetuned(train: Path, run: Path, *, epochs: int, every: int) -> list[Path]:
     """The checkpoints' folders, in order. In a process of its own, which gives its memory back."""
     command = [sys.executable, "-m", "lab.finetune", "--data", str(train), "--out", str(run)]
     command += ["--epochs", str(epochs), "--every", str(every), "--lr", str(LEARNING_RATE)]
+    show("loading torch and the base, a few seconds …")
     finetuning = subprocess.Popen(command)
     try:
         status = finetuning.wait()
