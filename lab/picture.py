@@ -1,6 +1,6 @@
-"""A picture of what a command printed on a terminal.
+"""A picture of what the demo printed.
 
-script -qec 'make demo' /dev/null < /dev/null | python -m lab.picture docs/demo.svg
+make demo < /dev/null | python -m lab.picture docs/demo.svg
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 150
-_REDRAWN = re.compile(r"\x1b\[[0-9;?]*[A-HJKhl]")
-"""Cursor movements: of a bar that was redrawn, the last line stays."""
+COUNTER = re.compile(r"^(finetuning|scoring|[^:]+\.jsonl): [\d,]+ of ")
 
 
 def picture(printed: str, *, title: str) -> str:
-    """The SVG. What starts over in the same line replaces what stood there."""
-    lines = [_REDRAWN.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in printed.split("\n")]
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    for line in lines:
-        console.print(Text.from_ansi(line), soft_wrap=False, highlight=False)
+    """The SVG. Of a counter only the last line stays, as on a terminal."""
+    lines = printed.rstrip().split("\n")
+    shown = [
+        line
+        for line, following in zip(lines, [*lines[1:], ""], strict=True)
+        if not (COUNTER.match(line) and COUNTER.match(following))
+    ]
+    console = Console(record=True, width=max(map(len, shown)), file=io.StringIO())
+    for line in shown:
+        console.print(Text(line), highlight=False)
     return console.export_svg(title=title)
 
 
 def main() -> None:
-    printed = sys.stdin.buffer.read().decode(errors="replace")
-    Path(sys.argv[1]).write_text(picture(printed, title="make demo"))
+    Path(sys.argv[1]).write_text(picture(sys.stdin.read(), title="make demo"))
 
 
 if __name__ == "__main__":
