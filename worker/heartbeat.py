@@ -34,7 +34,7 @@ class Heartbeat:
         self._over_at = leased_at + task.lease_seconds
         self._lost: Lost | None = None
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat of {task.id}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"heartbeat of {task.id}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -53,7 +53,15 @@ class Heartbeat:
     def stopped(self) -> bool:
         return self._lost is not None
 
-    def _beat(self) -> None:
+    def _run(self) -> None:
+        try:
+            self._lost = self._beat()
+        except BaseException:
+            self._lost = "unheard"  # whatever befell this thread (a log on a full disk), the lease runs out
+            raise
+
+    def _beat(self) -> Lost | None:
+        """Returns why the lease is gone; None when it was left."""
         interval = self._task.lease_seconds / 3
         pause = interval
         while not self._left.wait(pause):
@@ -62,18 +70,16 @@ class Heartbeat:
                     self._task.id, self._task.attempt, answer_seconds=min(10.0, max(interval, 0.5))
                 )
             except (Conflict, NotFound):
-                self._lost = "stale"
-                return
+                return "stale"
             except ServiceError as error:
                 if time.monotonic() >= self._over_at:
-                    self._lost = "unheard"
-                    return
+                    return "unheard"
                 if pause == interval:
                     log.warning("no heartbeat got through, trying again", task=self._task.id, reason=str(error))
                 pause = jittered(min(interval / 4, 2.0))
             else:
                 if reply.cancelled:
-                    self._lost = "cancelled"
-                    return
+                    return "cancelled"
                 self._over_at = time.monotonic() + self._task.lease_seconds
                 pause = interval
+        return None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from starlette.testclient import TestClient
 
 from premem.records import Observation
 from service.app import create_app
 from service.settings import Settings
+from tests.s3 import BUCKET, KEYS, s3_server
 from tests.service.conftest import upload
 from tests.service.working import ended, work_off
 
@@ -19,24 +18,19 @@ from tests.service.working import ended, work_off
 @pytest.fixture
 def client(tmp_path, monkeypatch) -> Iterator[TestClient]:
     """A service over SQLite and a bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=environment["AWS_ENDPOINT_URL"]).create_bucket(Bucket="premem")
-    settings = Settings(data_dir=tmp_path, store_url="s3://premem/here", round_seconds=0.05)
-    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
-        yield client
-    server.stop()
+    with s3_server() as url:
+        environment = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": KEYS["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": KEYS["secret_access_key"],
+            "AWS_REGION": KEYS["region"],
+            "AWS_ALLOW_HTTP": "true",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        settings = Settings(data_dir=tmp_path, store_url=f"s3://{BUCKET}/here", round_seconds=0.05)
+        with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+            yield client
 
 
 def test_a_job_in_a_bucket_is_scored_ranked_and_exported(client):

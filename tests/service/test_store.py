@@ -6,27 +6,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from service.store import ABANDONED_SECONDS, ONE_REQUEST_BYTES, ArtifactExists, ArtifactLost, Store, StoreError
-
-KEYS = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
+from tests.s3 import KEYS, s3_server
 
 
 @pytest.fixture(scope="module")
 def s3_url() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3", endpoint_url=url, aws_access_key_id="key", aws_secret_access_key="secret", region_name="us-east-1"
-    )
-    client.create_bucket(Bucket="premem")
-    yield url
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 def s3_store(s3_url: str, location: str) -> Store:

@@ -96,3 +96,17 @@ def test_a_lease_outlives_a_service_that_is_away_for_less(service: FakeService, 
         assert service.wait_for(lambda: service.beats["a"] >= 3)
 
         assert not lease.stopped()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_work_does_not_outlive_the_thread_that_keeps_its_lease(
+    service: FakeService, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("no space left for the log")
+
+    monkeypatch.setattr(connection, "heartbeat", fails)
+
+    with heartbeat(connection, lease_seconds=0.3) as lease:
+        assert comes_true(lease.stopped)
+        assert lease.lost == "unheard"
