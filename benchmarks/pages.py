@@ -57,6 +57,7 @@ def result(task: dict[str, Any], chance: np.random.Generator) -> bytes:
             "extracted": texts.tolist(),
             "tokens": np.full(right.shape, 12).tolist(),
             "finished": np.ones(right.shape, bool).tolist(),
+            "similarities": chance.random(right.shape).tolist(),
         },
         schema=SCHEMA,
     )

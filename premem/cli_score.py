@@ -71,6 +71,13 @@ def score(
     learning_rate: Annotated[
         float | None, typer.Option(help="Of the run, for calibrating on it later.", rich_help_panel=MODEL_PANEL)
     ] = None,
+    copied_from: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="An answer counts as copied from the reference reasoning where its words are as like it as that.",
+        ),
+    ] = 0.9,
     keep_order: Annotated[
         bool,
         typer.Option("--keep-order", help="Take the checkpoints as they are given, not by the number of their steps."),
@@ -190,6 +197,7 @@ def score(
         calibration=calibration,
         task=task,
         learning_rate=learning_rate,
+        copied_from=copied_from,
         dtype=dtype.value if dtype else None,
     )
     scoring = Scoring(

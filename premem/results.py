@@ -24,6 +24,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "extracted": pl.List(pl.String()),
     "tokens": pl.List(pl.Int64()),
     "finished": pl.List(pl.Boolean()),
+    "similarities": pl.List(pl.Float64()),  # of each answer to the reference trace; none for test rows
 }
 SCHEMA = pl.Schema(COLUMNS)
 PRODUCED_BY = ("engine", "versions", "dtype", "tokenizer", "device", "model")
@@ -43,6 +44,8 @@ class RowResult:
     target_tokens: int | None = None
     span_shifted: bool | None = None
     answers: list[Answer] = field(default_factory=list)
+    similarities: list[float] = field(default_factory=list)
+    """Of each answer to the reference trace, as premem.copying measures it; empty for test rows."""
 
     def as_record(self) -> dict[str, object]:
         return {
@@ -56,6 +59,7 @@ class RowResult:
             "extracted": [answer.grade.extracted for answer in self.answers],
             "tokens": [answer.tokens for answer in self.answers],
             "finished": [answer.finished for answer in self.answers],
+            "similarities": self.similarities,
         }
 
 
@@ -92,6 +96,11 @@ def check(content: bytes, *, start: int, stop: int, samples: int, train: bool) -
     for column in ("texts", "verdicts", "extracted", "tokens", "finished"):
         if not (scored[column].list.len() == samples).fill_null(False).all():
             raise InputError(f"each scored row needs {samples} entries in {column}")
+    like, compared = scored["similarities"], samples if train else 0
+    if not (like.list.drop_nulls().list.len() == compared).fill_null(False).all():
+        raise InputError(f"each scored row needs {compared} entries in similarities")
+    if not like.explode().drop_nulls().is_between(0.0, 1.0).all():  # NaN is not
+        raise InputError("similarities lie between 0 and 1")
     unknown = set(scored["verdicts"].explode().unique()) - set(get_args(Verdict))
     if unknown and scored.height:
         raise InputError(f"unknown verdicts: {sorted(map(str, unknown))}")

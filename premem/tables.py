@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from premem.wire import ExampleDetail, ExamplePage, Job, JobReport, ThresholdReply
+from premem.wire import ExampleDetail, ExamplePage, IntervalReply, Job, JobReport, ThresholdReply
 from premem.wire_calibrations import CalibrationReply
 
 PLAIN_WIDTH = 200
@@ -49,10 +49,18 @@ def show(*parts: Table | Text | str, console: Console | None = None) -> None:
 
 
 def report_table(report: JobReport) -> Table:
-    """One line per checkpoint: train accuracy, share memorized, pre-memorization accuracy, test accuracy, forecast."""
+    """One line per checkpoint: train accuracy, shares memorized and copied, pre-memorization and test accuracy, forecast."""
     forecast = ("forecast of test accuracy",) if any(line.forecast for line in report.checkpoints) else ()
+    copied = ("copied",) if any(line.copied is not None for line in report.checkpoints) else ()
     table = _table(
-        "checkpoint", "examples", "train accuracy", "memorized", "pre-memorization accuracy", "test accuracy", *forecast
+        "checkpoint",
+        "examples",
+        "train accuracy",
+        "memorized",
+        *copied,
+        "pre-memorization accuracy",
+        "test accuracy",
+        *forecast,
     )
     for line in report.checkpoints:
         told = line.forecast and f"{line.forecast.accuracy:.3f} ({line.forecast.low:.3f} to {line.forecast.high:.3f})"
@@ -61,6 +69,7 @@ def report_table(report: JobReport) -> Table:
             f"{line.examples:,}",
             _share(line.train_accuracy),
             _percent(line.memorized),
+            *(("" if line.copied is None else _percent(line.copied),) if copied else ()),
             _share(line.pre_memorization_accuracy),
             _share(line.test_accuracy),
             *((told or "",) if forecast else ()),
@@ -79,8 +88,15 @@ def show_report(report: JobReport, *, console: Console | None = None) -> None:
 
 
 def examples_table(page: ExamplePage) -> Table:
-    """One line per example, in rank order, with its accuracy at each checkpoint; * where it was memorized."""
-    numbers = ("rank", "row", "pre-memorization\naccuracy", "mean\naccuracy", "accuracy per\ncheckpoint")
+    """One line per example, in rank order, with its interval and its accuracy at each checkpoint; * where memorized."""
+    numbers = (
+        "rank",
+        "row",
+        "pre-memorization\naccuracy",
+        "90%\ninterval",
+        "mean\naccuracy",
+        "accuracy per\ncheckpoint",
+    )
     table = _table(*numbers, left=("question",))
     for item in page.items:
         history = " ".join(
@@ -91,6 +107,7 @@ def examples_table(page: ExamplePage) -> Table:
             str(item.rank),
             str(item.row),
             _share(item.pre_memorization_accuracy),
+            _interval(item.interval),
             _share(item.mean_accuracy),
             history,
             Text(_shortened(printable(item.question), 100)),
@@ -210,8 +227,11 @@ def example_text(example: ExampleDetail) -> Text:
     text = Text()
     text.append(f"row {example.row}, id {printable(example.id)}, rank {example.rank}\n", style="bold")
     text.append(
-        f"pre-memorization accuracy {example.pre_memorization_accuracy:.2f}, "
-        f"mean accuracy {example.mean_accuracy:.2f}\n\n"
+        f"pre-memorization accuracy {example.pre_memorization_accuracy:.2f}"
+        f"{f' (90% interval {_interval(example.interval)})' if example.interval else ''}, "
+        f"mean accuracy {example.mean_accuracy:.2f}"
+        f"{'' if example.last_accuracy is None else f', last accuracy {example.last_accuracy:.2f}'}, "
+        f"{f'memorized at {printable(example.memorized_at)}' if example.memorized_at else 'never memorized'}\n\n"
     )
     _append_section(text, "Question", example.question)
     _append_section(text, "Reference", example.trace)
@@ -222,13 +242,15 @@ def example_text(example: ExampleDetail) -> Text:
             "" if seen.perplexity is None else f"perplexity {seen.perplexity:.4f}",
             "memorized" if seen.memorized else "",
             "" if seen.accuracy is None else f"accuracy {seen.accuracy:.2f}",
+            f"{seen.copied:.0%} of the answers copied" if seen.copied else "",
         ]
         text.append(f"{printable(seen.checkpoint)}: {', '.join(filter(None, about))}\n", style="bold")
         for answer in seen.answers:
             extracted = "" if answer.extracted is None else f" ({printable(answer.extracted)})"
             cut = "" if answer.finished else ", cut off at the token limit"
             style = "green" if answer.verdict == "right" else "red"
-            text.append(f"  {answer.verdict}{extracted}{cut}\n", style=style)
+            like = "" if answer.similarity is None else f", {answer.similarity:.0%} like the reference"
+            text.append(f"  {answer.verdict}{extracted}{cut}{like}\n", style=style)
             text.append(_indented(answer.text, "    "))
         text.append("\n")
     return text
@@ -256,6 +278,10 @@ def _table(*right: str, left: tuple[str, ...] = ()) -> Table:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _interval(interval: IntervalReply | None) -> str:
+    return "" if interval is None else f"{interval.low:.2f} to {interval.high:.2f}"
 
 
 def _percent(value: float) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from premem.copying import COPIED_FROM
 from premem.records import Verdict
 from premem.thresholds import NEEDS_CALIBRATION, Basis
 
@@ -133,6 +134,12 @@ class JobRequest(Body):
     learning_rate: float | None = Field(
         None, gt=0.0, le=1e6, description="Of the run; a calibration warns where its runs do not differ in it."
     )
+    copied_from: float = Field(
+        COPIED_FROM,
+        gt=0.0,
+        le=1.0,
+        description="An answer whose words are as like the reference reasoning as that, or more, counts as copied.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="Absent: what the first checkpoint was saved in."
     )
@@ -249,6 +256,7 @@ class Job(Reply):
     calibration: str | None = Field(None, description="Id of the calibration that its threshold was taken from.")
     task: str = Field("", description="What a calibration is kept for.")
     learning_rate: float | None = None
+    copied_from: float = Field(COPIED_FROM, description="Likeness to the reference from which an answer is copied.")
     recorded: bool = Field(False, description="Imported: scored by others, whose answers are not here.")
     counts: JobCounts
     checkpoints: list[CheckpointProgress]
@@ -323,6 +331,13 @@ class ResultSummary(Reply):
 # Scored examples
 
 
+class IntervalReply(Reply):
+    """Of 90%."""
+
+    low: float
+    high: float
+
+
 class ScoredExample(Reply):
     rank: int = Field(description="From 0, the lowest pre-memorization accuracy first.")
     row: int = Field(description="Position in the data set, from 0.")
@@ -333,6 +348,15 @@ class ScoredExample(Reply):
     accuracy: list[float] = Field(description="Per checkpoint.")
     perplexity: list[float] = Field(description="Of the reference, per checkpoint.")
     memorized: list[bool] = Field(description="Per checkpoint.")
+    interval: IntervalReply | None = Field(
+        None, description="Of the pre-memorization accuracy; null in scores that an older service wrote."
+    )
+    last_accuracy: float | None = Field(None, description="At the last checkpoint, memorized or not.")
+    memorized_at: str | None = Field(None, description="The first checkpoint at which it was memorized.")
+    copied: list[float | None] = Field(
+        default_factory=list,
+        description="Per checkpoint: the share of answers that reproduce the reference reasoning nearly word for word; null where the answers are not here.",
+    )
 
 
 class ExamplePage(Reply):
@@ -349,6 +373,7 @@ class AnswerReply(Reply):
     extracted: str | None
     tokens: int
     finished: bool
+    similarity: float | None = Field(None, description="To the reference reasoning, by words: 1 is word for word.")
 
 
 class CheckpointAnswers(Reply):
@@ -356,6 +381,7 @@ class CheckpointAnswers(Reply):
     perplexity: float | None
     memorized: bool | None
     accuracy: float | None
+    copied: float | None = Field(None, description="Share of the answers that reproduce the reference reasoning.")
     answers: list[AnswerReply]
 
 
@@ -385,6 +411,9 @@ class CheckpointReport(Reply):
     test_accuracy: float | None
     test_examples: int | None
     forecast: ForecastReply | None = Field(None, description="Null where it is refused.")
+    copied: float | None = Field(
+        None, description="Share of the answers that reproduce the reference reasoning; null where they are not here."
+    )
 
 
 class JobReport(Reply):

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from premem.wire import Problem
 from service import (
+    acquisitions,
     calibrations,
     checkpoints,
     curated,
@@ -28,7 +29,10 @@ from service import (
     recorded,
     reports,
     results,
+    seeds,
+    selections,
     tasks,
+    weights,
 )
 from service.auth import Authentication, TrustedHost, any_key
 from service.db import Database, DatabaseError
@@ -78,8 +82,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.score_files = ScoreFiles(store)
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
-    of_jobs = (jobs, recorded, checkpoints, events, examples, curated, reports)
-    for nouns in (datasets, *of_jobs, calibrations, tasks, results):
+    of_jobs = (jobs, recorded, checkpoints, events, examples, reports)
+    of_choices = (selections, curated, weights, seeds, acquisitions)
+    for nouns in (datasets, *of_jobs, *of_choices, calibrations, tasks, results):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
     for nouns in (health, metrics):
         app.include_router(nouns.router)

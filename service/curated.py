@@ -1,4 +1,4 @@
-"""The curated subset: the uploaded rows with the lowest pre-memorization accuracy, in rank order."""
+"""The curated subset: the uploaded rows that a policy chooses, best first, or the control beside them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
+from premem.wire_curation import Group
 from service import jsontypes
 from service.datasets import read_rows_at
 from service.db import Database
@@ -23,6 +24,7 @@ from service.dependencies import DatabaseGiven, StoreGiven
 from service.examples import ScoreFiles, completed
 from service.problems import described
 from service.scores import SCHEMA
+from service.selections import PolicyGiven, choose
 from service.store import Store, StoreFull, is_full
 
 ROWS_AT_ONCE = 2_048
@@ -43,7 +45,17 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
     responses={
         200: {
             "description": "One row per line (or a Parquet file), each as it was uploaded with an added `premem`.",
-            "headers": {"X-Premem-Rows": {"description": "How many rows follow.", "schema": {"type": "integer"}}},
+            "headers": {
+                "X-Premem-Rows": {"description": "How many rows follow.", "schema": {"type": "integer"}},
+                "X-Premem-Qualified": {
+                    "description": "How many the policy would have chosen without a budget.",
+                    "schema": {"type": "integer"},
+                },
+                "X-Premem-Notes": {
+                    "description": "What is to be known about the choice; absent where there is nothing.",
+                    "schema": {"type": "string"},
+                },
+            },
             "content": {
                 media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()
             },
@@ -56,20 +68,30 @@ def get_curated(
     request: Request,
     database: DatabaseGiven,
     store: StoreGiven,
-    below: Annotated[float, Query(ge=0.0, le=1.0, description="Pre-memorization accuracy, exclusive.")] = 0.5,
-    budget: Annotated[int | None, Query(ge=1, lt=2**53, description="At most so many rows, the lowest first.")] = None,
+    asked: PolicyGiven,
+    group: Annotated[Group, Query(description="What was chosen, or as many drawn at random, to compare.")] = "chosen",
     format: Annotated[Literal["jsonl", "parquet"], Query()] = "jsonl",  # noqa: A002  (the query's name)
 ) -> StreamingResponse:
     """The rows that the model could not solve before it memorized them: where the next data helps most.
 
+    Another policy chooses others, and `group=control` gives the random control of the same size (`…/selection` lists both).
     Everything is read and checked before the first byte is sent.
     """
     with database.connect() as connection:
         row = completed(connection, job)
     files: ScoreFiles = request.app.state.score_files
-    subset = Subset(database, store, files, dataset=row["dataset"], artifact=row["scores_artifact"])
+    subset = Subset(
+        database,
+        store,
+        files,
+        dataset=row["dataset"],
+        artifact=row["scores_artifact"],
+        chosen_by={"policy": asked.policy, "group": group},
+    )
     try:
-        subset.gather(below=below, budget=budget)
+        chosen = choose(files, row, asked)
+        positions = chosen.positions(group)
+        subset.gather(chosen.rank_E[positions], chosen.row_E[positions])
         chunks = subset.lines() if format == "jsonl" else _pieces(subset.parquet())
     except BaseException:
         subset.close()
@@ -79,24 +101,39 @@ def get_curated(
         media_type=MEDIA_TYPES[format],
         headers={
             "X-Premem-Rows": str(subset.rows),
+            "X-Premem-Qualified": str(chosen.selection.qualified),
+            **({"X-Premem-Notes": "; ".join(chosen.selection.notes)} if chosen.selection.notes else {}),
             "Content-Disposition": f'attachment; filename="curated-{job}.{format}"',
         },
     )
 
 
 class Subset:
-    """The first rows of a ranking, beside the originals that they stand for.
+    """Rows of a ranking, beside the originals that they stand for.
 
     The originals are read in the order of the data set, each part of it once, into a temporary file, and taken out
-    of it in the order of the ranks: memory does not grow with the subset, but for 16 bytes per row.
+    of it in the order that was chosen: of memory that takes 16 bytes per row. The scores are held too, unless the
+    order is that of the ranks.
     """
 
-    def __init__(self, database: Database, store: Store, files: ScoreFiles, *, dataset: str, artifact: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        files: ScoreFiles,
+        *,
+        dataset: str,
+        artifact: str,
+        chosen_by: dict[str, str],
+    ) -> None:
         self._database = database
         self._store = store
         self._files = files
         self._dataset = dataset
         self._artifact = artifact
+        self._chosen_by = chosen_by
+        self._first_rank = 0
+        self._scored: pa.Table | None = None
         self._files_open = ExitStack()
         self._originals = self._temporary()
         self._text: bytes | mmap.mmap = b""
@@ -104,12 +141,13 @@ class Subset:
         self._stops: NDArray[np.int64] = np.zeros(0, np.int64)
         self.rows = 0
 
-    def gather(self, *, below: float, budget: int | None) -> None:
-        """Read the originals. Raises ArtifactLost, StoreFull, StoreError."""
-        with self._files.open(self._artifact) as scores:
-            self.rows = scores.below(below)
-            self.rows = self.rows if budget is None else min(self.rows, budget)
-            positions = scores.positions(self.rows)
+    def gather(self, ranks: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
+        """Read the originals, which stand at `positions` of the data set. Raises ArtifactLost, StoreFull, StoreError."""
+        self.rows = len(ranks)
+        self._first_rank = int(ranks[0]) if self.rows else 0
+        if not np.array_equal(ranks, np.arange(self._first_rank, self._first_rank + self.rows)):
+            with self._files.open(self._artifact) as scores:
+                self._scored = scores.at(ranks, columns=SCORED.names)
         order = np.argsort(positions)
         sizes = np.zeros(self.rows, np.int64)
         try:
@@ -132,30 +170,36 @@ class Subset:
     def lines(self) -> Iterator[bytes]:
         """JSON Lines, in pieces of whole lines."""
         for originals, scored in self._parts():
-            yield b"".join(map(_line, originals, _abouts(scored)))
+            yield b"".join(map(_line, originals, _abouts(scored, self._chosen_by)))
 
     def parquet(self) -> IO[bytes]:
         """One Parquet file, its types found by reading everything once. Raises StoreFull."""
         kinds = jsontypes.see_all(from_json(text) for originals, _ in self._parts() for text in originals)
         kinds.pop(ADDED, None)
         out = self._temporary()
+        schema = _table([], SCORED.empty_table(), kinds, self._chosen_by).schema
         try:
-            with pq.ParquetWriter(out, _table([], SCORED.empty_table(), kinds).schema, compression="zstd") as writer:
+            with pq.ParquetWriter(out, schema, compression="zstd") as writer:
                 for originals, scored in self._parts():
-                    writer.write_table(_table(originals, scored, kinds))
+                    writer.write_table(_table(originals, scored, kinds, self._chosen_by))
         except OSError as error:
             raise _full(error) from error
         out.seek(0)
         return out
 
     def _parts(self) -> Iterator[tuple[list[bytes], pa.Table]]:
-        """Originals, as JSON, and their scores, in the order of the ranks."""
+        """Originals, as JSON, and their scores, in the order that was chosen."""
         for first in range(0, self.rows, ROWS_AT_ONCE):
             stop = min(first + ROWS_AT_ONCE, self.rows)
-            with self._files.open(self._artifact) as scores:
-                scored = scores.slice(first, stop, columns=SCORED.names)
+            scored = self._scores_of(first, stop)
             places = zip(self._starts[first:stop].tolist(), self._stops[first:stop].tolist(), strict=True)
             yield [self._text[start:end] for start, end in places], scored
+
+    def _scores_of(self, first: int, stop: int) -> pa.Table:
+        if self._scored is not None:
+            return self._scored.slice(first, stop - first)
+        with self._files.open(self._artifact) as scores:
+            return scores.slice(self._first_rank + first, self._first_rank + stop, columns=SCORED.names)
 
     def close(self) -> None:
         """Its temporary files are gone after this."""
@@ -166,13 +210,14 @@ class Subset:
         return self._files_open.enter_context(path.open("w+b"))
 
 
-def _about(scored: pa.Table) -> pa.StructArray:
+def _about(scored: pa.Table, chosen_by: dict[str, str]) -> pa.StructArray:
     """What premem adds to every row."""
     columns = {ABOUT.get(name, name): scored[name].combine_chunks() for name in SCORED.names}
+    columns |= {name: pa.repeat(value, len(scored)) for name, value in chosen_by.items()}
     return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
 
 
-def _abouts(scored: pa.Table) -> list[dict[str, Any]]:
+def _abouts(scored: pa.Table, chosen_by: dict[str, str]) -> list[dict[str, Any]]:
     """The same for JSON. Lists go by way of NumPy: Arrow makes Python objects of them ten times slower."""
     columns = {}
     for name in SCORED.names:
@@ -182,12 +227,14 @@ def _abouts(scored: pa.Table) -> list[dict[str, Any]]:
         else:
             columns[name] = column.to_pylist()
     names = [ABOUT.get(name, name) for name in columns]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [{**dict(zip(names, values, strict=True)), **chosen_by} for values in zip(*columns.values(), strict=True)]
 
 
-def _table(originals: list[bytes], scored: pa.Table, kinds: dict[str, jsontypes.Kind]) -> pa.Table:
+def _table(
+    originals: list[bytes], scored: pa.Table, kinds: dict[str, jsontypes.Kind], chosen_by: dict[str, str]
+) -> pa.Table:
     rows = jsontypes.table([from_json(text) for text in originals], kinds)
-    return rows.append_column(ADDED, _about(scored))
+    return rows.append_column(ADDED, _about(scored, chosen_by))
 
 
 def _line(original: bytes, about: dict[str, Any]) -> bytes:

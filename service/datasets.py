@@ -260,6 +260,18 @@ def read_rows_at(database: Database, store: Store, dataset: str, positions: Sequ
         raise _lost(dataset, error) from error
 
 
+def read_columns(database: Database, store: Store, dataset: str, *names: str) -> Iterator[pa.Table]:
+    """Some columns of a whole data set, one shard after the other. Raises NotFound, ArtifactLost, StoreError."""
+    shards, _ = _shards(database, dataset)
+    for shard in shards:
+        try:
+            with store.open(shard.artifact) as content, pq.ParquetFile(content, pre_buffer=False) as file:
+                table = file.read(columns=list(names))
+        except ArtifactLost as error:
+            raise _lost(dataset, error) from error
+        yield table
+
+
 def manifest(connection: Connection, dataset: str) -> list[Shard]:
     """The shards of a data set, in order."""
     columns = dataset_shards.c

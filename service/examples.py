@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
 from premem.errors import Conflict, NotFound
-from premem.wire import AnswerReply, CheckpointAnswers, ExampleDetail, ExamplePage, ScoredExample
+from premem.wire import AnswerReply, CheckpointAnswers, ExampleDetail, ExamplePage, IntervalReply, ScoredExample
 from service import cursors
 from service.datasets import read_rows_at
 from service.dependencies import Cursor, DatabaseGiven, Limit, StoreGiven
@@ -40,14 +40,15 @@ def list_examples(
     first = cursors.decode(cursor, of=f"examples {job}") or 0
     with database.connect() as connection:
         row = completed(connection, job)
+    names = [line["checkpoint"] for line in row["report"]["checkpoints"]]
     files: ScoreFiles = request.app.state.score_files
     with files.open(row["scores_artifact"]) as scores:
         total = scores.rows
         table = scores.slice(first, first + limit)
     last = first + table.num_rows
     return ExamplePage(
-        items=[ScoredExample(**_scored(record)) for record in table.to_pylist()],
-        checkpoints=[line["checkpoint"] for line in row["report"]["checkpoints"]],
+        items=[ScoredExample(**_scored(record, names)) for record in table.to_pylist()],
+        checkpoints=names,
         threshold=threshold_reply(row),
         total=total,
         next_cursor=cursors.encode(last, of=f"examples {job}") if last < total else None,
@@ -73,7 +74,7 @@ def get_example(
     files: ScoreFiles = request.app.state.score_files
     with files.open(completed_job["scores_artifact"]) as scores:
         rank = scores.rank_of(row)
-        record = None if rank is None else _scored(scores.slice(rank, rank + 1).to_pylist()[0])
+        record = None if rank is None else _scored(scores.slice(rank, rank + 1).to_pylist()[0], names)
     recorded = completed_job["recorded"] is not None
     if record is None and recorded:
         raise NotFound(f"example {row} has no score: the run was not trained on it")
@@ -124,6 +125,19 @@ class Scores:
         before = self._ends[groups[0] - 1] if groups[0] else 0
         return self._file.read_row_groups(groups, columns=columns).slice(first - before, stop - first)
 
+    def at(self, ranks: NDArray[np.int64], *, columns: list[str]) -> pa.Table:
+        """Some ranks, in their order, reading only the row groups that hold them."""
+        order = np.argsort(ranks)
+        groups = np.searchsorted(self._ends, ranks[order], side="right")
+        found = [self._file.schema_arrow.empty_table().select(columns)]
+        for group in np.unique(groups).tolist():
+            before = self._ends[group - 1] if group else 0
+            table = self._file.read_row_group(group, columns=columns)
+            found.append(table.select(columns).take(ranks[order][groups == group] - before))
+        back = np.empty(len(ranks), np.int64)
+        back[order] = np.arange(len(ranks))
+        return pa.concat_tables(found).combine_chunks().take(back)
+
     def columns(self, *names: str) -> pa.Table:
         """Of all ranks."""
         return self._file.read(columns=list(names))
@@ -132,15 +146,6 @@ class Scores:
         """None: this row has no score."""
         places = np.flatnonzero(self._file.read(columns=["row"])["row"].to_numpy() == row)
         return int(places[0]) if places.size else None
-
-    def positions(self, count: int) -> NDArray[np.int64]:
-        """Rows in the data set of the first `count` ranks."""
-        rows: NDArray[np.int64] = self.slice(0, count, columns=["row"])["row"].to_numpy()
-        return rows
-
-    def below(self, score: float) -> int:
-        """How many examples have a lower score: they are the first ones."""
-        return int(np.searchsorted(self._file.read(columns=["score"])["score"].to_numpy(), score, side="left"))
 
 
 class ScoreFiles:
@@ -165,8 +170,13 @@ class ScoreFiles:
             yield Scores(file)
 
 
-def _scored(record: dict[str, Any]) -> dict[str, Any]:
+def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """A line of the file of scores as a ScoredExample."""
     record["pre_memorization_accuracy"] = record.pop("score")
+    record["last_accuracy"] = record["accuracy"][-1]
+    record["memorized_at"] = next((name for name, was in zip(names, record["memorized"], strict=True) if was), None)
+    if "low" in record:  # not in the files of an older service
+        record["interval"] = IntervalReply(low=record.pop("low"), high=record.pop("high"))
     return record
 
 
@@ -208,16 +218,24 @@ _NOT_RECORDED: dict[str, Any] = {"texts": [], "verdicts": [], "extracted": [], "
 
 
 def _answers(name: str, result: dict[str, Any], record: dict[str, Any], place: int) -> CheckpointAnswers:
-    answers = zip(
-        result["texts"], result["verdicts"], result["extracted"], result["tokens"], result["finished"], strict=True
-    )
+    fields = ("texts", "verdicts", "extracted", "tokens", "finished")
+    similarities = result.get("similarities") or [None] * len(result["texts"])
+    answers = zip(*(result[name] for name in fields), similarities, strict=True)
     return CheckpointAnswers(
         checkpoint=name,
         perplexity=record["perplexity"][place],
         memorized=record["memorized"][place],
         accuracy=record["accuracy"][place],
+        copied=record["copied"][place] if record.get("copied") else None,
         answers=[
-            AnswerReply(text=text, verdict=verdict, extracted=extracted, tokens=tokens, finished=finished)
-            for text, verdict, extracted, tokens, finished in answers
+            AnswerReply(
+                text=text,
+                verdict=verdict,
+                extracted=extracted,
+                tokens=tokens,
+                finished=finished,
+                similarity=similarity,
+            )
+            for text, verdict, extracted, tokens, finished, similarity in answers
         ],
     )

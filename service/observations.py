@@ -40,6 +40,8 @@ class Observed:
     timeouts: int = 0
     span_shifted: int = 0
     scored: int = 0
+    copied_CE: Floats | None = None
+    """Share of the answers that reproduce the reference; None where nobody kept the answers."""
     untrained: int = 0
     """Rows of the data set that the run was not trained on: no score is missing there."""
 
@@ -71,8 +73,16 @@ def completed_results(connection: Connection, job: str) -> list[Results]:
     return found
 
 
-def read(store: Store, results: list[Results], *, examples: int, samples: int, check: Callable[[], None]) -> Observed:
-    """`samples` per example."""
+def read(
+    store: Store,
+    results: list[Results],
+    *,
+    examples: int,
+    samples: int,
+    copied_from: float,
+    check: Callable[[], None],
+) -> Observed:
+    """`samples` per example, of which those as like the reference as `copied_from` count as copied."""
     shape = (len(results), examples)
     seen = Observed(
         names=[checkpoint.name for checkpoint in results],
@@ -80,12 +90,14 @@ def read(store: Store, results: list[Results], *, examples: int, samples: int, c
         perplexity_CE=np.full(shape, np.nan),
         test=[],
     )
+    copied_CE = seen.copied_CE = np.full(shape, np.nan)
     for place, checkpoint in enumerate(results):
         for task in checkpoint.train:
             check()
             frame = _frame(store, task["artifact"], seen)
             seen.accuracy_CE[place, task["start"] : task["stop"]] = _accuracy(frame, samples)
             seen.perplexity_CE[place, task["start"] : task["stop"]] = frame["perplexity"].fill_null(np.nan).to_numpy()
+            copied_CE[place, task["start"] : task["stop"]] = _copied(frame, copied_from)
             for row, reason in frame.filter(pl.col("skipped").is_not_null()).select("row", "skipped").iter_rows():
                 seen.reasons.setdefault(row, reason)
         tested = [np.zeros(0)]
@@ -128,11 +140,18 @@ def _accuracy(frame: pl.DataFrame, samples: int) -> Floats:
     return accuracy
 
 
+def _copied(frame: pl.DataFrame, copied_from: float) -> Floats:
+    """NaN where there is no answer, or none that was compared with the reference."""
+    alike = pl.col("similarities").list.eval(pl.element() >= copied_from).list.mean()
+    shares: Floats = frame.select(alike.fill_null(np.nan)).to_series().to_numpy()
+    return shares
+
+
 def _frame(store: Store, artifact: str, seen: Observed) -> pl.DataFrame:
-    """row, skipped, perplexity and the number of right answers; counts the rest on the way."""
+    """row, skipped, perplexity, similarities and the number of right answers; counts the rest on the way."""
     with store.open(artifact) as content, pq.ParquetFile(content) as file:
         metadata = file.metadata.metadata or {}
-        table = file.read(columns=["row", "skipped", "perplexity", "span_shifted", "verdicts"])
+        table = file.read(columns=["row", "skipped", "perplexity", "span_shifted", "verdicts", "similarities"])
     for key, values in seen.produced_by.items():
         values.add(metadata.get(key.encode(), b"").decode())
     frame = cast(pl.DataFrame, pl.from_arrow(table))
@@ -140,4 +159,7 @@ def _frame(store: Store, artifact: str, seen: Observed) -> pl.DataFrame:
     seen.timeouts += int(frame["verdicts"].list.count_matches("timeout").sum() or 0)
     seen.span_shifted += int(frame["span_shifted"].sum() or 0)
     seen.scored += int(frame["perplexity"].is_not_null().sum())
-    return frame.select("row", "skipped", "perplexity", correct=pl.col("verdicts").list.count_matches("right"))
+    if "similarities" not in frame.columns:  # of a worker before there were any
+        frame = frame.with_columns(similarities=pl.lit(None, pl.List(pl.Float64)))
+    right = pl.col("verdicts").list.count_matches("right")
+    return frame.select("row", "skipped", "perplexity", "similarities", correct=right)

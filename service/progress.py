@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, select
 
+from premem.copying import COPIED_FROM
 from premem.errors import NotFound
 from premem.thresholds import NEEDS_CALIBRATION
 from premem.wire import (
@@ -82,6 +83,7 @@ def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMap
         calibration=row["calibration"],
         task=(row["setting"] or {}).get("task", ""),
         learning_rate=request.get("learning_rate"),
+        copied_from=request.get("copied_from", COPIED_FROM),
         recorded=row["recorded"] is not None,
         counts=counts,
         checkpoints=[

@@ -19,11 +19,13 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, or_, select, update
 
+from premem.copying import COPIED_FROM
 from premem.curation import TIE_ORDER, rank
 from premem.errors import Interrupted, PrememError
 from premem.memorization import memorized, pre_memorization_accuracies
 from premem.runs import ScoredRun
 from premem.thresholds import Threshold, from_first_checkpoint
+from premem.uncertainty import score_intervals
 from premem.wire import CheckpointReport, JobReport
 from service import reports
 from service.datasets import manifest
@@ -55,6 +57,9 @@ SCHEMA = pa.schema(
         pa.field("accuracy", pa.list_(pa.float64()), nullable=False),  # per checkpoint
         pa.field("perplexity", pa.list_(pa.float64()), nullable=False),
         pa.field("memorized", pa.list_(pa.bool_()), nullable=False),
+        pa.field("low", pa.float64(), nullable=False),  # of the score's 90% interval
+        pa.field("high", pa.float64(), nullable=False),
+        pa.field("copied", pa.list_(pa.float64()), nullable=False),  # per checkpoint; null: the answers are not here
     ]
 )
 
@@ -175,7 +180,8 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
     if job["recorded"] is not None:
         seen = read_recorded(store, job["recorded"], examples=examples)
     elif results:
-        seen = read(store, results, examples=examples, samples=samples, check=lease.check)
+        copied_from = job["request"].get("copied_from", COPIED_FROM)
+        seen = read(store, results, examples=examples, samples=samples, copied_from=copied_from, check=lease.check)
     else:
         raise Unscorable("no checkpoint was scored")
     with database.connect() as connection:
@@ -227,6 +233,7 @@ def _leave_out_unscored(seen: Observed, warnings: list[str]) -> None:
         seen.names = [seen.names[place] for place in whole]
         seen.test = [seen.test[place] for place in whole]
         seen.accuracy_CE, seen.perplexity_CE = seen.accuracy_CE[whole], seen.perplexity_CE[whole]
+        seen.copied_CE = None if seen.copied_CE is None else seen.copied_CE[whole]
 
 
 def _why(seen: Observed) -> str:
@@ -291,6 +298,7 @@ def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int,
                 pre_memorization_accuracy=float(scores_CE[place][scored_E].mean()),
                 test_accuracy=None if test is None else test[0],
                 test_examples=None if test is None else test[1],
+                copied=_mean_copied(seen, place),
             )
         )
     return JobReport(
@@ -304,6 +312,13 @@ def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int,
         warnings=warnings,
         produced_by={key: ", ".join(sorted(values - {""})) for key, values in seen.produced_by.items()},
     )
+
+
+def _mean_copied(seen: Observed, place: int) -> float | None:
+    if seen.copied_CE is None:
+        return None
+    known = seen.copied_CE[place][~np.isnan(seen.copied_CE[place])]
+    return float(known.mean()) if known.size else None
 
 
 def _run(job: RowMapping, seen: Observed, ranked: NDArray[np.int64]) -> ScoredRun:
@@ -332,6 +347,7 @@ def _write(
 ) -> None:
     ids, questions = _names(database, store, job["dataset"], lease)
     mean_E = seen.accuracy_CE.mean(axis=0)
+    low_R, high_R = _intervals(job, seen, ranked, memorized_below)
     with store.writing(artifact) as out, pq.ParquetWriter(out, SCHEMA, compression="zstd") as writer:
         for first in range(0, ranked.size, WRITTEN_AT_ONCE):
             lease.check()
@@ -347,9 +363,27 @@ def _write(
                 _lists(seen.accuracy_CE[:, rows].T),
                 _lists(perplexity_EC),
                 _lists(perplexity_EC < memorized_below),
+                pa.array(low_R[first : first + rows.size]),
+                pa.array(high_R[first : first + rows.size]),
+                _copied(seen, rows),
             ]
             arrays = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in columns]
             writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=GROUP_ROWS)
+
+
+def _intervals(
+    job: RowMapping, seen: Observed, ranked: NDArray[np.int64], memorized_below: float
+) -> tuple[Floats, Floats]:
+    """Of every score, in the order of the ranks."""
+    samples = job["request"]["sampling"]["samples"]
+    correct_CR = np.rint(seen.accuracy_CE[:, ranked] * samples).astype(np.int64)
+    memorized_CR = memorized(seen.perplexity_CE[:, ranked], memorized_below=memorized_below)
+    return score_intervals(correct_CR, memorized_CR, samples=samples)
+
+
+def _copied(seen: Observed, rows: NDArray[np.int64]) -> pa.ListArray:
+    copied_CE = np.full((len(seen.names), rows.size), np.nan) if seen.copied_CE is None else seen.copied_CE[:, rows]
+    return _lists(copied_CE.T, from_pandas=True)
 
 
 def _names(database: Database, store: Store, dataset: str, lease: _Lease) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
@@ -367,6 +401,8 @@ def _names(database: Database, store: Store, dataset: str, lease: _Lease) -> tup
     return pa.chunked_array(ids, pa.string()), pa.chunked_array(questions, pa.string())
 
 
-def _lists(values_EC: NDArray[Any]) -> pa.ListArray:
+def _lists(values_EC: NDArray[Any], *, from_pandas: bool = False) -> pa.ListArray:
+    """With `from_pandas`, NaN is null."""
     offsets = np.arange(0, values_EC.size + 1, values_EC.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(values_EC).ravel()))
+    values = pa.array(np.ascontiguousarray(values_EC).ravel(), from_pandas=from_pandas)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

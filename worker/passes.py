@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from premem.copying import similarity
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.records import Answer, Example, Grade
 from premem.results import RowResult, encode
@@ -172,9 +173,13 @@ class _Collected:
     def graded(self, grades: dict[tuple[int, int], Grade]) -> list[RowResult]:
         for key in sorted(self._samples):
             sampled = self._samples[key]
-            self._results[sampled.row].answers.append(
+            result = self._results[sampled.row]
+            result.answers.append(
                 Answer(text=sampled.text, grade=grades[key], tokens=sampled.tokens, finished=sampled.finished)
             )
+            if self._task.kind == "train":
+                trace = self._examples[sampled.row - self._task.start].trace
+                result.similarities.append(similarity(sampled.text, trace))
         return list(self._results.values())
 
     def _perplexity(self, scored: Scored) -> float:

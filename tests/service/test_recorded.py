@@ -55,6 +55,8 @@ def test_one_example_of_it_says_by_its_absence_that_no_answer_was_recorded(clien
     assert example["question"] == "What is 7 + 1?"
     assert [answers["answers"] for answers in example["checkpoints"]] == [[], [], []]
     assert [answers["perplexity"] for answers in example["checkpoints"]] == run.perplexity_CE[:, 7].tolist()
+    assert example["copied"] == [None] * 3
+    assert example["interval"]["low"] <= example["pre_memorization_accuracy"] <= example["interval"]["high"]
 
 
 def test_a_run_on_a_part_scores_the_rows_it_was_trained_on(client, questions):

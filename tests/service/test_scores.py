@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import random
 
+import numpy as np
 import polars as pl
 import pytest
 
 from premem.memorization import is_memorized, pre_memorization_accuracy
 from premem.records import Observation
 from premem.results import SCHEMA, RowResult, encode
+from premem.uncertainty import score_intervals
 from tests.service.conftest import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, result, work_off
 
@@ -71,6 +73,39 @@ def test_every_score_is_that_of_the_scalar_form(client, scored):
         assert item["mean_accuracy"] == pytest.approx(sum(item["accuracy"]) / 3)
         assert item["id"] == str(item["row"])
         assert item["question"] == f"What is {1000 + item['row']} + 1?"
+
+
+@on_sqlite
+def test_every_score_has_an_interval_and_says_where_its_example_was_memorized(client, scored):
+    items = all_examples(client, scored, limit=1000)
+
+    rows = [item["row"] for item in items]
+    seen_EC = [history(row) for row in rows]
+    correct_CE = np.array([[one.correct for one in seen] for seen in seen_EC]).T
+    memorized_CE = np.array([[one.perplexity < MEMORIZED_BELOW for one in seen] for seen in seen_EC]).T
+    low_E, high_E = score_intervals(correct_CE, memorized_CE, samples=2)
+    assert [item["interval"]["low"] for item in items] == low_E.tolist()
+    assert [item["interval"]["high"] for item in items] == high_E.tolist()
+    for item, seen in zip(items, seen_EC, strict=True):
+        first = next((place for place, one in enumerate(seen) if one.perplexity < MEMORIZED_BELOW), None)
+        assert item["last_accuracy"] == seen[-1].accuracy
+        assert item["memorized_at"] == (None if first is None else CHECKPOINTS[first])
+
+
+@on_sqlite
+def test_copied_is_the_share_of_answers_as_like_the_reference_as_the_job_asks(client, post_job):
+    alike = {"checkpoint-1": [0.1, 0.79], "checkpoint-2": [0.8, 1.0]}
+    job = post_job(copied_from=0.8)
+    work_off(client, similar=lambda name, row: alike[name] if row else [0.9, 0.9])
+
+    assert ended(client, job)["copied_from"] == 0.8
+    copied = {item["row"]: item["copied"] for item in all_examples(client, job, limit=1000)}
+    answers = client.get(f"/v1/jobs/{job}/examples/3").json()["checkpoints"]
+    report = client.get(f"/v1/jobs/{job}/report").json()
+    assert copied == {0: [1.0, 1.0], **{row: [0.0, 1.0] for row in range(1, 12)}}
+    assert [answer["similarity"] for answer in answers[0]["answers"]] == [0.1, 0.79]
+    assert [seen["copied"] for seen in answers] == [0.0, 1.0]
+    assert [line["copied"] for line in report["checkpoints"]] == pytest.approx([1 / 12, 1.0])
 
 
 @on_sqlite

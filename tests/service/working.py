@@ -25,6 +25,8 @@ PRODUCED_BY = {
 }
 Observe = Callable[[str, int], Observation]
 """What a checkpoint (by its name) does with a row; its perplexity counts for training rows only."""
+Similar = Callable[[str, int], list[float]]
+"""How like the reference its answers are; absent: not at all."""
 
 
 def lease(client: TestClient, *, worker: str = "worker", loaded: str | None = None) -> dict[str, Any] | None:
@@ -40,8 +42,12 @@ def must_lease(client: TestClient, **asked: Any) -> dict[str, Any]:
     return task
 
 
-def result(task: dict[str, Any], observe: Observe, **produced_by: str) -> bytes:
-    rows = [_row(task, row, observe(task["checkpoint"]["name"], row)) for row in range(task["start"], task["stop"])]
+def result(task: dict[str, Any], observe: Observe, similar: Similar | None = None, **produced_by: str) -> bytes:
+    name = task["checkpoint"]["name"]
+    rows = [_row(task, row, observe(name, row)) for row in range(task["start"], task["stop"])]
+    if similar is not None and task["kind"] == "train":
+        for row in rows:
+            row.similarities = similar(name, row.row)
     return encode(rows, produced_by={**PRODUCED_BY, **produced_by})
 
 
@@ -57,7 +63,14 @@ def _row(task: dict[str, Any], row: int, seen: Observation) -> RowResult:
     ]
     if task["kind"] == "test":
         return RowResult(row=row, answers=answers)
-    return RowResult(row=row, perplexity=seen.perplexity, target_tokens=5, span_shifted=False, answers=answers)
+    return RowResult(
+        row=row,
+        perplexity=seen.perplexity,
+        target_tokens=5,
+        span_shifted=False,
+        answers=answers,
+        similarities=[0.0] * len(answers),
+    )
 
 
 def put(client: TestClient, task: dict[str, Any], content: bytes, *, attempt: int | None = None) -> Any:
@@ -78,11 +91,11 @@ def always_right(checkpoint: str, row: int) -> Observation:
     return Observation(correct=2, sampled=2, perplexity=2.0)
 
 
-def work_off(client: TestClient, observe: Observe = always_right) -> int:
+def work_off(client: TestClient, observe: Observe = always_right, similar: Similar | None = None) -> int:
     """Do every task that there is. Returns how many."""
     done = 0
     while (task := lease(client)) is not None:
-        answer = put(client, task, result(task, observe))
+        answer = put(client, task, result(task, observe, similar))
         assert answer.status_code == 200, answer.text
         done += 1
     return done

@@ -80,6 +80,21 @@ def test_a_test_task_is_sampled_and_not_scored():
     assert frame["verdicts"].list.len().to_list() == [2, 2, 2]
 
 
+def test_answers_to_training_questions_are_compared_with_the_reference_trace():
+    rows = [Example(id="a", question="1 + 1?", trace="one and one\nis two", final_answer="2")]
+    texts = ["one and one is two", "no idea"]
+    engine = Saying(
+        lambda requests: [
+            Scored(0, -8.0, len("one and one\nis two")),
+            *(Sampled(0, place, text, tokens=4, finished=True) for place, text in enumerate(texts)),
+        ]
+    )
+    task = make_task(stop=1, sampling=Sampling(samples=2), template=Template(target="{trace}"))
+
+    assert result_of(task, rows, engine)["similarities"].to_list() == [[1.0, 0.0]]
+    assert result_of(make_task(kind="test"), examples(3))["similarities"].to_list() == [[], [], []]
+
+
 def test_the_order_in_which_an_engine_answers_changes_nothing():
     task = make_task(stop=5, sampling=Sampling(samples=4, max_tokens=64))
 

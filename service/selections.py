@@ -1,0 +1,154 @@
+"""What a policy chooses of a job's scored examples, with a random control of the same size.
+
+Shapes: E scored examples, in the order of the data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import numpy as np
+import pyarrow.compute as pc
+from fastapi import APIRouter, Depends, Query, Request
+from numpy.typing import NDArray
+from sqlalchemy import RowMapping
+
+from premem import curation
+from premem.curation import PolicyName
+from premem.records import Example
+from premem.traits import Trait, traits
+from premem.wire_curation import Group, Lineage, SelectedExample, Selection, TraitReply
+from service.datasets import read_rows_at
+from service.db import Database
+from service.dependencies import DatabaseGiven, StoreGiven
+from service.examples import ScoreFiles, completed
+from service.problems import described
+from service.progress import threshold_reply
+from service.store import Store
+
+Ints = NDArray[np.int64]
+
+MOST_LISTED = 10_000
+MOST_COMPARED = 10_000
+"""Of the chosen examples, and of the rest: their texts are read to say what they have in common."""
+
+router = APIRouter(prefix="/v1/jobs", tags=["examples"])
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How to choose, as the query says."""
+
+    policy: Annotated[
+        PolicyName,
+        Query(
+            description="lowest: score under `below`, lowest first; band: from `above` up to `below`; variance: by "
+            "s(1 - s), the least settled first; mean: accuracy over all checkpoints under `below`; random: a draw."
+        ),
+    ] = "lowest"
+    below: Annotated[float, Query(ge=0.0, le=1.0, description="Exclusive.")] = 0.5
+    above: Annotated[float, Query(ge=0.0, le=1.0, description="Inclusive; for the policy band.")] = 0.0
+    budget: Annotated[int | None, Query(ge=1, lt=2**53, description="At most so many, the best first.")] = None
+    seed: Annotated[int, Query(ge=0, lt=2**63, description="Of the draws: the control, and the policy random.")] = 0
+
+
+PolicyGiven = Annotated[Policy, Depends()]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A choice, and where its examples stand."""
+
+    row_E: Ints
+    rank_E: Ints
+    score_E: NDArray[np.float64]
+    selection: curation.Selection
+    """Its positions count the E scored examples."""
+
+    def positions(self, group: Group) -> Ints:
+        return self.selection.positions if group == "chosen" else self.selection.control
+
+
+@router.get("/{job}/selection", responses=described(404, 409, 500))
+def get_selection(
+    job: str, request: Request, database: DatabaseGiven, store: StoreGiven, asked: PolicyGiven
+) -> Selection:
+    """Which examples a policy chooses, how many qualified, and what they have in common against the rest."""
+    with database.connect() as connection:
+        row = completed(connection, job)
+    files: ScoreFiles = request.app.state.score_files
+    chosen = choose(files, row, asked)
+    found, notes = _traits(database, store, row["dataset"], chosen, seed=asked.seed)
+    return Selection(
+        lineage=lineage(row, asked),
+        qualified=chosen.selection.qualified,
+        total=len(chosen.selection.positions),
+        chosen=_listed(files, row, chosen, "chosen"),
+        control=_listed(files, row, chosen, "control"),
+        notes=[*chosen.selection.notes, *notes],
+        traits=[TraitReply(**asdict(trait)) for trait in found],
+    )
+
+
+# For other routes
+
+
+def choose(files: ScoreFiles, job: RowMapping, asked: Policy) -> Chosen:
+    """Raises InputError for thresholds that do not fit together, ArtifactLost, StoreError."""
+    with files.open(job["scores_artifact"]) as scores:
+        table = scores.columns("row", "score", "mean_accuracy", "perplexity")
+    row_R = table["row"].to_numpy()
+    rank_E = np.argsort(row_R)
+    score_E = table["score"].to_numpy()[rank_E]
+    # `select` takes the mean over checkpoints and the first perplexity of each: that is all it is given.
+    mean_E = table["mean_accuracy"].to_numpy()[rank_E]
+    first_E = pc.list_element(table["perplexity"], 0).to_numpy()[rank_E]
+    selection = curation.select(
+        asked.policy,
+        score_E,
+        mean_E[None],
+        first_E[None],
+        below=asked.below,
+        above=asked.above,
+        budget=asked.budget,
+        seed=asked.seed,
+    )
+    return Chosen(row_R[rank_E], rank_E, score_E, selection)
+
+
+def lineage(job: RowMapping, asked: Policy) -> Lineage:
+    return Lineage(job=job["id"], dataset=job["dataset"], threshold=threshold_reply(job), **asdict(asked))
+
+
+def examples_at(database: Database, store: Store, dataset: str, rows: Ints) -> list[Example]:
+    """Raises ArtifactLost, StoreError."""
+    read = read_rows_at(database, store, dataset, rows.tolist())
+    return [Example(*fields) for fields in read.select("id", "question", "trace", "final_answer").iter_rows()]
+
+
+def _listed(files: ScoreFiles, job: RowMapping, chosen: Chosen, group: Group) -> list[SelectedExample]:
+    with files.open(job["scores_artifact"]) as scores:
+        ranks = chosen.rank_E[chosen.positions(group)[:MOST_LISTED]]
+        table = scores.at(ranks, columns=["row", "id", "score", "mean_accuracy"])
+    return [SelectedExample(**record) for record in table.to_pylist()]
+
+
+def _traits(
+    database: Database, store: Store, dataset: str, chosen: Chosen, *, seed: int
+) -> tuple[list[Trait], list[str]]:
+    """What the chosen have in common, and a note where that rests on a part of them."""
+    chosen_E = np.zeros(len(chosen.row_E), dtype=bool)
+    chosen_E[chosen.selection.positions] = True
+    random = np.random.default_rng([seed, 2])
+    drawn, notes = [], []
+    for positions, name in ((np.flatnonzero(chosen_E), "chosen examples"), (np.flatnonzero(~chosen_E), "rest")):
+        if len(positions) > MOST_COMPARED:
+            notes.append(f"traits are of {MOST_COMPARED:,} of the {len(positions):,} {name}, drawn at random")
+            positions = np.sort(random.choice(positions, MOST_COMPARED, replace=False))
+        drawn.append(positions)
+    if not all(map(len, drawn)):
+        return [], []
+    compared = np.concatenate(drawn)
+    examples = examples_at(database, store, dataset, chosen.row_E[compared])
+    return traits(examples, chosen_E[compared]), notes

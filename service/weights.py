@@ -1,0 +1,77 @@
+"""Sampling weights: what a `WeightedRandomSampler` draws the next epoch by."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
+
+from premem.curation import sampling_weights
+from service.curated import MEDIA_TYPES
+from service.datasets import read_columns
+from service.dependencies import DatabaseGiven, StoreGiven
+from service.examples import ScoreFiles, completed
+from service.problems import described
+
+ROWS_AT_ONCE = 8_192
+
+router = APIRouter(prefix="/v1/jobs", tags=["examples"])
+
+
+@router.get(
+    "/{job}/weights",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "`row`, `id` and `weight` of every row of the data set, in its order.",
+            "headers": {"X-Premem-Rows": {"description": "How many rows follow.", "schema": {"type": "integer"}}},
+            "content": {
+                media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()
+            },
+        },
+        **described(404, 409, 500),
+    },
+)
+def get_weights(
+    job: str,
+    request: Request,
+    database: DatabaseGiven,
+    store: StoreGiven,
+    floor: Annotated[float, Query(gt=0.0, le=1.0, description="The least that 1 - score counts as.")] = 0.1,
+    format: Annotated[Literal["jsonl", "parquet"], Query()] = "jsonl",  # noqa: A002  (the query's name)
+) -> Response:
+    """Weights that sum to 1 and favour what the model could not solve: 1 - score, and never under the floor of that.
+
+    A row without a score (skipped, or not trained on) gets the mean weight: it is neither favoured nor lost.
+    """
+    with database.connect() as connection:
+        row = completed(connection, job)
+    files: ScoreFiles = request.app.state.score_files
+    with files.open(row["scores_artifact"]) as scores:
+        scored = scores.columns("row", "score")
+    ids = pa.concat_tables(list(read_columns(database, store, row["dataset"], "id")))["id"]
+    score_E = np.full(len(ids), np.nan)
+    score_E[scored["row"].to_numpy()] = scored["score"].to_numpy()
+    weight_E = pa.array(sampling_weights(score_E, floor=floor))
+    table = pa.table({"row": np.arange(len(ids)), "id": ids, "weight": weight_E})
+    headers = {
+        "X-Premem-Rows": str(table.num_rows),
+        "Content-Disposition": f'attachment; filename="weights-{job}.{format}"',
+    }
+    if format == "parquet":
+        out = io.BytesIO()
+        pq.write_table(table, out, compression="zstd")
+        return Response(out.getvalue(), media_type=MEDIA_TYPES[format], headers=headers)
+    return StreamingResponse(_lines(table), media_type=MEDIA_TYPES[format], headers=headers)
+
+
+def _lines(table: pa.Table) -> Iterator[bytes]:
+    for first in range(0, table.num_rows, ROWS_AT_ONCE):
+        yield b"".join(to_json(record) + b"\n" for record in table.slice(first, ROWS_AT_ONCE).to_pylist())
