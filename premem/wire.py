@@ -102,6 +102,30 @@ class Checkpoint(Body):
         return self
 
 
+class Perturbation(Body):
+    """One way to change the prompts, to see what accuracy survives it at the last checkpoint."""
+
+    name: Name = Field(description="Shown in tables, unique within a job.")
+    answer_prefix: str = Field(
+        "", max_length=10_000, description='Put after the prompt, so that the answer goes on from it: " We know that".'
+    )
+    question_prefix: str = Field("", max_length=10_000)
+    question_suffix: str = Field("", max_length=10_000)
+    question_column: str | None = Field(
+        None, min_length=1, max_length=200, description="Column of the uploaded rows that holds the question rewritten."
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not (self.answer_prefix or self.question_prefix or self.question_suffix or self.question_column):
+            raise ValueError("changes nothing: give answer_prefix, question_prefix, question_suffix or question_column")
+        if self.name == BASELINE:
+            raise ValueError(f"{BASELINE!r} is the name of the unperturbed draw: take another")
+        return self
+
+
+BASELINE = "baseline"
+"""The unperturbed answers that are drawn anew beside the perturbed ones, and compared with them."""
 CalibrationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MemorizedBelow = Annotated[float, Field(gt=1.0, le=1e6)] | Literal["gsm8k-llama3", "math-llama3"]
 
@@ -140,6 +164,15 @@ class JobRequest(Body):
         le=1.0,
         description="An answer whose words are as like the reference reasoning as that, or more, counts as copied.",
     )
+    perturbations: list[Perturbation] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Answered at the last checkpoint, beside a fresh baseline: the report says what accuracy each costs.",
+    )
+    previous: Name | None = Field(
+        None,
+        description="Id of the completed job of the round before: the report says what the added examples changed.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="Absent: what the first checkpoint was saved in."
     )
@@ -155,6 +188,10 @@ class JobRequest(Body):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two checkpoints are named {twice[0]!r}: give each a name of its own")
+        perturbed = [perturbation.name for perturbation in self.perturbations]
+        twice = sorted({name for name in perturbed if perturbed.count(name) > 1})
+        if twice:
+            raise ValueError(f"two perturbations are named {twice[0]!r}: give each a name of its own")
         return self
 
 
@@ -197,8 +234,10 @@ class Dataset(Reply):
 JobState = Literal["queued", "running", "finalizing", "completed", "failed", "cancelling", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 TaskState = Literal["queued", "leased", "completed", "failed", "cancelled"]
-TaskKind = Literal["train", "test"]
-"""`train`: the reference's log-probability and sampled answers; `test`: sampled answers only."""
+JobKind = Literal["score", "regrade", "acquire"]
+TaskKind = Literal["train", "test", "perturbed", "embed"]
+"""`train`: the reference's log-probability and sampled answers; `test`: sampled answers only; `perturbed`: the same for
+training examples under another prompt; `embed`: the mean hidden state of each prompt."""
 
 
 class ThresholdReply(Reply):
@@ -243,6 +282,10 @@ class CheckpointProgress(Reply):
 
 class Job(Reply):
     id: str
+    kind: JobKind = "score"
+    parent: str | None = Field(None, description="The job that this one regrades, or acquires examples for.")
+    previous: str | None = Field(None, description="The job of the round before.")
+    perturbations: list[Perturbation] = Field(default_factory=list)
     name: str
     state: JobState
     open: bool
@@ -273,7 +316,9 @@ class Job(Reply):
 
 class LeaseRequest(Body):
     worker: Name = Field(description="Unique among the workers that run.")
-    engine: Name
+    engine: Name | None = Field(
+        None, description="Null: this worker has none, and only grades again what others sampled."
+    )
     loaded_checkpoint: str | None = Field(
         None, max_length=4096, description="Path of the checkpoint in memory: its tasks come first."
     )
@@ -288,6 +333,9 @@ class LeasedTask(Reply):
     lease_seconds: float
     expires_at: datetime
     kind: TaskKind
+    variant: int = Field(0, description="Of perturbed tasks: 0 is the fresh baseline, the others count perturbations.")
+    perturbation: Perturbation | None = None
+    regrade: bool = Field(False, description="True: grade the answers of its `…/source` anew; no engine is needed.")
     checkpoint: Checkpoint
     dataset: str
     start: int = Field(description="First row, counted from 0.")

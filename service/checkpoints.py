@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Response
@@ -48,59 +49,95 @@ def add(connection: Connection, job: RowMapping, added: Sequence[Checkpoint], *,
     """
     if not added:
         return
-    sizes = dict(
-        connection.execute(
-            select(datasets.c.id, datasets.c.rows).where(datasets.c.id.in_([job["dataset"], job["test_dataset"]]))
-        ).all()
-    )
-    shard = job["request"]["shard_rows"]
-    kinds = [("train", job["dataset"]), ("test", job["test_dataset"])]
-    per_checkpoint = sum(-(-sizes[dataset] // shard) for _, dataset in kinds if dataset is not None)
-    there = connection.scalar(select(func.count()).select_from(tasks).where(tasks.c.job == job["id"])) or 0
-    total = there + per_checkpoint * len(added)
-    if total > max_tasks:
-        raise FieldError(
-            "shard_rows", f"{shard} rows per task make {total:,} tasks, more than {max_tasks:,}: take more rows"
-        )
-    connection.execute(
-        insert(checkpoints),
-        [
-            {"job": job["id"], "position": position, "name": checkpoint.name, "path": checkpoint.path}
-            for position, checkpoint in enumerate(added, first)
-        ],
-    )
+    named = [
+        {"job": job["id"], "position": position, "name": checkpoint.name, "path": checkpoint.path}
+        for position, checkpoint in enumerate(added, first)
+    ]
+    kinds = [("train", job["dataset"])]
+    if job["test_dataset"] is not None:
+        kinds.append(("test", job["test_dataset"]))
+    sizes = _sizes(connection, job)
+    rows = [sizes[dataset] for _, dataset in kinds] * len(named)
+    check_room(connection, job, rows, max_tasks=max_tasks)
+    connection.execute(insert(checkpoints), named)
     connection.execute(
         insert(tasks),
         [
             task
-            for position, checkpoint in enumerate(added, first)
+            for checkpoint in named
             for kind, dataset in kinds
-            if dataset is not None
-            for task in _tasks(job, position, checkpoint, kind=kind, dataset=dataset, rows=sizes[dataset])
+            for task in shard_tasks(job, checkpoint, kind=kind, dataset=dataset, rows=sizes[dataset])
         ],
     )
 
 
-def _tasks(
-    job: RowMapping, position: int, checkpoint: Checkpoint, *, kind: str, dataset: str, rows: int
+def add_perturbed(connection: Connection, job: RowMapping, *, max_tasks: int) -> None:
+    """What the perturbations of a locked job ask for at its last checkpoint, once that is known to be the last.
+
+    Raises FieldError where the job would have more than `max_tasks`.
+    """
+    perturbations = job["request"].get("perturbations", [])
+    every = select(checkpoints).where(checkpoints.c.job == job["id"], checkpoints.c.error.is_(None))
+    last = connection.execute(every.order_by(checkpoints.c.position.desc()).limit(1)).mappings().one_or_none()
+    if not perturbations or last is None:
+        return
+    rows = _sizes(connection, job)[job["dataset"]]
+    variants = range(len(perturbations) + 1)
+    check_room(connection, job, [rows for _ in variants], max_tasks=max_tasks)
+    connection.execute(
+        insert(tasks),
+        [
+            task
+            for variant in variants
+            for task in shard_tasks(job, last, kind="perturbed", dataset=job["dataset"], rows=rows, variant=variant)
+        ],
+    )
+
+
+def shard_tasks(
+    job: RowMapping, checkpoint: Mapping[str, Any] | RowMapping, *, kind: str, dataset: str, rows: int, variant: int = 0
 ) -> Iterator[dict[str, object]]:
+    """One new task per shard of a data set. `checkpoint` is a row of the table."""
     shard = job["request"]["shard_rows"]
     for start in range(0, rows, shard):
-        yield {
-            "id": f"task_{uuid4().hex}",
-            "job": job["id"],
-            "job_number": job["number"],
-            "checkpoint": position,
-            "checkpoint_path": checkpoint.path,
-            "kind": kind,
-            "dataset": dataset,
-            "start": start,
-            "stop": min(start + shard, rows),
-            "state": "queued",
-            "attempt": 0,
-            "failures": 0,
-            "losses": 0,
-            "skipped": 0,
-            "samples": 0,
-            "tokens": 0,
-        }
+        stop = min(start + shard, rows)
+        yield new_task(job, checkpoint, kind=kind, dataset=dataset, start=start, stop=stop, variant=variant)
+
+
+def new_task(job: RowMapping, checkpoint: Mapping[str, Any] | RowMapping, **values: object) -> dict[str, object]:
+    return {
+        "id": f"task_{uuid4().hex}",
+        "job": job["id"],
+        "job_number": job["number"],
+        "checkpoint": checkpoint["position"],
+        "checkpoint_path": checkpoint["path"],
+        "variant": 0,
+        "state": "queued",
+        "attempt": 0,
+        "failures": 0,
+        "losses": 0,
+        "skipped": 0,
+        "samples": 0,
+        "tokens": 0,
+        **values,
+    }
+
+
+def check_room(connection: Connection, job: RowMapping, rows: Sequence[int], *, max_tasks: int) -> None:
+    """`rows`: of each data set that is to be worked through, once more for each time.
+
+    Raises FieldError where the job would have more than `max_tasks`.
+    """
+    shard = job["request"]["shard_rows"]
+    there = connection.scalar(select(func.count()).select_from(tasks).where(tasks.c.job == job["id"])) or 0
+    total = there + sum(-(-count // shard) for count in rows)
+    if total > max_tasks:
+        raise FieldError(
+            "shard_rows", f"{shard} rows per task make {total:,} tasks, more than {max_tasks:,}: take more rows"
+        )
+
+
+def _sizes(connection: Connection, job: RowMapping) -> dict[str, int]:
+    """Rows of the job's data sets."""
+    both = datasets.c.id.in_([job["dataset"], job["test_dataset"]])
+    return dict(connection.execute(select(datasets.c.id, datasets.c.rows).where(both)).all())

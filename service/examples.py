@@ -97,10 +97,12 @@ def get_example(
 
 
 def completed(connection: Connection, job: str) -> RowMapping:
-    """The job. Raises NotFound, and Conflict while it has no scores."""
+    """The job. Raises NotFound, and Conflict where it has no scores."""
     row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job}")
+    if row["kind"] == "acquire":
+        raise Conflict(f"job {job} acquires examples and scores none; it has `…/candidates`")
     if row["state"] != "completed":
         raise Conflict(f"job {job} is {row['state']}; it has scores once it is completed")
     return row

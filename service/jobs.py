@@ -37,6 +37,8 @@ def post_job(request: JobRequest, response: Response, database: DatabaseGiven, s
     with database.begin() as connection:
         job = insert_job(connection, request)
         checkpoints.add(connection, job, request.checkpoints, first=0, max_tasks=settings.max_tasks)
+        if not request.open:
+            checkpoints.add_perturbed(connection, job, max_tasks=settings.max_tasks)
         reply = job_reply(connection, job["id"])
     response.headers["Location"] = f"/v1/jobs/{reply.id}"
     response.headers["Retry-After"] = "1"
@@ -68,7 +70,7 @@ def get_job(job: str, response: Response, database: DatabaseGiven) -> Job:
 
 
 @router.post("/{job}/close", status_code=202, responses=described(404, 409))
-def close_job(job: str, response: Response, database: DatabaseGiven) -> Job:
+def close_job(job: str, response: Response, database: DatabaseGiven, settings: SettingsGiven) -> Job:
     """Say that no more checkpoints will come: the job ends with the last of its tasks."""
     with database.begin() as connection:
         row = states.lock(connection, job)
@@ -76,6 +78,7 @@ def close_job(job: str, response: Response, database: DatabaseGiven) -> Job:
             raise Conflict(f"job {job} is {row['state']}")
         if row["open"]:
             connection.execute(update(jobs).where(jobs.c.id == job).values(open=False))
+            checkpoints.add_perturbed(connection, row, max_tasks=settings.max_tasks)
             states.settle(connection, job, at=now(connection))
         reply = job_reply(connection, job)
     response.headers["Retry-After"] = "1"

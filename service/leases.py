@@ -6,7 +6,7 @@ refused, so a worker that was frozen or cut off cannot undo what another did sin
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, RowMapping, and_, exists, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, select, update
 
 from premem.errors import NotFound, StaleAttempt
 from service import states
@@ -34,25 +34,27 @@ def requeue_expired(connection: Connection, *, max_losses: int, at: float) -> No
 
 
 def claim(
-    connection: Connection, *, worker: str, loaded: str | None, lease_seconds: float, at: float
+    connection: Connection, *, worker: str, loaded: str | None, has_engine: bool, lease_seconds: float, at: float
 ) -> RowMapping | None:
     """The next task, now leased to this worker; None where nothing waits.
 
-    The checkpoint that the worker has loaded goes first, then the order of jobs and of their checkpoints.
+    The checkpoint that the worker has loaded goes first, then the order of jobs and of their checkpoints. A worker
+    without an engine gets what is graded again.
     """
+    waiting = tasks.c.state == "queued"
+    if not has_engine:
+        waiting = and_(waiting, tasks.c.source.is_not(None))
     if loaded is not None:
-        claimed = _claim(connection, worker=worker, path=loaded, lease_seconds=lease_seconds, at=at)
+        here = and_(waiting, tasks.c.checkpoint_path == loaded)
+        claimed = _claim(connection, here, worker=worker, lease_seconds=lease_seconds, at=at)
         if claimed is not None:
             return claimed
-    return _claim(connection, worker=worker, path=None, lease_seconds=lease_seconds, at=at)
+    return _claim(connection, waiting, worker=worker, lease_seconds=lease_seconds, at=at)
 
 
 def _claim(
-    connection: Connection, *, worker: str, path: str | None, lease_seconds: float, at: float
+    connection: Connection, waiting: ColumnElement[bool], *, worker: str, lease_seconds: float, at: float
 ) -> RowMapping | None:
-    waiting = (
-        tasks.c.state == "queued" if path is None else and_(tasks.c.state == "queued", tasks.c.checkpoint_path == path)
-    )
     next_one = (
         select(tasks.c.id)
         .where(waiting)
@@ -196,7 +198,7 @@ def _give_up(connection: Connection, task: RowMapping, *, reason: str, whole_che
     """A checkpoint of which training examples are missing cannot count, so nobody need work on it any more."""
     if whole_checkpoint:
         states.fail_checkpoint(connection, task["job"], task["checkpoint"], error=reason, at=at)
-    elif task["kind"] == "train":
+    elif task["kind"] in states.NEEDED:
         rows = f"rows {task['start']} to {task['stop'] - 1}: {reason}"
         states.fail_checkpoint(connection, task["job"], task["checkpoint"], error=rows, at=at)
 

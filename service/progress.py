@@ -70,6 +70,10 @@ def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMap
     request = row["request"]
     return Job(
         id=row["id"],
+        kind=row["kind"],
+        parent=row["parent"],
+        previous=request.get("previous"),
+        perturbations=request.get("perturbations", []),
         name=row["name"],
         state=row["state"],
         open=row["open"],

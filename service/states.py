@@ -20,6 +20,8 @@ from service.tables import checkpoints, jobs, tasks
 ACTIVE = ("queued", "running")
 CANCELLED = ("cancelling", "cancelled")
 OUTSTANDING = ("queued", "leased")
+NEEDED = ("train", "embed")
+"""Kinds of tasks without all of which a checkpoint does not count."""
 
 
 def lock(connection: Connection, job: str) -> RowMapping:
@@ -99,15 +101,15 @@ def _any_checkpoint_scored(connection: Connection, job: str) -> bool:
 
 
 def scored_checkpoints(job: str) -> Select[int, str]:
-    """Checkpoints without an error whose training tasks are all completed: those that count."""
-    trained = and_(tasks.c.job == job, tasks.c.checkpoint == checkpoints.c.position, tasks.c.kind == "train")
+    """Checkpoints without an error whose needed tasks are all completed: those that count."""
+    needed = and_(tasks.c.job == job, tasks.c.checkpoint == checkpoints.c.position, tasks.c.kind.in_(NEEDED))
     return (
         select(checkpoints.c.position, checkpoints.c.name)
         .where(
             checkpoints.c.job == job,
             checkpoints.c.error.is_(None),
-            exists().where(trained),
-            ~exists().where(trained, tasks.c.state != "completed"),
+            exists().where(needed),
+            ~exists().where(needed, tasks.c.state != "completed"),
         )
         .order_by(checkpoints.c.position)
     )

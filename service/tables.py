@@ -82,6 +82,8 @@ jobs = Table(
     Column("produced_by", JSON),
     Column("setting", JSON),  # what a calibration would have to share, but for the model, which the results tell
     Column("calibration", String(40)),  # its id, where the threshold was taken from one; it may be deleted since
+    Column("kind", String(16), nullable=False, server_default="score"),  # score, regrade, acquire
+    Column("parent", String(40)),  # the job that is regraded, or that is acquired for
     Column("recorded", Text),  # artifact of a run that others recorded: it has no tasks
     Column("scores_artifact", Text),
     Column("report", JSON),
@@ -116,6 +118,8 @@ tasks = Table(
     Column("checkpoint", Integer, nullable=False),
     Column("checkpoint_path", Text, nullable=False),
     Column("kind", String(16), nullable=False),
+    Column("variant", Integer, nullable=False, server_default="0"),  # of perturbed: 0 is the baseline; see JobRequest
+    Column("source", Text),  # artifact of the result that is regraded; no engine is needed then
     Column("dataset", ForeignKey("datasets.id"), nullable=False),
     Column("start", BigInteger, nullable=False),
     Column("stop", BigInteger, nullable=False),
@@ -132,7 +136,7 @@ tasks = Table(
     Column("skipped", BigInteger, nullable=False),
     Column("samples", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
-    UniqueConstraint("job", "checkpoint", "kind", "start"),
+    UniqueConstraint("job", "checkpoint", "kind", "variant", "start"),
     Index("ix_tasks_queue", "state", "job_number", "checkpoint", "kind", "start"),
     Index("ix_tasks_expiry", "state", "expires_at"),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 from sqlalchemy import Connection, RowMapping, select
 
@@ -13,6 +15,7 @@ from premem.wire import (
     HeartbeatReply,
     LeasedTask,
     LeaseRequest,
+    Perturbation,
     Sampling,
     Template,
 )
@@ -46,6 +49,7 @@ def lease_task(
             connection,
             worker=request.worker,
             loaded=request.loaded_checkpoint,
+            has_engine=request.engine is not None,
             lease_seconds=settings.lease_seconds,
             at=at,
         )
@@ -105,6 +109,9 @@ def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_s
         lease_seconds=lease_seconds,
         expires_at=moment(task["expires_at"]),
         kind=task["kind"],
+        variant=task["variant"],
+        perturbation=_perturbation(request, task),
+        regrade=task["source"] is not None,
         checkpoint=Checkpoint(path=task["checkpoint_path"], name=name or ""),
         dataset=task["dataset"],
         start=task["start"],
@@ -115,3 +122,9 @@ def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_s
         dtype=dtype(job),
         tokenizer=job["tokenizer"],
     )
+
+
+def _perturbation(request: dict[str, Any], task: RowMapping) -> Perturbation | None:
+    if task["kind"] != "perturbed" or task["variant"] == 0:
+        return None
+    return Perturbation.model_validate(request["perturbations"][task["variant"] - 1])

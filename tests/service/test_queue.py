@@ -35,7 +35,10 @@ def test_sixteen_workers_never_get_the_same_task(client, app, post_job):
         mine = []
         while True:
             with database.begin() as connection:
-                task = leases.claim(connection, worker=f"w{worker}", loaded=None, lease_seconds=60, at=now(connection))
+                at = now(connection)
+                task = leases.claim(
+                    connection, worker=f"w{worker}", loaded=None, has_engine=True, lease_seconds=60, at=at
+                )
             if task is None:
                 return mine
             mine.append(task["id"])
