@@ -20,7 +20,8 @@ from premem.cli_terminal import FAILED, print_json, progress, say
 
 if TYPE_CHECKING:
     from premem.client import Client
-    from premem.wire import Checkpoint, Job, JobReport, JobRequest
+    from premem.wire import Checkpoint, Job, JobRequest
+    from premem.wire_reports import JobReport
 
 SCORES_PER_PAGE = 1000
 

@@ -38,12 +38,12 @@ from premem.wire import (
     ExampleDetail,
     ExamplePage,
     Job,
-    JobReport,
     JobRequest,
     Page,
     ScoredExample,
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
+from premem.wire_reports import JobReport
 
 DEFAULT_SERVICE = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

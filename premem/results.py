@@ -11,7 +11,7 @@ from typing import get_args
 import polars as pl
 
 from premem.errors import InputError
-from premem.records import Answer, Verdict
+from premem.records import Answer, Grade, Verdict
 
 COLUMNS: dict[str, pl.DataType] = {
     "row": pl.Int64(),  # position in the data set
@@ -78,18 +78,36 @@ def encode(rows: Sequence[RowResult], *, produced_by: Mapping[str, str]) -> byte
     return out.getvalue()
 
 
+def decode(content: bytes) -> tuple[list[RowResult], dict[str, str]]:
+    """What `encode` was given. Raises InputError where it is something else."""
+    frame, produced_by = _read(content)
+    answers = ("texts", "verdicts", "extracted", "tokens", "finished")
+    rows = []
+    for record in frame.iter_rows(named=True):
+        told = zip(*(record[name] or [] for name in answers), strict=True)
+        rows.append(
+            RowResult(
+                row=record["row"],
+                skipped=record["skipped"],
+                perplexity=record["perplexity"],
+                target_tokens=record["target_tokens"],
+                span_shifted=record["span_shifted"],
+                answers=[
+                    Answer(text=text, grade=Grade(verdict, extracted), tokens=tokens, finished=finished)
+                    for text, verdict, extracted, tokens, finished in told
+                ],
+                similarities=record["similarities"] or [],
+            )
+        )
+    return rows, produced_by
+
+
 def check(content: bytes, *, start: int, stop: int, samples: int, train: bool) -> tuple[pl.DataFrame, dict[str, str]]:
     """The frame and its metadata, after making sure that it holds each row of [start, stop) once and whole.
 
     Raises InputError, naming the first thing that is wrong.
     """
-    try:
-        frame = pl.read_parquet(io.BytesIO(content))
-        metadata = pl.read_parquet_metadata(io.BytesIO(content))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"the result is no Parquet file: {error}") from error
-    if frame.schema != SCHEMA:
-        raise InputError(f"the result's columns must be {dict(SCHEMA)}, not {dict(frame.schema)}")
+    frame, produced_by = _read(content)
     if frame["row"].to_list() != list(range(start, stop)):
         raise InputError(f"the result must hold each row from {start} to {stop - 1} once and in order")
     scored = frame.filter(pl.col("skipped").is_null())
@@ -106,6 +124,17 @@ def check(content: bytes, *, start: int, stop: int, samples: int, train: bool) -
         raise InputError(f"unknown verdicts: {sorted(map(str, unknown))}")
     if train and not (scored["perplexity"].is_finite() & (scored["perplexity"] >= 1.0)).fill_null(False).all():
         raise InputError("each scored training row needs a finite perplexity of at least 1")
+    return frame, produced_by
+
+
+def _read(content: bytes) -> tuple[pl.DataFrame, dict[str, str]]:
+    try:
+        frame = pl.read_parquet(io.BytesIO(content))
+        metadata = pl.read_parquet_metadata(io.BytesIO(content))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"the result is no Parquet file: {error}") from error
+    if frame.schema != SCHEMA:
+        raise InputError(f"the result's columns must be {dict(SCHEMA)}, not {dict(frame.schema)}")
     return frame, {key: metadata.get(key, "") for key in PRODUCED_BY}
 
 

@@ -16,6 +16,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from premem.uncertainty import mean_interval
+
 Floats = NDArray[np.float64]
 
 BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -44,11 +46,9 @@ def drops(
     *,
     bands: Sequence[float] = BANDS,
     seed: int = 0,
-    draws: int = 1000,
 ) -> list[Drop]:
     """One Drop per band. Examples with a NaN in any of the three are left out."""
     known_E = ~(np.isnan(score_E) | np.isnan(baseline_E) | np.isnan(perturbed_E))
-    random = np.random.default_rng(seed)
     found = []
     for low, high in pairwise(bands):
         last = high == bands[-1]
@@ -57,10 +57,6 @@ def drops(
         if not len(lost):
             found.append(Drop(low, high, 0, None, None, None))
             continue
-        interval = None
-        if len(lost) > 1:
-            means = np.array([lost[random.integers(len(lost), size=(len(lost),))].mean() for _ in range(draws)])
-            ends = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-            interval = (float(ends[0]), float(ends[1]))
+        interval = mean_interval(np.round(lost, 12), coverage=COVERAGE, seed=seed)  # 0.6 - 0.4 is 0.8 - 0.6
         found.append(Drop(low, high, len(lost), float(baseline_E[within_E].mean()), float(lost.mean()), interval))
     return found

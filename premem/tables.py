@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from premem.wire import ExampleDetail, ExamplePage, IntervalReply, Job, JobReport, ThresholdReply
+from premem.wire import ExampleDetail, ExamplePage, IntervalReply, Job, ThresholdReply
 from premem.wire_calibrations import CalibrationReply
+from premem.wire_reports import JobReport
 
 PLAIN_WIDTH = 200
 """Characters per line where there is no terminal to ask for its width."""

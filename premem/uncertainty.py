@@ -102,3 +102,19 @@ def _exceeds(log_below_CKG: Floats, pattern_UC: Ints, last_U: Ints) -> Floats:
     last_exceeds_UG = -np.expm1(log_below_CKG[-1][last_U])
     unmemorized_U1 = (pattern_UC[:, -1] >= 0)[:, None]
     return np.where(unmemorized_U1, last_exceeds_UG, last_exceeds_UG * best_exceeds_UG)
+
+
+def mean_interval(
+    values_E: Floats, *, coverage: float = 0.9, draws: int = 1000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Of the mean, by a bootstrap over examples; None under two of them.
+
+    Counts of equal values are drawn, not values: that is the same bootstrap, and does not grow with the examples where
+    the values are shares of a few samples.
+    """
+    if len(values_E) < 2:
+        return None
+    values_U, times_U = np.unique(values_E, return_counts=True)
+    drawn_DU = np.random.default_rng(seed).multinomial(len(values_E), times_U / len(values_E), size=draws)
+    low, high = np.quantile(drawn_DU @ values_U / len(values_E), [(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)

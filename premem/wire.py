@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from premem.copying import COPIED_FROM
 from premem.records import Verdict
-from premem.thresholds import NEEDS_CALIBRATION, Basis
+from premem.thresholds import Basis
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -405,6 +405,10 @@ class ScoredExample(Reply):
         default_factory=list,
         description="Per checkpoint: the share of answers that reproduce the reference reasoning nearly word for word; null where the answers are not here.",
     )
+    perturbed: list[float | None] = Field(
+        default_factory=list,
+        description="Accuracy at the last checkpoint under fresh draws: the baseline, then each perturbation of the job.",
+    )
 
 
 class ExamplePage(Reply):
@@ -440,43 +444,6 @@ class ExampleDetail(ScoredExample):
     columns: dict[str, Any] = Field(description="The uploaded row, with all of its columns.")
     checkpoints: list[CheckpointAnswers]
     threshold: ThresholdReply
-
-
-class ForecastReply(Reply):
-    """Test accuracy, forecast from the training examples alone, with a 90% interval."""
-
-    accuracy: float
-    low: float
-    high: float
-
-
-class CheckpointReport(Reply):
-    checkpoint: str
-    examples: int = Field(description="Scored, of the training set.")
-    train_accuracy: float
-    memorized: float = Field(description="Share of the examples.")
-    pre_memorization_accuracy: float
-    test_accuracy: float | None
-    test_examples: int | None
-    forecast: ForecastReply | None = Field(None, description="Null where it is refused.")
-    copied: float | None = Field(
-        None, description="Share of the answers that reproduce the reference reasoning; null where they are not here."
-    )
-
-
-class JobReport(Reply):
-    job: str
-    dataset: str
-    threshold: ThresholdReply
-    rule: str = Field("paper", description="By which the column of pre-memorization accuracies is averaged.")
-    calibration: str | None = Field(None, description="Id of the calibration that the threshold was taken from.")
-    forecast_refused: str | None = Field(NEEDS_CALIBRATION, description="Why; null where there is a forecast.")
-    tie_order: list[str]
-    checkpoints: list[CheckpointReport]
-    skipped: int = Field(description="Training examples without a score.")
-    skipped_reasons: dict[str, int]
-    warnings: list[str]
-    produced_by: dict[str, str] = Field(description="Engine, versions and dtype.")
 
 
 class Page(Reply, Generic[Item]):

@@ -27,6 +27,7 @@ from service import (
     metrics,
     problems,
     recorded,
+    regrades,
     reports,
     results,
     seeds,
@@ -82,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.score_files = ScoreFiles(store)
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
-    of_jobs = (jobs, recorded, checkpoints, events, examples, reports)
+    of_jobs = (jobs, recorded, regrades, checkpoints, events, examples, reports)
     of_choices = (selections, curated, weights, seeds, acquisitions)
     for nouns in (datasets, *of_jobs, *of_choices, calibrations, tasks, results):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)

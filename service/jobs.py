@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import uuid4
 
 from fastapi import APIRouter, Response
@@ -14,15 +15,20 @@ from premem.thresholds import FIRST_CHECKPOINT_QUANTILE, Threshold, resolve
 from premem.wire import ENDED, GraderChoice, Job, JobRequest, Page
 from service import checkpoints, cursors, states
 from service.calibrations import held_calibration, threshold_of
-from service.db import now
-from service.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven
+from service.changes import check_previous
+from service.datasets import read_rows
+from service.db import Database, now
+from service.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven, StoreGiven
 from service.problems import FieldError, described
 from service.progress import job_replies, job_reply
 from service.runs import setting_parts
+from service.store import Store
 from service.tables import datasets, jobs
 
 NUMBER_LOCK = 7_236_637
 """Any number: jobs are numbered one after the other."""
+ROWS_LOOKED_AT = 256
+"""For a column that not every row need have."""
 WITHOUT_THRESHOLD = (
     f"to be taken from the first checkpoint: the {FIRST_CHECKPOINT_QUANTILE:.1%} quantile of its negative "
     "log-likelihoods; no calibration"
@@ -32,8 +38,11 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.post("", status_code=202, responses=described(409))
-def post_job(request: JobRequest, response: Response, database: DatabaseGiven, settings: SettingsGiven) -> Job:
+def post_job(
+    request: JobRequest, response: Response, database: DatabaseGiven, store: StoreGiven, settings: SettingsGiven
+) -> Job:
     """Start scoring the checkpoints of a run. The answer comes at once; poll `Location` for progress."""
+    _check_columns(database, store, request)
     with database.begin() as connection:
         job = insert_job(connection, request)
         checkpoints.add(connection, job, request.checkpoints, first=0, max_tasks=settings.max_tasks)
@@ -102,6 +111,8 @@ def insert_job(connection: Connection, request: JobRequest, *, span: str = SPAN,
     dataset = _dataset(connection, request.dataset, field="dataset")
     if request.test_dataset is not None:
         _dataset(connection, request.test_dataset, field="test_dataset")
+    if request.previous is not None:
+        check_previous(connection, request.previous)
     grader = request.grader or GraderChoice.model_validate(dataset["grader"])
     check_grader(grader)
     threshold, calibration = _threshold(connection, request)
@@ -146,6 +157,21 @@ def _threshold(connection: Connection, request: JobRequest) -> tuple[Threshold |
         calibration = held_calibration(connection, request.calibration)
         return threshold_of(calibration), calibration["id"]
     return None if request.memorized_below is None else resolve(request.memorized_below), None
+
+
+def _check_columns(database: Database, store: Store, request: JobRequest) -> None:
+    """Raises FieldError for a perturbation that takes its questions from a column that there is not."""
+    named = {one.question_column for one in request.perturbations if one.question_column is not None}
+    if not named:
+        return
+    with database.connect() as connection:
+        rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == request.dataset))
+    if rows is None:  # insert_job says so
+        return
+    first = read_rows(database, store, request.dataset, 0, min(rows, ROWS_LOOKED_AT))["columns"]
+    there = sorted({column for row in first for column in json.loads(row)})
+    for column in sorted(named.difference(there)):
+        raise FieldError("perturbations", f"the data set has no column {column!r}; it has {', '.join(there)}")
 
 
 def check_grader(choice: GraderChoice) -> None:

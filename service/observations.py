@@ -132,6 +132,14 @@ def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
     return seen
 
 
+def accuracies(store: Store, artifact: str, samples: int) -> Floats:
+    """Of the rows of one result; NaN where one was skipped."""
+    with store.open(artifact) as content, pq.ParquetFile(content) as file:
+        frame = cast(pl.DataFrame, pl.from_arrow(file.read(columns=["skipped", "verdicts"])))
+    right = pl.col("verdicts").list.count_matches("right")
+    return _accuracy(frame.select("skipped", correct=right), samples)
+
+
 def _accuracy(frame: pl.DataFrame, samples: int) -> Floats:
     """NaN where the example was skipped."""
     skipped = pl.col("skipped").is_not_null()

@@ -15,7 +15,8 @@ from premem.memorization import memorized
 from premem.rules import RuleName, scores
 from premem.runs import ScoredRun
 from premem.thresholds import NEEDS_CALIBRATION
-from premem.wire import CalibrationName, CheckpointReport, ForecastReply, JobReport, ThresholdReply
+from premem.wire import CalibrationName, ThresholdReply
+from premem.wire_reports import CheckpointReport, ForecastReply, JobReport
 from service.calibrations import calibrated_for, calibration_of, found_calibration, threshold_of
 from service.dependencies import DatabaseGiven
 from service.examples import ScoreFiles, completed

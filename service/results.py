@@ -83,7 +83,10 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
     artifact = f"{PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
     store.put(artifact, content)
     with database.begin() as connection:
-        taken = _commit(connection, row, attempt, artifact, counters=_counters(frame), produced_by=produced_by)
+        counters = _counters(frame)
+        if row["source"] is not None:
+            counters["tokens"] = 0  # none was scored or sampled
+        taken = _commit(connection, row, attempt, artifact, counters=counters, produced_by=produced_by)
     # After an error nobody knows whether the commit took place: then what no row names is collected as garbage.
     if isinstance(taken, StaleAttempt):
         store.delete([artifact])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -26,12 +27,16 @@ from premem.memorization import memorized, pre_memorization_accuracies
 from premem.runs import ScoredRun
 from premem.thresholds import Threshold, from_first_checkpoint
 from premem.uncertainty import score_intervals
-from premem.wire import CheckpointReport, JobReport
+from premem.wire import GraderChoice
+from premem.wire_reports import CheckpointReport, JobReport
 from service import reports
+from service.changes import changes, previous_job
 from service.datasets import manifest
 from service.db import Database, now
 from service.observations import Floats, Observed, completed_results, read, read_recorded
 from service.progress import threshold_reply
+from service.regrades import disagreement, grader_of, regraded_results
+from service.robustness import perturbed_results, read_perturbed, robustness, variants
 from service.store import Store
 from service.tables import checkpoints, datasets, jobs
 
@@ -60,6 +65,7 @@ SCHEMA = pa.schema(
         pa.field("low", pa.float64(), nullable=False),  # of the score's 90% interval
         pa.field("high", pa.float64(), nullable=False),
         pa.field("copied", pa.list_(pa.float64()), nullable=False),  # per checkpoint; null: the answers are not here
+        pa.field("perturbed", pa.list_(pa.float64()), nullable=False),  # accuracy per variant, the baseline first
     ]
 )
 
@@ -176,6 +182,12 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
         results = completed_results(connection, job["id"])
         examples = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job["dataset"])) or 0
         calibration = reports.own_calibration(connection, job)
+        beside = _Beside(
+            perturbed=perturbed_results(connection, job["id"]),
+            regraded=regraded_results(connection, job["id"]),
+            before=grader_of(connection, job["parent"]) if job["kind"] == "regrade" else None,
+            previous=previous_job(connection, job),
+        )
     samples = job["request"]["sampling"]["samples"]
     if job["recorded"] is not None:
         seen = read_recorded(store, job["recorded"], examples=examples)
@@ -198,8 +210,15 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
     report = _report({**job, **drawn}, seen, scores_CE, ranked.size, warnings=warnings)
     if job["calibration"] is not None:
         report = reports.under(report, job, _run(job, seen, ranked), calibration=calibration)
+    names = variants(job)
+    perturbed_VE = read_perturbed(
+        store, beside.perturbed, variants=len(names), examples=examples, samples=samples, check=lease.check
+    )
+    report = _with_comparisons(
+        database, store, job, report, beside, score_E=scores_CE[-1], perturbed_VE=perturbed_VE, check=lease.check
+    )
     artifact = f"{PREFIX}{job['id']}/{uuid4().hex}.parquet"
-    _write(database, store, job, artifact, seen, scores_CE[-1], ranked, threshold.memorized_below, lease)
+    _write(database, store, job, artifact, seen, scores_CE[-1], perturbed_VE, ranked, threshold.memorized_below, lease)
     with database.begin() as connection:
         kept = _change(
             connection,
@@ -207,7 +226,7 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
             state="completed",
             scores_artifact=artifact,
             report=report.model_dump(mode="json"),
-            warnings=warnings,
+            warnings=report.warnings,
             finished_at=now(connection),
             finalizing_until=None,
             error=None,
@@ -217,6 +236,40 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
     if not kept:
         store.delete([artifact])
         raise Interrupted("the job was cancelled, or another service took over")
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What the report compares with: other draws, another grader, another round."""
+
+    perturbed: list[RowMapping]
+    regraded: list[RowMapping]
+    before: GraderChoice | None
+    previous: RowMapping | None
+
+
+def _with_comparisons(
+    database: Database,
+    store: Store,
+    job: RowMapping,
+    report: JobReport,
+    beside: _Beside,
+    *,
+    score_E: Floats,
+    perturbed_VE: Floats,
+    check: Callable[[], None],
+) -> JobReport:
+    lost, warnings = robustness(variants(job), score_E, perturbed_VE)
+    update: dict[str, Any] = {"robustness": lost, "warnings": [*report.warnings, *warnings]}
+    if beside.before is not None:
+        after = GraderChoice.model_validate(job["request"]["grader"])
+        update["regrade"] = disagreement(
+            store, beside.regraded, of=job["parent"], before=beside.before, after=after, check=check
+        )
+    if beside.previous is not None:
+        check()
+        update["changes"] = changes(database, store, job, beside.previous, score_E, report)
+    return report.model_copy(update=update)
 
 
 def _leave_out_unscored(seen: Observed, warnings: list[str]) -> None:
@@ -341,6 +394,7 @@ def _write(
     artifact: str,
     seen: Observed,
     score_E: Floats,
+    perturbed_VE: Floats,
     ranked: NDArray[np.int64],
     memorized_below: float,
     lease: _Lease,
@@ -366,6 +420,7 @@ def _write(
                 pa.array(low_R[first : first + rows.size]),
                 pa.array(high_R[first : first + rows.size]),
                 _copied(seen, rows),
+                _lists(perturbed_VE[:, rows].T, from_pandas=True),
             ]
             arrays = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in columns]
             writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=GROUP_ROWS)
@@ -403,6 +458,6 @@ def _names(database: Database, store: Store, dataset: str, lease: _Lease) -> tup
 
 def _lists(values_EC: NDArray[Any], *, from_pandas: bool = False) -> pa.ListArray:
     """With `from_pandas`, NaN is null."""
-    offsets = np.arange(0, values_EC.size + 1, values_EC.shape[1], dtype=np.int32)
+    offsets = np.arange(len(values_EC) + 1, dtype=np.int32) * np.int32(values_EC.shape[1])
     values = pa.array(np.ascontiguousarray(values_EC).ravel(), from_pandas=from_pandas)
     return pa.ListArray.from_arrays(pa.array(offsets), values)

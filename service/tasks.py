@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from sqlalchemy import Connection, RowMapping, select
 
+from premem.errors import NotFound
 from premem.wire import (
     AttemptBody,
     Checkpoint,
@@ -21,10 +22,10 @@ from premem.wire import (
 )
 from service import leases
 from service.db import now
-from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven
+from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven
 from service.problems import described
 from service.progress import dtype, moment
-from service.tables import checkpoints
+from service.tables import checkpoints, tasks
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -60,6 +61,20 @@ def lease_task(
         return Response(status_code=204, headers={"Retry-After": f"{settings.retry_seconds:g}"})
     metrics.leased.inc()
     return leased
+
+
+@router.get(
+    "/{task}/source",
+    response_class=Response,
+    responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **described(404)},
+)
+def get_source(task: str, database: DatabaseGiven, store: StoreGiven) -> Response:
+    """The result that a task grades anew. 404: it grades none."""
+    with database.connect() as connection:
+        artifact = connection.scalar(select(tasks.c.source).where(tasks.c.id == task))
+    if artifact is None:
+        raise NotFound(f"there is no task {task} that grades anything anew")
+    return Response(store.get(artifact), media_type="application/vnd.apache.parquet")
 
 
 @router.post("/{task}/heartbeat", responses=described(404, 409))

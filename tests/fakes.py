@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import re
 import socket
@@ -28,6 +29,7 @@ from premem.wire import (
     GraderChoice,
     LeasedTask,
     LeaseRequest,
+    Perturbation,
     ResultSummary,
     Sampling,
     TaskKind,
@@ -150,6 +152,9 @@ def make_task(
     grader: GraderChoice | None = None,
     tokenizer: str | None = None,
     lease_seconds: float = 60.0,
+    variant: int = 0,
+    perturbation: Perturbation | None = None,
+    regrade: bool = False,
 ) -> LeasedTask:
     return LeasedTask(
         id=id,
@@ -158,6 +163,9 @@ def make_task(
         lease_seconds=lease_seconds,
         expires_at=datetime.now(UTC) + timedelta(seconds=lease_seconds),
         kind=kind,
+        variant=variant,
+        perturbation=perturbation,
+        regrade=regrade,
         checkpoint=Checkpoint(path=checkpoint),
         dataset="data",
         start=start,
@@ -175,6 +183,9 @@ class FakeService:
 
     def __init__(self, *, rows: Sequence[Example] = ()) -> None:
         self.rows = list(rows)
+        self.columns: list[dict[str, str]] = [{} for _ in self.rows]
+        """Of the rows as they were uploaded."""
+        self.sources: dict[str, bytes] = {}
         self.tasks: deque[LeasedTask] = deque()
         self.stale: set[str] = set()
         self.cancelled: set[str] = set()
@@ -270,16 +281,22 @@ class FakeService:
             rows = pl.read_parquet(io.BytesIO(content)).height
             return JSONResponse(ResultSummary(task=task, attempt=attempt, rows=rows).model_dump())
 
+        @app.get("/v1/tasks/{task}/source")
+        def source(task: str) -> Response:
+            return Response(self.sources[task], media_type="application/vnd.apache.parquet")
+
         @app.get("/v1/datasets/{dataset}/rows")
         def rows(dataset: str, start: int, stop: int) -> Response:
             if dataset != "data":
                 return problem(404, "/problems/not-found", f"there is no data set {dataset}")
-            return Response(rows_parquet(self.rows, start, stop), media_type="application/vnd.apache.parquet")
+            return Response(
+                rows_parquet(self.rows, start, stop, columns=self.columns), media_type="application/vnd.apache.parquet"
+            )
 
         return app
 
 
-def rows_parquet(rows: Sequence[Example], start: int, stop: int) -> bytes:
+def rows_parquet(rows: Sequence[Example], start: int, stop: int, *, columns: Sequence[dict[str, str]]) -> bytes:
     frame = pl.DataFrame(
         [
             {
@@ -288,7 +305,7 @@ def rows_parquet(rows: Sequence[Example], start: int, stop: int) -> bytes:
                 "question": e.question,
                 "trace": e.trace,
                 "final_answer": e.final_answer,
-                "columns": "{}",
+                "columns": json.dumps(columns[row]),
             }
             for row, e in enumerate(rows)
         ][start:stop],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import random
 import time
@@ -99,15 +100,22 @@ class Connection:
         )
         return _parsed(ResultSummary, response)
 
-    def rows(self, dataset: str, *, start: int, stop: int, stopped: Callable[[], bool]) -> list[Example]:
+    def source(self, task: str, *, stopped: Callable[[], bool]) -> bytes:
+        """The result that a task grades anew."""
+        return self._ask("GET", f"/v1/tasks/{task}/source", stopped=stopped).content
+
+    def rows(
+        self, dataset: str, *, start: int, stop: int, stopped: Callable[[], bool], question_column: str | None = None
+    ) -> list[Example]:
         """The examples [start, stop) of a data set, in order.
 
-        Raises ServiceError where the service sends other rows than these.
+        With `question_column` the questions are taken from that column of the rows as they were uploaded; one that
+        holds no text is empty. Raises ServiceError where the service sends other rows than these.
         """
         response = self._ask(
             "GET", f"/v1/datasets/{dataset}/rows", stopped=stopped, params={"start": start, "stop": stop}
         )
-        columns = ["row", "id", "question", "trace", "final_answer"]
+        columns = ["row", "id", "question", "trace", "final_answer", "columns"]
         try:
             frame = pl.read_parquet(io.BytesIO(response.content), columns=columns)
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -119,8 +127,13 @@ class Connection:
                 f"asked for the rows {start} to {stop - 1} of data set {dataset}, the service sent others"
             )
         return [
-            Example(id=id_, question=question, trace=trace, final_answer=final_answer)
-            for _, id_, question, trace, final_answer in frame.select(columns).iter_rows()
+            Example(
+                id=id_,
+                question=question if question_column is None else _text(uploaded, question_column),
+                trace=trace,
+                final_answer=final_answer,
+            )
+            for _, id_, question, trace, final_answer, uploaded in frame.select(columns).iter_rows()
         ]
 
     def _ask(self, method: str, path: str, *, stopped: Callable[[], bool], **content: Any) -> httpx.Response:
@@ -164,6 +177,11 @@ def _wait(seconds: float, stopped: Callable[[], bool]) -> None:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not stopped():
         time.sleep(min(left, 0.1))
+
+
+def _text(uploaded: str, column: str) -> str:
+    text = json.loads(uploaded).get(column)
+    return text if isinstance(text, str) else ""
 
 
 def _attempt(attempt: int) -> dict[str, Any]:

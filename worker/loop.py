@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from premem.errors import (
     CheckpointError,
     Conflict,
+    EngineError,
     GraderError,
     InputError,
     Interrupted,
@@ -25,6 +26,7 @@ from worker.engines import Engine
 from worker.heartbeat import Heartbeat
 from worker.parts import Graders, Located, Parts
 from worker.passes import run_pass
+from worker.regrading import regrade
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -144,8 +146,14 @@ class Worker:
             self._ending.wait(jittered(min(30.0, 0.5 * 2**self._failures_in_a_row)))
 
     def _score(self, task: LeasedTask, *, stopped: Callable[[], bool]) -> bytes:
-        examples = self._connection.rows(task.dataset, start=task.start, stop=task.stop, stopped=stopped)
+        column = task.perturbation.question_column if task.perturbation else None
+        examples = self._connection.rows(
+            task.dataset, start=task.start, stop=task.stop, stopped=stopped, question_column=column
+        )
         graders = self._graders_for(task.grader)
+        if task.regrade:
+            source = self._connection.source(task.id, stopped=stopped)
+            return regrade(task, examples, source, grading=graders, stopped=stopped)
         located = self._locate(task)
         if stopped():
             raise Interrupted("stopped before the engine was started")
@@ -172,6 +180,8 @@ class Worker:
 
     def _load(self, task: LeasedTask, located: Located) -> Engine:
         if self._engine is None:
+            if self._parts.make_engine is None:
+                raise EngineError("this worker has no engine and can only grade anew what others sampled")
             self._engine = self._parts.make_engine()
         self._loaded = None  # until it is, again
         self._engine.load(located.folder, dtype=task.dtype)

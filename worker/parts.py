@@ -35,8 +35,9 @@ class Graders(Grading, Protocol):
 class Parts:
     """Each is called only while a heartbeat runs, since each may take minutes."""
 
-    engine_name: str
-    make_engine: Callable[[], Engine]
+    engine_name: str | None
+    """None: no engine, only graders."""
+    make_engine: Callable[[], Engine] | None
     locate: Callable[[str], Located]
     """Raises CheckpointError for a checkpoint that cannot be used."""
     make_graders: Callable[[GraderChoice], Graders]
@@ -47,8 +48,9 @@ def real_parts(settings: Settings) -> Parts:
 
     Raises EngineError where the engine is not installed: such a worker would only make tasks fail.
     """
-    name = engine_name(settings.engine)
-    check_installed(name)
+    name = None if settings.engine == "none" else engine_name(settings.engine)
+    if name is not None:
+        check_installed(name)
 
     def locate(path: str) -> Located:
         folder = checkpoints.resolve(path, roots=settings.checkpoint_roots, hub=settings.hub)
@@ -58,4 +60,5 @@ def real_parts(settings: Settings) -> Parts:
     def make_graders(choice: GraderChoice) -> Graders:
         return GradingPool(choice, processes=settings.graders)
 
-    return Parts(engine_name=name, make_engine=lambda: make_engine(name), locate=locate, make_graders=make_graders)
+    making = None if name is None else lambda: make_engine(name)
+    return Parts(engine_name=name, make_engine=making, locate=locate, make_graders=make_graders)

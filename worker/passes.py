@@ -62,7 +62,7 @@ def run_pass(
             if stopped():
                 raise Interrupted("stopped in the middle of a pass")
         collected.check_complete()
-        _wait_for_all(grades.values(), stopped)
+        wait_for_all(grades.values(), stopped)
     finally:
         if isinstance(outcomes, Generator):
             outcomes.close()  # no request may be left running when the next weights come
@@ -90,9 +90,13 @@ def plan(task: LeasedTask, examples: Sequence[Example], engine: Engine) -> Plan:
 def _plan_row(
     task: LeasedTask, row: int, example: Example, engine: Engine, closing: int
 ) -> tuple[ScoreRequest | None, SampleRequest | None, RowResult]:
-    prompt = task.template.render_prompt(example.question)
+    prompt = rendered_prompt(task, example)
     target = task.template.render_target(example.trace) if task.kind == "train" else ""
     result = RowResult(row=row)
+    column = task.perturbation and task.perturbation.question_column
+    if column and not example.question:
+        result.skipped = f"the column {column!r} holds no text"
+        return None, None, result
     if not _is_unicode(prompt + target + example.reference):
         result.skipped = "the text is not valid Unicode (a lone surrogate)"
         return None, None, result
@@ -102,7 +106,7 @@ def _plan_row(
     elif len(tokens) + task.sampling.max_tokens > engine.context:
         result.skipped = f"too long for the model's context: {engine.context} tokens do not hold the prompt and {task.sampling.max_tokens} tokens of an answer"
     sample = SampleRequest(row=row, tokens=tokens, seeds=_seeds(task, example))
-    if task.kind == "test" or result.skipped is not None:
+    if task.kind != "train" or result.skipped is not None:
         return None, sample, result
     span = split_target(engine.tokenizer, prompt, target, closing=closing)
     if span.target_tokens == 0:
@@ -116,11 +120,19 @@ def _plan_row(
     return ScoreRequest(row=row, tokens=span.tokens, target_start=span.target_start), sample, result
 
 
+def rendered_prompt(task: LeasedTask, example: Example) -> str:
+    change = task.perturbation
+    if change is None:
+        return task.template.render_prompt(example.question)
+    question = change.question_prefix + example.question + change.question_suffix
+    return task.template.render_prompt(question) + change.answer_prefix
+
+
 def _seeds(task: LeasedTask, example: Example) -> tuple[int, ...]:
+    # The baseline of the perturbed answers is a fresh draw: with the seeds of the score it would be that draw again.
+    split = f"{task.kind} {task.variant}" if task.kind == "perturbed" else task.kind
     return tuple(
-        sample_seed(
-            task.sampling.seed, checkpoint=task.checkpoint.name, example=example.id, sample=sample, split=task.kind
-        )
+        sample_seed(task.sampling.seed, checkpoint=task.checkpoint.name, example=example.id, sample=sample, split=split)
         for sample in range(task.sampling.samples)
     )
 
@@ -198,7 +210,8 @@ class _Collected:
         return math.exp(max(0.0, nll))
 
 
-def _wait_for_all(grades: Iterable[Future[Grade]], stopped: Callable[[], bool]) -> None:
+def wait_for_all(grades: Iterable[Future[Grade]], stopped: Callable[[], bool]) -> None:
+    """Raises Interrupted, and whatever a grader raised that cannot go on."""
     pending = set(grades)
     while pending:
         if stopped():

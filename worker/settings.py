@@ -15,7 +15,7 @@ import httpx
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-EngineChoice = Literal["auto", "vllm", "transformers"]
+EngineChoice = Literal["auto", "vllm", "transformers", "none"]
 
 
 def _own_name() -> str:
@@ -41,7 +41,9 @@ class Settings(BaseSettings):
         description="Key for the service, pmk_…; only a service on this machine works without one. Environment only.",
     )
     engine: EngineChoice = Field(
-        "auto", description="What runs the model; auto takes vLLM where it is installed and transformers elsewhere."
+        "auto",
+        description="What runs the model; auto takes vLLM where it is installed and transformers elsewhere; none needs no "
+        "GPU and only grades anew what others sampled.",
     )
     checkpoint_roots: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
@@ -125,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--service", metavar="URL", help=told("service"))
-    parser.add_argument("--engine", choices=("auto", "vllm", "transformers"), help=told("engine"))
+    parser.add_argument("--engine", choices=("auto", "vllm", "transformers", "none"), help=told("engine"))
     parser.add_argument(
         "--checkpoint-root",
         dest="checkpoint_roots",

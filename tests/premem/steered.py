@@ -12,17 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel
 
-from premem.wire import (
-    CheckpointAnswers,
-    CheckpointReport,
-    Dataset,
-    ExampleDetail,
-    ExamplePage,
-    Job,
-    JobReport,
-    ScoredExample,
-    ThresholdReply,
-)
+from premem.wire import CheckpointAnswers, Dataset, ExampleDetail, ExamplePage, Job, ScoredExample, ThresholdReply
+from premem.wire_reports import CheckpointReport, JobReport
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,16 @@ PRODUCED_BY = {
     "model": "FakeForCausalLM 1k",
 }
 Observe = Callable[[str, int], Observation]
-"""What a checkpoint (by its name) does with a row; its perplexity counts for training rows only."""
+"""What a checkpoint (by its name; name/variant under a perturbation) does with a row; its perplexity counts for
+training rows only."""
 Similar = Callable[[str, int], list[float]]
 """How like the reference its answers are; absent: not at all."""
 
 
-def lease(client: TestClient, *, worker: str = "worker", loaded: str | None = None) -> dict[str, Any] | None:
-    body = {"worker": worker, "engine": "fake", "loaded_checkpoint": loaded}
+def lease(
+    client: TestClient, *, worker: str = "worker", loaded: str | None = None, engine: str | None = "fake"
+) -> dict[str, Any] | None:
+    body = {"worker": worker, "engine": engine, "loaded_checkpoint": loaded}
     answer = client.post("/v1/tasks/lease", json=body)
     assert answer.status_code in (200, 204), answer.text
     return answer.json() if answer.status_code == 200 else None
@@ -44,6 +47,8 @@ def must_lease(client: TestClient, **asked: Any) -> dict[str, Any]:
 
 def result(task: dict[str, Any], observe: Observe, similar: Similar | None = None, **produced_by: str) -> bytes:
     name = task["checkpoint"]["name"]
+    if task["kind"] == "perturbed":
+        name += f"/{task['variant']}"
     rows = [_row(task, row, observe(name, row)) for row in range(task["start"], task["stop"])]
     if similar is not None and task["kind"] == "train":
         for row in rows:
@@ -61,7 +66,7 @@ def _row(task: dict[str, Any], row: int, seen: Observation) -> RowResult:
         )
         for place in range(seen.sampled)
     ]
-    if task["kind"] == "test":
+    if task["kind"] != "train":
         return RowResult(row=row, answers=answers)
     return RowResult(
         row=row,

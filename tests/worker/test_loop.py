@@ -8,7 +8,7 @@ import pytest
 from fastapi import Response
 
 from premem.errors import CheckpointError, EngineError, GraderError, InputError, NotFound, ServiceError
-from premem.wire import GraderChoice, Sampling
+from premem.wire import GraderChoice, Perturbation, Sampling
 from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task, nan, problem
 from worker.ending import Ending
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
@@ -37,7 +37,9 @@ class Held(FakeEngine):
 class Workplace:
     """A worker with its parts at hand."""
 
-    def __init__(self, service: FakeService, engine: FakeEngine | None = None, **settings: object) -> None:
+    def __init__(
+        self, service: FakeService, engine: FakeEngine | None = None, *, has_engine: bool = True, **settings: object
+    ) -> None:
         self.service = service
         self.engine = engine or FakeEngine()
         self.engines_made = 0
@@ -45,7 +47,8 @@ class Workplace:
         self.tokenizers = {"/runs/other-1": "another"}
         self.ending = Ending()
         how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
-        parts = Parts("fake", self.make_engine, self.locate, self.make_graders)
+        engine_parts = ("fake", self.make_engine) if has_engine else (None, None)
+        parts = Parts(*engine_parts, self.locate, self.make_graders)
         self.worker = Worker(Settings(**how), parts, ending=self.ending)  # type: ignore[arg-type]
         self.thread = threading.Thread(target=self.worker.run, daemon=True)
 
@@ -98,6 +101,31 @@ def test_the_checkpoint_in_memory_is_named_when_the_next_task_is_asked_for(servi
     assert loaded[:4] == [None, "/runs/checkpoint-5", "/runs/checkpoint-5", "/runs/checkpoint-6"]
     assert [str(path) for path, _ in workplace.engine.loads] == ["/runs/checkpoint-5", "/runs/checkpoint-6"]
     assert workplace.engines_made == 1
+
+
+def test_answers_are_graded_anew_without_an_engine(service: FakeService):
+    service.tasks.append(make_task("first"))
+    sampling = Workplace(service)
+    sampling.run()
+    service.sources["again"] = service.results["first"][-1]
+    service.tasks.append(make_task("again", regrade=True, checkpoint="/gone"))
+    grading = Workplace(service, has_engine=False)
+
+    grading.run()
+
+    assert service.frame("again").equals(service.frame("first"))
+    assert service.leases[-1].engine is None
+    assert grading.engines_made == 0
+
+
+def test_questions_are_taken_from_the_column_that_rewrites_them(service: FakeService):
+    service.columns = [{"reworded": f"{n} and one?"} for n in range(12)]
+    change = Perturbation(name="a", question_column="reworded")
+    service.tasks.append(make_task(kind="perturbed", variant=1, perturbation=change, start=5, stop=6))
+
+    Workplace(service).run()
+
+    assert service.frame("task-1")["texts"].to_list()[0][0].startswith(" It is 5 ")
 
 
 def test_the_same_graders_serve_tasks_of_the_same_choice(service: FakeService):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -12,7 +13,7 @@ from premem.grading.pool import GradingPool
 from premem.records import Example, Grade
 from premem.results import check
 from premem.seeds import sample_seed
-from premem.wire import GraderChoice, LeasedTask, Sampling, Template
+from premem.wire import GraderChoice, LeasedTask, Perturbation, Sampling, Template
 from tests.fakes import Comparing, FakeEngine, examples, make_task, nan
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.passes import plan, run_pass
@@ -93,6 +94,49 @@ def test_answers_to_training_questions_are_compared_with_the_reference_trace():
 
     assert result_of(task, rows, engine)["similarities"].to_list() == [[1.0, 0.0]]
     assert result_of(make_task(kind="test"), examples(3))["similarities"].to_list() == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "prompt"),
+    [
+        (None, "0 + 1?\nAnswer:"),
+        (Perturbation(name="a", answer_prefix=" We know that"), "0 + 1?\nAnswer: We know that"),
+        (Perturbation(name="b", question_prefix="Hm. ", question_suffix=" Now."), "Hm. 0 + 1? Now.\nAnswer:"),
+    ],
+)
+def test_a_perturbed_task_samples_from_the_changed_prompt_and_scores_nothing(
+    perturbation: Perturbation | None, prompt: str
+):
+    task = make_task(kind="perturbed", variant=int(perturbation is not None), perturbation=perturbation, stop=1)
+    engine = FakeEngine()
+
+    (request,) = plan(task, examples(1), engine).requests
+
+    assert isinstance(request, SampleRequest)
+    assert engine.tokenizer.decode(request.tokens) == prompt
+    assert result_of(task, examples(1))["perplexity"].to_list() == [None]
+
+
+def test_the_baseline_of_the_perturbed_answers_is_a_draw_of_its_own():
+    tasks = [make_task(), make_task(kind="perturbed"), make_task(kind="perturbed", variant=1)]
+
+    seeds = [
+        request.seeds
+        for task in tasks
+        for request in plan(task, examples(3), FakeEngine()).requests
+        if isinstance(request, SampleRequest)
+    ]
+
+    assert len({seed for of_row in seeds for seed in of_row}) == 3 * 3 * 2
+
+
+def test_a_row_without_the_column_that_rewrites_it_is_skipped():
+    change = Perturbation(name="a", question_column="reworded")
+    rows = [replace(examples(1)[0], question="")]
+
+    frame = result_of(make_task(kind="perturbed", variant=1, perturbation=change, stop=1), rows)
+
+    assert frame["skipped"].to_list() == ["the column 'reworded' holds no text"]
 
 
 def test_the_order_in_which_an_engine_answers_changes_nothing():
