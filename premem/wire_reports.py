@@ -7,6 +7,7 @@ from pydantic import Field
 from premem.records import Verdict
 from premem.thresholds import NEEDS_CALIBRATION
 from premem.wire import Body, GraderChoice, IntervalReply, Reply, ThresholdReply
+from premem.wire_curation import TraitReply
 
 
 class ForecastReply(Reply):
@@ -102,6 +103,15 @@ class ChangesReply(Reply):
     notes: list[str] = Field(description="What else differs between the two jobs, so that it may be the cause.")
 
 
+class LowReply(Reply):
+    """The examples that the model could not solve before it memorized them."""
+
+    below: float = Field(description="Pre-memorization accuracy, exclusive.")
+    examples: int
+    traits: list[TraitReply] = Field(description="What they have in common against the rest, the largest effect first.")
+    notes: list[str]
+
+
 class JobReport(Reply):
     job: str
     dataset: str
@@ -115,6 +125,7 @@ class JobReport(Reply):
     skipped_reasons: dict[str, int]
     warnings: list[str]
     produced_by: dict[str, str] = Field(description="Engine, versions and dtype.")
+    low: LowReply | None = Field(None, description="Null in reports that an older service made.")
     robustness: list[RobustnessReply] = Field(default_factory=list)
     regrade: RegradeReply | None = None
     changes: ChangesReply | None = None

@@ -28,15 +28,16 @@ from premem.runs import ScoredRun
 from premem.thresholds import Threshold, from_first_checkpoint
 from premem.uncertainty import score_intervals
 from premem.wire import GraderChoice
-from premem.wire_reports import CheckpointReport, JobReport
+from premem.wire_reports import CheckpointReport, JobReport, LowReply
 from service import reports
-from service.changes import changes, previous_job
+from service.changes import LOW, changes, previous_job
 from service.datasets import manifest
 from service.db import Database, now
 from service.observations import Floats, Observed, completed_results, read, read_recorded
 from service.progress import threshold_reply
 from service.regrades import disagreement, grader_of, regraded_results
 from service.robustness import perturbed_results, read_perturbed, robustness, variants
+from service.selections import in_common
 from service.store import Store
 from service.tables import checkpoints, datasets, jobs
 
@@ -260,7 +261,14 @@ def _with_comparisons(
     check: Callable[[], None],
 ) -> JobReport:
     lost, warnings = robustness(variants(job), score_E, perturbed_VE)
-    update: dict[str, Any] = {"robustness": lost, "warnings": [*report.warnings, *warnings]}
+    scored = np.flatnonzero(~np.isnan(score_E))
+    low_E = score_E[scored] < LOW
+    in_low, notes = in_common(database, store, job["dataset"], scored, low_E, seed=0)
+    update: dict[str, Any] = {
+        "low": LowReply(below=LOW, examples=int(low_E.sum()), traits=in_low, notes=notes),
+        "robustness": lost,
+        "warnings": [*report.warnings, *warnings],
+    }
     if beside.before is not None:
         after = GraderChoice.model_validate(job["request"]["grader"])
         update["regrade"] = disagreement(

@@ -17,7 +17,7 @@ from sqlalchemy import RowMapping
 from premem import curation
 from premem.curation import PolicyName
 from premem.records import Example
-from premem.traits import Trait, traits
+from premem.traits import traits
 from premem.wire_curation import Group, Lineage, SelectedExample, Selection, TraitReply
 from service.datasets import read_rows_at
 from service.db import Database
@@ -79,7 +79,9 @@ def get_selection(
         row = completed(connection, job)
     files: ScoreFiles = request.app.state.score_files
     chosen = choose(files, row, asked)
-    found, notes = _traits(database, store, row["dataset"], chosen, seed=asked.seed)
+    chosen_E = np.zeros(len(chosen.row_E), dtype=bool)
+    chosen_E[chosen.selection.positions] = True
+    found, notes = in_common(database, store, row["dataset"], chosen.row_E, chosen_E, seed=asked.seed)
     return Selection(
         lineage=lineage(row, asked),
         qualified=chosen.selection.qualified,
@@ -87,7 +89,7 @@ def get_selection(
         chosen=_listed(files, row, chosen, "chosen"),
         control=_listed(files, row, chosen, "control"),
         notes=[*chosen.selection.notes, *notes],
-        traits=[TraitReply(**asdict(trait)) for trait in found],
+        traits=found,
     )
 
 
@@ -127,19 +129,10 @@ def examples_at(database: Database, store: Store, dataset: str, rows: Ints) -> l
     return [Example(*fields) for fields in read.select("id", "question", "trace", "final_answer").iter_rows()]
 
 
-def _listed(files: ScoreFiles, job: RowMapping, chosen: Chosen, group: Group) -> list[SelectedExample]:
-    with files.open(job["scores_artifact"]) as scores:
-        ranks = chosen.rank_E[chosen.positions(group)[:MOST_LISTED]]
-        table = scores.at(ranks, columns=["row", "id", "score", "mean_accuracy"])
-    return [SelectedExample(**record) for record in table.to_pylist()]
-
-
-def _traits(
-    database: Database, store: Store, dataset: str, chosen: Chosen, *, seed: int
-) -> tuple[list[Trait], list[str]]:
-    """What the chosen have in common, and a note where that rests on a part of them."""
-    chosen_E = np.zeros(len(chosen.row_E), dtype=bool)
-    chosen_E[chosen.selection.positions] = True
+def in_common(
+    database: Database, store: Store, dataset: str, row_E: Ints, chosen_E: NDArray[np.bool_], *, seed: int
+) -> tuple[list[TraitReply], list[str]]:
+    """What the chosen examples have in common against the rest, and notes where that rests on a part of them."""
     random = np.random.default_rng([seed, 2])
     drawn, notes = [], []
     for positions, name in ((np.flatnonzero(chosen_E), "chosen examples"), (np.flatnonzero(~chosen_E), "rest")):
@@ -150,5 +143,12 @@ def _traits(
     if not all(map(len, drawn)):
         return [], []
     compared = np.concatenate(drawn)
-    examples = examples_at(database, store, dataset, chosen.row_E[compared])
-    return traits(examples, chosen_E[compared]), notes
+    examples = examples_at(database, store, dataset, row_E[compared])
+    return [TraitReply(**asdict(trait)) for trait in traits(examples, chosen_E[compared])], notes
+
+
+def _listed(files: ScoreFiles, job: RowMapping, chosen: Chosen, group: Group) -> list[SelectedExample]:
+    with files.open(job["scores_artifact"]) as scores:
+        ranks = chosen.rank_E[chosen.positions(group)[:MOST_LISTED]]
+        table = scores.at(ranks, columns=["row", "id", "score", "mean_accuracy"])
+    return [SelectedExample(**record) for record in table.to_pylist()]

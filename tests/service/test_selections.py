@@ -218,6 +218,15 @@ def test_traits_of_many_examples_rest_on_a_draw_and_say_so(client, long_ones_fai
     assert (len(found["chosen"]), len(found["control"]), found["total"]) == (3, 3, 10)
 
 
+@on_sqlite
+def test_the_report_says_what_the_low_examples_have_in_common(client, long_ones_fail):
+    report = client.get(f"/v1/jobs/{long_ones_fail}/report").json()
+    selection = client.get(f"/v1/jobs/{long_ones_fail}/selection").json()
+
+    assert report["low"] == {"below": 0.5, "examples": 10, "traits": selection["traits"], "notes": []}
+    assert report["low"]["traits"][0]["effect"] == 1.0
+
+
 # Weights
 
 
