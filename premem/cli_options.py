@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -130,6 +131,24 @@ def memorized_below_from(text: str | None) -> float | str | None:
         presets = ", ".join(PRESETS)
         raise InputError(f"--memorized-below: {text!r} is neither a perplexity above 1 nor a preset ({presets})")
     return perplexity
+
+
+def perturbations_from(answer_prefixes: list[str], file: Path | None) -> list[dict[str, Any]]:
+    """Bodies of perturbations, the ones of the file last. Raises InputError where that is no JSON list of objects."""
+    from premem.errors import InputError
+
+    found: list[dict[str, Any]] = [
+        {"name": text.strip() or repr(text), "answer_prefix": text} for text in map(unescaped, answer_prefixes)
+    ]
+    if file is None:
+        return found
+    try:
+        named = json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"--perturbations: {file} is no JSON: {error}") from None
+    if not isinstance(named, list) or not all(isinstance(one, dict) for one in named):
+        raise InputError(f"--perturbations: {file} must hold a JSON list of objects")
+    return found + named
 
 
 def unescaped(text: str) -> str:

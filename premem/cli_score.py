@@ -25,11 +25,13 @@ from premem.cli_options import (
     columns_from,
     memorized_below_from,
     options_from,
+    perturbations_from,
     unescaped,
 )
 from premem.cli_scoring import Scoring, score_privately, score_with
 from premem.cli_terminal import say
 
+PERTURBED_PANEL = "Perturbed prompts"
 SAMPLING_PANEL = "How answers are drawn (the defaults are the paper's)"
 MODEL_PANEL = "How the model was trained"
 PRIVATE_PANEL = "Without a service"
@@ -78,6 +80,30 @@ def score(
             help="An answer counts as copied from the reference reasoning where its words are as like it as that.",
         ),
     ] = 0.9,
+    answer_prefix: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Put before the answer, such as ' We know that': what accuracy survives it at the last checkpoint; "
+            "give it once for each.",
+            rich_help_panel=PERTURBED_PANEL,
+        ),
+    ] = None,
+    perturbations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Further ones as a JSON list: [{"name": …, "question_prefix" | "question_suffix" | '
+            '"question_column" | "answer_prefix": …}].',
+            rich_help_panel=PERTURBED_PANEL,
+        ),
+    ] = None,
+    previous: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JOB",
+            help="The job of the round before: the report says what the added examples changed. Needs --service.",
+        ),
+    ] = None,
     keep_order: Annotated[
         bool,
         typer.Option("--keep-order", help="Take the checkpoints as they are given, not by the number of their steps."),
@@ -198,6 +224,8 @@ def score(
         task=task,
         learning_rate=learning_rate,
         copied_from=copied_from,
+        perturbations=perturbations_from(answer_prefix or [], perturbations),
+        previous=previous,
         dtype=dtype.value if dtype else None,
     )
     scoring = Scoring(

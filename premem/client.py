@@ -37,13 +37,14 @@ from premem.wire import (
     Dataset,
     ExampleDetail,
     ExamplePage,
+    GraderChoice,
     Job,
     JobRequest,
     Page,
     ScoredExample,
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
-from premem.wire_reports import JobReport
+from premem.wire_reports import JobReport, RegradeRequest
 
 DEFAULT_SERVICE = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -211,6 +212,11 @@ class Client:
     def close_job(self, job: str) -> Job:
         """No more checkpoints will come: the job ends when the ones that it has are done."""
         return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/close"))
+
+    def regrade(self, job: str, grader: GraderChoice, *, name: str = "") -> Job:
+        """A new job that grades the stored answers of a completed one with another grader. Raises Conflict until then."""
+        body = RegradeRequest(grader=grader, name=name).model_dump(mode="json")
+        return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/regrade", body=body))
 
     # What came out of a job
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from premem.wire import ExampleDetail, ExamplePage, IntervalReply, Job, ThresholdReply
 from premem.wire_calibrations import CalibrationReply
-from premem.wire_reports import JobReport
+from premem.wire_reports import ChangesReply, JobReport, LowReply, RegradeReply, RobustnessReply
 
 PLAIN_WIDTH = 200
 """Characters per line where there is no terminal to ask for its width."""
@@ -79,13 +79,78 @@ def report_table(report: JobReport) -> Table:
 
 
 def show_report(report: JobReport, *, console: Console | None = None) -> None:
-    """The report's table, what its threshold rests on, and what is to be known about it."""
+    """The report's table, what its threshold rests on, what it compares with, and what is to be known about it."""
     skipped = [f"{number:,} x {reason}" for reason, number in report.skipped_reasons.items()]
     show(report_table(report), threshold_text(report.threshold), console=console)
     if report.skipped:
         show(printable(f"Skipped training examples: {report.skipped:,} ({'; '.join(skipped)})"), console=console)
+    if report.low is not None:
+        show(*low_lines(report.low), console=console)
+    if report.robustness:
+        show(robustness_table(report.robustness), console=console)
+    if report.regrade is not None:
+        show(*regrade_lines(report.regrade), console=console)
+    if report.changes is not None:
+        show(*changes_lines(report.changes), console=console)
     for warning in report.warnings:
         show(printable(f"Warning: {warning}"), console=console)
+
+
+def low_lines(low: LowReply, *, most: int = 3) -> list[str]:
+    """How many examples are low, and the traits in which they differ most from the rest."""
+    lines = [f"{low.examples:,} examples have a pre-memorization accuracy under {low.below:g}"]
+    lines += [
+        f"  {trait.name}: {trait.chosen:.3g} there, {trait.rest:.3g} in the rest (effect {trait.effect:+.2f})"
+        for trait in low.traits[:most]
+    ]
+    return lines + [f"  {printable(note)}" for note in low.notes]
+
+
+def robustness_table(found: list[RobustnessReply]) -> Table:
+    """One line per perturbation and band of pre-memorization accuracy: the accuracy that it costs."""
+    table = _table(
+        "pre-memorization accuracy", "examples", "accuracy as it is", "lost", "90% interval", left=("prompt",)
+    )
+    for one in found:
+        for drop in [one.overall, *one.bands]:
+            if drop.examples:
+                band = "all" if drop is one.overall else f"{drop.low:g} to {drop.high:g}"
+                numbers = (_share(drop.baseline), f"{drop.drop:+.3f}", _signed(drop.interval))
+                table.add_row(band, f"{drop.examples:,}", *numbers, Text(printable(one.perturbation)))
+    return table
+
+
+def regrade_lines(regrade: RegradeReply, *, most: int = 5) -> list[Table | Text | str]:
+    """Where the two graders disagree, and some answers that they see differently."""
+    table = _table("before", "now", "answers", left=())
+    for line in regrade.table:
+        table.add_row(line.before, line.after, f"{line.answers:,}")
+    lines: list[Table | Text | str] = [
+        f"{regrade.before.name} and {regrade.after.name} disagree on {regrade.disagreements:,} of {regrade.answers:,} answers",
+        table,
+    ]
+    for one in regrade.examples[:most]:
+        told = f"  {one.checkpoint}, {one.kind} row {one.row}: {one.before} ({one.before_extracted}), now {one.after} ({one.after_extracted})"
+        lines += [printable(told), printable(f"    …{one.text[-160:]}")]
+    return lines
+
+
+def changes_lines(changes: ChangesReply) -> list[str]:
+    """What became of the examples of the round before, and of those that were added."""
+    lines = [
+        f"since job {changes.previous}: {changes.kept:,} examples kept, {changes.added:,} added, {changes.dropped:,} dropped"
+    ]
+    if changes.kept_before is not None and changes.kept_after is not None:
+        lines.append(
+            f"  kept: pre-memorization accuracy {changes.kept_before:.3f} then, {changes.kept_after:.3f} now "
+            f"(change {changes.kept_after - changes.kept_before:+.3f}, 90% interval {_signed(changes.change)}); "
+            f"of {changes.low_before:,} low ones {changes.low_solved:,} are no longer low"
+        )
+    if changes.added_score is not None:
+        lines.append(f"  added: pre-memorization accuracy {changes.added_score:.3f}")
+    if changes.test_before is not None and changes.test_after is not None:
+        lines.append(f"  test accuracy {changes.test_before:.3f} then, {changes.test_after:.3f} now")
+    return lines + [printable(f"  note: {note}") for note in changes.notes]
 
 
 def examples_table(page: ExamplePage) -> Table:
@@ -283,6 +348,10 @@ def _share(value: float | None) -> str:
 
 def _interval(interval: IntervalReply | None) -> str:
     return "" if interval is None else f"{interval.low:.2f} to {interval.high:.2f}"
+
+
+def _signed(interval: IntervalReply | None) -> str:
+    return "" if interval is None else f"{interval.low:+.3f} to {interval.high:+.3f}"
 
 
 def _percent(value: float) -> str:
