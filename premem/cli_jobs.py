@@ -1,8 +1,7 @@
-"""Commands that ask a running service: upload, status, cancel, examples, curate, report, regrade."""
+"""Commands that ask a running service: upload, status, cancel, examples, report, regrade."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,6 @@ from premem.cli_options import (
     MaxUngradable,
     Messages,
     Question,
-    RowsFormat,
     Rule,
     ServiceUrl,
     Trace,
@@ -36,7 +34,7 @@ JOBS_LISTED = 20
 
 
 def add_to(app: typer.Typer, *, panel: str) -> None:
-    for command in (upload, status, cancel, examples, curate, report, regrade):
+    for command in (upload, status, cancel, examples, report, regrade):
         app.command(rich_help_panel=panel)(command)
 
 
@@ -232,46 +230,6 @@ def first_examples(client: Client, job: str, limit: int) -> ExamplePage:
         following = client.examples(job, limit=min(limit - len(page.items), 100), cursor=page.next_cursor)
         page = following.model_copy(update={"items": page.items + following.items})
     return page
-
-
-def curate(
-    job: JobId,
-    below: Annotated[
-        float, typer.Option(metavar="T", min=0.0, max=1.0, help="Only a pre-memorization accuracy under this one.")
-    ] = 0.5,
-    budget: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many rows.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Absent: curated.jsonl; - is stdout.")
-    ] = None,
-    format_: Annotated[
-        RowsFormat | None, typer.Option("--format", help="Absent: as the file's name says, else JSONL.")
-    ] = None,
-    service: ServiceUrl = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write the rows that the model could not solve before it memorized them.
-
-    The lowest pre-memorization accuracy comes first. Each row comes back as it was uploaded, with its scores added as `premem`.
-
-    Example: `premem curate job_0123 --below 0.5 --budget 100 -o curated.jsonl`
-    """
-    from premem.client import Client
-    from premem.errors import InputError
-
-    by_name = RowsFormat.parquet if out and out.suffix == ".parquet" else RowsFormat.jsonl
-    format_ = format_ or by_name
-    out = out or Path(f"curated.{format_}")
-    with Client(service) as client:
-        if str(out) == "-":
-            if sys.stdout.isatty():
-                raise InputError("-o -: rows are not shown on a terminal; send them to a file or through a pipe")
-            client.curated(job, sys.stdout.buffer, below=below, budget=budget, format=format_.value)
-            return
-        rows = client.curated(job, out, below=below, budget=budget, format=format_.value)
-    if as_json:
-        print_json({"rows": rows, "file": str(out)})
-    else:
-        say(f"{rows:,} rows written to {out}")
 
 
 def report(

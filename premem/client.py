@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Literal, Self, Unpack
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -44,6 +44,7 @@ from premem.wire import (
     ScoredExample,
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
+from premem.wire_curation import AcquireRequest, Acquisition, Choice, Group, Selection
 from premem.wire_reports import JobReport, RegradeRequest
 
 DEFAULT_SERVICE = "http://127.0.0.1:8321"
@@ -55,6 +56,9 @@ CALIBRATION_SECONDS = 3600.0
 UNDER_WAY_SECONDS = 120.0
 """The service gives up a first attempt that died with it after 60."""
 Params = Mapping[str, str | float | None]
+Target = str | os.PathLike[str] | IO[bytes]
+"""A file, or a stream that is open for writing."""
+RowsFormat = Literal["jsonl", "parquet"]
 
 
 class Client:
@@ -238,34 +242,55 @@ class Client:
         """One example with its uploaded row and every sampled answer."""
         return parsed(ExampleDetail, self._ask("GET", f"/v1/jobs/{_quoted(job)}/examples/{row}"))
 
+    def selection(self, job: str, **choice: Unpack[Choice]) -> Selection:
+        """What a policy chooses, what that has in common, and a random control of the same size."""
+        return parsed(Selection, self._ask("GET", f"/v1/jobs/{_quoted(job)}/selection", params=_asked(choice)))
+
     def curated(
         self,
         job: str,
-        target: str | os.PathLike[str] | IO[bytes],
+        target: Target,
         *,
-        below: float = 0.5,
-        budget: int | None = None,
-        format: Literal["jsonl", "parquet"] = "jsonl",  # noqa: A002 (the route's own word)
+        group: Group = "chosen",
+        format: RowsFormat = "jsonl",  # noqa: A002 (the route's own word)
+        **choice: Unpack[Choice],
     ) -> int:
-        """Write the uploaded rows with a pre-memorization accuracy under `below`, at most `budget`, in rank order.
+        """Write the uploaded rows that a policy chooses (absent: those under 0.5, the lowest first), or the control.
 
         A path is written whole or not at all. Returns the number of rows.
         """
-        params: Params = {"below": below, "budget": budget, "format": format}
-        path = f"/v1/jobs/{_quoted(job)}/curated"
-        if not isinstance(target, str | os.PathLike):
-            return self._download(path, params, target)
-        attempt = 1
-        while True:
-            try:
-                with whole_file(Path(target)) as out:
-                    return self._download(path, params, out)
-            except ServiceError as error:
-                passing = isinstance(error, Unreachable) or error.status in PASSING
-                if not passing or attempt == self._attempts:
-                    raise
-            time.sleep(pause_before_retry(attempt))
-            attempt += 1
+        params = {**_asked(choice), "group": group, "format": format}
+        return self._write(f"/v1/jobs/{_quoted(job)}/curated", params, target)
+
+    def weights(
+        self,
+        job: str,
+        target: Target,
+        *,
+        floor: float = 0.1,
+        format: RowsFormat = "jsonl",  # noqa: A002
+    ) -> int:
+        """Write row, id and weight of every row, for a WeightedRandomSampler: 1 - score, at least `floor` of that."""
+        return self._write(f"/v1/jobs/{_quoted(job)}/weights", {"floor": floor, "format": format}, target)
+
+    def seeds(
+        self,
+        job: str,
+        target: Target,
+        *,
+        model: str,
+        requests: int = 100,
+        instruction: str | None = None,
+        **choice: Unpack[Choice],
+    ) -> int:
+        """Write requests for new examples like the chosen ones, for an OpenAI-compatible batch endpoint."""
+        params = {**_asked(choice), "model": model, "requests": requests, "instruction": instruction}
+        return self._write(f"/v1/jobs/{_quoted(job)}/seeds", params, target)
+
+    def acquire(self, job: str, request: AcquireRequest) -> Acquisition:
+        """The candidates of a pool, another data set, that are most like what a policy chooses."""
+        body = request.model_dump(mode="json")
+        return parsed(Acquisition, self._ask("POST", f"/v1/jobs/{_quoted(job)}/acquire", body=body))
 
     def report(self, job: str, *, calibration: str | None = None, rule: RuleName | None = None) -> JobReport:
         """Per checkpoint. With a calibration (its name or id) or a rule, worked out under that; nothing is stored."""
@@ -373,6 +398,22 @@ class Client:
             time.sleep(pause)
             attempt += 1
 
+    def _write(self, path: str, params: Params, target: Target) -> int:
+        """Rows into a stream, once, or into a file, which is there whole or not at all. Returns how many."""
+        if not isinstance(target, str | os.PathLike):
+            return self._download(path, params, target)
+        attempt = 1
+        while True:
+            try:
+                with whole_file(Path(target)) as out:
+                    return self._download(path, params, out)
+            except ServiceError as error:
+                passing = isinstance(error, Unreachable) or error.status in PASSING
+                if not passing or attempt == self._attempts:
+                    raise
+            time.sleep(pause_before_retry(attempt))
+            attempt += 1
+
     def _download(self, path: str, params: Params, out: IO[bytes]) -> int:
         """One attempt. Returns the number of rows that the service says it sends."""
         try:
@@ -385,6 +426,10 @@ class Client:
                 return int(response.headers.get("X-Premem-Rows", 0))
         except httpx.RequestError as error:
             raise unreachable(self.base_url, error) from error
+
+
+def _asked(choice: Choice) -> dict[str, str | float | None]:
+    return {name: value for name, value in choice.items() if isinstance(value, str | float | int)}
 
 
 def _given(params: Params | None) -> dict[str, str | float]:

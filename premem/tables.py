@@ -13,6 +13,7 @@ from rich.text import Text
 
 from premem.wire import ExampleDetail, ExamplePage, IntervalReply, Job, ThresholdReply
 from premem.wire_calibrations import CalibrationReply
+from premem.wire_curation import Acquisition, Selection
 from premem.wire_reports import ChangesReply, JobReport, LowReply, RegradeReply, RobustnessReply
 
 PLAIN_WIDTH = 200
@@ -94,6 +95,46 @@ def show_report(report: JobReport, *, console: Console | None = None) -> None:
         show(*changes_lines(report.changes), console=console)
     for warning in report.warnings:
         show(printable(f"Warning: {warning}"), console=console)
+
+
+def selection_lines(selection: Selection, *, most: int) -> list[Table | Text | str]:
+    """How many qualified, what they have in common, and the first of them beside the first of the control."""
+    lineage = selection.lineage
+    lines: list[Table | Text | str] = [
+        f"policy {lineage.policy}: {selection.qualified:,} examples qualified, {selection.total:,} are chosen, and as many "
+        "drawn at random for the control"
+    ]
+    if selection.traits:
+        traits = _table("trait", "chosen", "rest", "effect")
+        for trait in selection.traits:
+            traits.add_row(trait.name, f"{trait.chosen:.3g}", f"{trait.rest:.3g}", f"{trait.effect:+.2f}")
+        lines.append(traits)
+    rows = _table(
+        "", "chosen row", "pre-memorization accuracy", "mean accuracy", "control row", "pre-memorization accuracy"
+    )
+    for place, (chosen, control) in enumerate(zip(selection.chosen[:most], selection.control[:most], strict=True)):
+        numbers = (f"{chosen.score:.2f}", f"{chosen.mean_accuracy:.2f}", str(control.row), f"{control.score:.2f}")
+        rows.add_row(str(place), str(chosen.row), *numbers)
+    if selection.chosen:
+        lines.append(rows)
+    return [*lines, threshold_text(lineage.threshold), *(printable(f"Note: {note}") for note in selection.notes)]
+
+
+def acquisition_lines(found: Acquisition, *, most: int) -> list[Table | Text | str]:
+    """The candidates that are most alike, each with the low example that it is nearest to."""
+    table = _table("pool row", "similarity", left=("candidate", "nearest low example"))
+    for candidate in found.candidates[:most]:
+        shown = candidate.columns.get("question") or candidate.columns.get("prompt") or candidate.id
+        near = Text(_shortened(printable(candidate.nearest.question), 60))
+        table.add_row(
+            str(candidate.row), f"{candidate.similarity:.2f}", Text(_shortened(printable(str(shown)), 60)), near
+        )
+    return [
+        f"{len(found.candidates):,} candidates like {found.low:,} low examples, by {found.by}; {found.left_out:,} rows of the "
+        "pool were trained on already",
+        table,
+        *(printable(f"Note: {note}") for note in found.notes),
+    ]
 
 
 def low_lines(low: LowReply, *, most: int = 3) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import Field
 
@@ -11,6 +11,19 @@ from premem.wire import Body, Name, Reply, Share, ThresholdReply
 
 Group = Literal["chosen", "control"]
 """What a policy chose, or as many examples drawn at random to compare it with."""
+
+
+class Choice(TypedDict, total=False):
+    """How to choose among the scored examples; what is absent is as the service has it."""
+
+    policy: PolicyName
+    below: float
+    """Exclusive; 0.5."""
+    above: float
+    """Inclusive, for the policy band; 0."""
+    budget: int | None
+    seed: int
+    """Of the control, and of the policy random."""
 
 
 class Lineage(Reply):

@@ -342,7 +342,8 @@ def test_curated_rows_are_written_to_a_file(service, tmp_path, arguments, file, 
 
     assert shown.returncode == 0
     assert (tmp_path / file).read_bytes() == b'{"q": 1}\n'
-    assert service.asked[0].query == {"below": "0.3", "budget": "7", "format": format_}
+    asked = {"policy": "lowest", "below": "0.3", "above": "0.0", "budget": "7", "seed": "0", "group": "chosen"}
+    assert service.asked[0].query == {**asked, "format": format_}
     assert f"1 rows written to {file}" in shown.stderr
 
 

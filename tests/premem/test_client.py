@@ -276,7 +276,7 @@ def test_a_subset_is_written_whole_or_not_at_all(service, client, tmp_path):
 
     assert client.curated("job_1", path, below=0.4, budget=100) == 100
     assert path.read_bytes() == rows
-    assert service.asked[-1].query == {"below": "0.4", "budget": "100", "format": "jsonl"}
+    assert service.asked[-1].query == {"below": "0.4", "budget": "100", "group": "chosen", "format": "jsonl"}
 
 
 def test_a_refused_subset_leaves_no_file(service, client, tmp_path):

@@ -1,0 +1,254 @@
+"""Commands that choose among the scored examples: select, curate, weights, seeds, acquire."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from premem.cli_options import AsJson, JobId, RowsFormat, ServiceUrl, asked
+from premem.cli_terminal import print_json, say
+
+if TYPE_CHECKING:
+    from premem.wire_curation import Acquisition, Choice
+
+
+class PolicyName(StrEnum):
+    """How to choose: premem.curation."""
+
+    lowest = "lowest"
+    band = "band"
+    variance = "variance"
+    mean = "mean"
+    random = "random"
+
+
+Policy = Annotated[
+    PolicyName,
+    typer.Option(
+        help="lowest: pre-memorization accuracy under --below, lowest first; band: from --above up to --below; variance: "
+        "the least settled first, by s(1 - s); mean: accuracy over all checkpoints under --below; random: a draw."
+    ),
+]
+Below = Annotated[float, typer.Option(metavar="T", min=0.0, max=1.0, help="Exclusive.")]
+Above = Annotated[float, typer.Option(metavar="T", min=0.0, max=1.0, help="Inclusive; for --policy band.")]
+Budget = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many, the best first.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the random control, and of --policy random.")]
+Format = Annotated[RowsFormat | None, typer.Option("--format", help="Absent: as the file's name says, else JSONL.")]
+SHOWN = 10
+
+
+def add_to(app: typer.Typer, *, panel: str) -> None:
+    for command in (select, curate, weights, seeds, acquire):
+        app.command(rich_help_panel=panel)(command)
+
+
+def select(
+    job: JobId,
+    policy: Policy = PolicyName.lowest,
+    below: Below = 0.5,
+    above: Above = 0.0,
+    budget: Budget = None,
+    seed: Seed = 0,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which examples a policy chooses, and what they have in common.
+
+    Beside them stands a random control of the same size. Nothing is written; `premem curate` takes the same options.
+
+    Example: `premem select job_0123 --policy band --above 0.2 --below 0.8 --budget 500`
+    """
+    from premem.client import Client
+    from premem.tables import selection_lines, show
+
+    with Client(service) as client:
+        found = client.selection(job, **_choice(policy, below, above, budget, seed))
+    if as_json:
+        print_json(found)
+    else:
+        show(*selection_lines(found, most=SHOWN))
+
+
+def curate(
+    job: JobId,
+    policy: Policy = PolicyName.lowest,
+    below: Below = 0.5,
+    above: Above = 0.0,
+    budget: Budget = None,
+    seed: Seed = 0,
+    control: Annotated[
+        bool, typer.Option("--control", help="Write the random control of the same size instead, to compare with.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Absent: curated.jsonl; - is stdout.")
+    ] = None,
+    format_: Format = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the rows that the model could not solve before it memorized them, or those that another policy chooses.
+
+    Each row comes back as it was uploaded, the best first, with its scores added as `premem`.
+
+    Example: `premem curate job_0123 --below 0.5 --budget 100 -o curated.jsonl`
+    """
+    from premem.client import Client
+
+    kind = _format(format_, out)
+    out = out or Path(f"curated.{kind}")
+    with Client(service) as client:
+        target = _target(out)
+        choice = _choice(policy, below, above, budget, seed)
+        rows = client.curated(job, target, group="control" if control else "chosen", format=kind.value, **choice)
+    _say_written(rows, out, as_json=as_json)
+
+
+def weights(
+    job: JobId,
+    floor: Annotated[float, typer.Option(metavar="W", help="The least that 1 - score counts as.")] = 0.1,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Absent: weights.jsonl; - is stdout.")
+    ] = None,
+    format_: Format = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a sampling weight for every row of the data set, in its order.
+
+    They sum to 1 and favour what the model could not solve: for a WeightedRandomSampler.
+
+    Example: `premem weights job_0123 -o weights.parquet`
+    """
+    from premem.client import Client
+
+    kind = _format(format_, out)
+    out = out or Path(f"weights.{kind}")
+    with Client(service) as client:
+        rows = client.weights(job, _target(out), floor=floor, format=kind.value)
+    _say_written(rows, out, as_json=as_json)
+
+
+def seeds(
+    job: JobId,
+    model: Annotated[str, typer.Option(metavar="NAME", help="Writes the new examples.")],
+    requests: Annotated[int, typer.Option(metavar="N", min=1, help="Dealt out by 1 - score among the chosen.")] = 100,
+    instruction: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The system's message. Absent: premem's own.")
+    ] = None,
+    policy: Policy = PolicyName.lowest,
+    below: Below = 0.5,
+    above: Above = 0.0,
+    budget: Budget = None,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Absent: seeds.jsonl; - is stdout.")
+    ] = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write requests for new examples like the low ones, for an OpenAI-compatible batch endpoint.
+
+    Example: `premem seeds job_0123 --model some-model --requests 500 -o seeds.jsonl`
+    """
+    from premem.client import Client
+
+    out = out or Path("seeds.jsonl")
+    with Client(service) as client:
+        choice = _choice(policy, below, above, budget, seed)
+        rows = client.seeds(job, _target(out), model=model, requests=requests, instruction=instruction, **choice)
+    _say_written(rows, out, as_json=as_json)
+
+
+def acquire(
+    job: JobId,
+    pool: Annotated[str, typer.Option(metavar="DATASET", help="Id of an uploaded data set that was never trained on.")],
+    budget: Annotated[int, typer.Option(metavar="N", min=1, help="How many candidates.")] = 100,
+    policy: Policy = PolicyName.lowest,
+    below: Below = 0.5,
+    above: Above = 0.0,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="JSONL: the candidates as they were uploaded. - is stdout."),
+    ] = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the examples of a pool that are most like the low ones.
+
+    Each comes with the low example that it is nearest to. Rows whose question was trained on are left out.
+
+    Example: `premem acquire job_0123 --pool ds_0456 --budget 500 -o more.jsonl`
+    """
+    from premem.client import Client
+    from premem.tables import acquisition_lines, show
+    from premem.wire_curation import AcquireRequest
+
+    request = asked(AcquireRequest, pool=pool, budget=budget, policy=policy.value, below=below, above=above, seed=seed)
+    with Client(service) as client:
+        found = client.acquire(job, request)
+    if out is not None:
+        _write_candidates(found, out)
+        _say_written(len(found.candidates), out, as_json=as_json)
+    elif as_json:
+        print_json(found)
+    else:
+        show(*acquisition_lines(found, most=SHOWN))
+
+
+def _choice(policy: PolicyName, below: float, above: float, budget: int | None, seed: int) -> Choice:
+    return {"policy": policy.value, "below": below, "above": above, "budget": budget, "seed": seed}
+
+
+def _format(given: RowsFormat | None, out: Path | None) -> RowsFormat:
+    return given or (RowsFormat.parquet if out and out.suffix == ".parquet" else RowsFormat.jsonl)
+
+
+def _target(out: Path) -> Any:
+    """A path, or stdout for -. Raises InputError where that is a terminal."""
+    from premem.errors import InputError
+
+    if str(out) != "-":
+        return out
+    if sys.stdout.isatty():
+        raise InputError("-o -: rows are not shown on a terminal; send them to a file or through a pipe")
+    return sys.stdout.buffer
+
+
+def _say_written(rows: int, out: Path, *, as_json: bool) -> None:
+    if str(out) == "-":
+        return
+    if as_json:
+        print_json({"rows": rows, "file": str(out)})
+    else:
+        say(f"{rows:,} rows written to {out}")
+
+
+def _write_candidates(found: Acquisition, out: Path) -> None:
+    from premem.files import whole_file
+
+    target = _target(out)
+    lines = [
+        json.dumps(
+            {
+                **candidate.columns,
+                "premem": {
+                    "row": candidate.row,
+                    "similarity": candidate.similarity,
+                    "nearest": candidate.nearest.model_dump(mode="json"),
+                },
+            }
+        )
+        for candidate in found.candidates
+    ]
+    content = "".join(line + "\n" for line in lines).encode()
+    if target is not out:
+        target.write(content)
+        return
+    with whole_file(out) as file:
+        file.write(content)
