@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from premem.cli_jobs import watched
 from premem.cli_options import AsJson, JobId, RowsFormat, ServiceUrl, asked
-from premem.cli_terminal import print_json, say
+from premem.cli_terminal import FAILED, print_json, say
 
 if TYPE_CHECKING:
+    from premem.client import Client
+    from premem.wire import Job
     from premem.wire_curation import Acquisition, Choice
 
 
@@ -25,6 +28,13 @@ class PolicyName(StrEnum):
     variance = "variance"
     mean = "mean"
     random = "random"
+
+
+class By(StrEnum):
+    """What makes questions alike."""
+
+    tfidf = "tfidf"
+    embedding = "embedding"
 
 
 Policy = Annotated[
@@ -168,6 +178,13 @@ def acquire(
     job: JobId,
     pool: Annotated[str, typer.Option(metavar="DATASET", help="Id of an uploaded data set that was never trained on.")],
     budget: Annotated[int, typer.Option(metavar="N", min=1, help="How many candidates.")] = 100,
+    by: Annotated[
+        By,
+        typer.Option(
+            help="What makes questions alike: their words, or what the run's last checkpoint makes of them, for which a "
+            "worker is needed."
+        ),
+    ] = By.tfidf,
     policy: Policy = PolicyName.lowest,
     below: Below = 0.5,
     above: Above = 0.0,
@@ -187,11 +204,15 @@ def acquire(
     """
     from premem.client import Client
     from premem.tables import acquisition_lines, show
+    from premem.wire import Job
     from premem.wire_curation import AcquireRequest
 
-    request = asked(AcquireRequest, pool=pool, budget=budget, policy=policy.value, below=below, above=above, seed=seed)
+    request = asked(
+        AcquireRequest, pool=pool, budget=budget, by=by.value, policy=policy.value, below=below, above=above, seed=seed
+    )
     with Client(service) as client:
-        found = client.acquire(job, request)
+        answer = client.acquire(job, request)
+        found = _candidates(client, answer) if isinstance(answer, Job) else answer
     if out is not None:
         _write_candidates(found, out)
         _say_written(len(found.candidates), out, as_json=as_json)
@@ -199,6 +220,15 @@ def acquire(
         print_json(found)
     else:
         show(*acquisition_lines(found, most=SHOWN))
+
+
+def _candidates(client: Client, posted: Job) -> Acquisition:
+    """Of a job, once it has ended, its progress shown until then."""
+    ended = watched(client, posted.id, doing="embedding")
+    if ended.state != "completed":
+        say(f"{ended.id} {ended.state}: {'; '.join(ended.errors) or 'no reason is known'}")
+        raise typer.Exit(FAILED)
+    return client.candidates(ended.id)
 
 
 def _choice(policy: PolicyName, below: float, above: float, budget: int | None, seed: int) -> Choice:
@@ -239,6 +269,7 @@ def _write_candidates(found: Acquisition, out: Path) -> None:
                 **candidate.columns,
                 "premem": {
                     "row": candidate.row,
+                    "likeness": candidate.likeness,
                     "similarity": candidate.similarity,
                     "nearest": candidate.nearest.model_dump(mode="json"),
                 },

@@ -287,10 +287,17 @@ class Client:
         params = {**_asked(choice), "model": model, "requests": requests, "instruction": instruction}
         return self._write(f"/v1/jobs/{_quoted(job)}/seeds", params, target)
 
-    def acquire(self, job: str, request: AcquireRequest) -> Acquisition:
-        """The candidates of a pool, another data set, that are most like what a policy chooses."""
-        body = request.model_dump(mode="json")
-        return parsed(Acquisition, self._ask("POST", f"/v1/jobs/{_quoted(job)}/acquire", body=body))
+    def acquire(self, job: str, request: AcquireRequest) -> Acquisition | Job:
+        """The candidates of a pool, another data set, that are most like what a policy chooses.
+
+        By embedding it is a job: `wait` for it, then ask for its `candidates`.
+        """
+        response = self._ask("POST", f"/v1/jobs/{_quoted(job)}/acquire", body=request.model_dump(mode="json"))
+        return parsed(Job, response) if response.status_code == 202 else parsed(Acquisition, response)
+
+    def candidates(self, job: str) -> Acquisition:
+        """What a job that acquires by embedding found. Raises Conflict until it is completed."""
+        return parsed(Acquisition, self._ask("GET", f"/v1/jobs/{_quoted(job)}/candidates"))
 
     def report(self, job: str, *, calibration: str | None = None, rule: RuleName | None = None) -> JobReport:
         """Per checkpoint. With a calibration (its name or id) or a rule, worked out under that; nothing is stored."""

@@ -122,13 +122,12 @@ def selection_lines(selection: Selection, *, most: int) -> list[Table | Text | s
 
 def acquisition_lines(found: Acquisition, *, most: int) -> list[Table | Text | str]:
     """The candidates that are most alike, each with the low example that it is nearest to."""
-    table = _table("pool row", "similarity", left=("candidate", "nearest low example"))
+    table = _table("pool row", "likeness", "similarity", left=("candidate", "nearest low example"))
     for candidate in found.candidates[:most]:
         shown = candidate.columns.get("question") or candidate.columns.get("prompt") or candidate.id
         near = Text(_shortened(printable(candidate.nearest.question), 60))
-        table.add_row(
-            str(candidate.row), f"{candidate.similarity:.2f}", Text(_shortened(printable(str(shown)), 60)), near
-        )
+        numbers = (_share(candidate.likeness), f"{candidate.similarity:.2f}")
+        table.add_row(str(candidate.row), *numbers, Text(_shortened(printable(str(shown)), 60)), near)
     return [
         f"{len(found.candidates):,} candidates like {found.low:,} low examples, by {found.by}; {found.left_out:,} rows of the "
         "pool were trained on already",

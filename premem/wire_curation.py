@@ -75,7 +75,11 @@ class AcquireRequest(Body):
 
     pool: Name = Field(description="Id of the data set to look in.")
     budget: int = Field(100, ge=1, le=10_000, description="How many candidates to take.")
-    by: Literal["tfidf"] = Field("tfidf", description="What makes questions alike: their words and pairs of words.")
+    by: Literal["tfidf", "embedding"] = Field(
+        "tfidf",
+        description="What makes questions alike. tfidf: their words and pairs of words, answered at once; embedding: the "
+        "mean last hidden state of the prompt at the run's last checkpoint, for which workers are needed: a job.",
+    )
     policy: PolicyName = Field("lowest", description="Chooses the low examples that candidates are to be like.")
     below: Share = 0.5
     above: Share = 0.0
@@ -91,7 +95,14 @@ class NearestExample(Reply):
 class CandidateReply(Reply):
     row: int = Field(description="Position in the pool, from 0.")
     id: str
-    similarity: float = Field(description="Cosine: 1 is the same words.")
+    likeness: float | None = Field(
+        None,
+        description="Chance that it is one of the low, of as many low as other examples, by a logistic regression that "
+        "tells the low examples from the rest of the training set; null where there is no rest.",
+    )
+    similarity: float = Field(
+        description="Cosine, to the nearest low example; of embeddings, after their mean is taken off."
+    )
     nearest: NearestExample = Field(description="The low example that it is most like.")
     columns: dict[str, Any] = Field(description="The candidate as it was uploaded, with all of its columns.")
 
@@ -102,5 +113,5 @@ class Acquisition(Reply):
     by: str
     low: int = Field(description="How many low examples the candidates were compared with.")
     left_out: int = Field(description="Rows of the pool whose question stands word for word in the training set.")
-    candidates: list[CandidateReply] = Field(description="The most alike first.")
+    candidates: list[CandidateReply] = Field(description="By likeness, then by similarity, the most alike first.")
     notes: list[str]

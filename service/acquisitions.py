@@ -3,39 +3,67 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
 
+import numpy as np
+import polars as pl
 import pyarrow as pa
-from fastapi import APIRouter, Request
-from sqlalchemy import RowMapping, select
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from numpy.typing import NDArray
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from premem.acquisition import Candidate, acquire, tfidf
-from premem.errors import InputError
+from premem.acquisition import Candidate, acquire, acquire_in_parts, tfidf
+from premem.errors import Conflict, InputError, NotFound
 from premem.records import Example
-from premem.wire_curation import AcquireRequest, Acquisition, CandidateReply, NearestExample
+from premem.wire import Checkpoint, Job, JobRequest
+from premem.wire_curation import AcquireRequest, Acquisition, CandidateReply, Lineage, NearestExample
+from service.checkpoints import check_room, shard_tasks
 from service.datasets import read_columns, read_rows_at
 from service.db import Database
-from service.dependencies import DatabaseGiven, StoreGiven
+from service.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
 from service.examples import ScoreFiles, completed
+from service.jobs import insert_job
 from service.problems import FieldError, described
-from service.scores import SNIPPET_CHARACTERS
+from service.progress import job_reply
 from service.selections import Chosen, Policy, choose, examples_at, lineage
+from service.states import scored_checkpoints
 from service.store import Store
-from service.tables import datasets
+from service.tables import checkpoints, datasets, jobs, tasks
 
 MOST_LOW = 2_000
 MOST_POOL = 100_000
 """Every low example is compared with every candidate while the client waits."""
 
+NEAREST_CHARACTERS = 300
+TRAINED, POOL = 0, 1
+"""Variants of the tasks that embed: which data set they read."""
+
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
 
-@router.post("/{job}/acquire", responses=described(404, 409))
+@router.post(
+    "/{job}/acquire",
+    response_model=Acquisition,
+    responses={
+        202: {"model": Job, "description": "By embedding: workers do it; its candidates are at `Location`/candidates."},
+        **described(404, 409),
+    },
+)
 def acquire_candidates(
-    job: str, asked: AcquireRequest, request: Request, database: DatabaseGiven, store: StoreGiven
-) -> Acquisition:
+    job: str,
+    asked: AcquireRequest,
+    request: Request,
+    database: DatabaseGiven,
+    store: StoreGiven,
+    settings: SettingsGiven,
+) -> Acquisition | Response:
     """The candidates of a pool whose questions are most like those of the low examples, and which each is most like.
 
-    Rows of the pool whose question stands word for word in the training set are left out and counted. Nothing is kept.
+    Rows of the pool whose question stands word for word in the training set are left out and counted. By words the
+    answer comes at once and nothing is kept; by embedding it is a job.
     """
     with database.connect() as connection:
         row = completed(connection, job)
@@ -46,22 +74,232 @@ def acquire_candidates(
     chosen = choose(files, row, policy)
     if not chosen.selection.qualified:
         raise InputError("no example is low: there is nothing to look for; raise `below`, or take another policy")
-    low_rows = chosen.row_E[chosen.selection.positions[:MOST_LOW]]
+    low_rows = chosen.row_E[chosen.selection.positions[:MOST_LOW]].tolist()
+    rest_rows = _rest(chosen, seed=asked.seed)
+    search = Search(row["dataset"], asked, lineage(row, policy), low_rows, rest_rows, _notes(row, asked, chosen))
+    if asked.by == "embedding":
+        return _posted(database, row, search, max_tasks=settings.max_tasks)
     low = examples_at(database, store, row["dataset"], low_rows)
-    questions = _questions(database, store, asked.pool)
-    fresh = _fresh(database, store, row["dataset"], questions)
+    questions, fresh = _pool(database, store, search)
+    rest = examples_at(database, store, row["dataset"], rest_rows)
+    low_LD, rest_RD, pool_ND = tfidf(
+        [example.question for example in low],
+        [example.question for example in rest],
+        [questions[place] for place in fresh],
+    )
+    found = acquire(low_LD, pool_ND, budget=asked.budget, rest_RD=rest_RD)
+    return _answer(database, store, search, found, low_rows, fresh, pool_rows=len(questions))
+
+
+@router.get("/{job}/candidates", responses=described(404, 409))
+def get_candidates(job: str, database: DatabaseGiven, store: StoreGiven) -> Acquisition:
+    """What a job that acquires by embedding found."""
+    with database.connect() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job}")
+    if row["kind"] != "acquire":
+        raise Conflict(f"job {job} acquires nothing; `…/acquire` starts one that does")
+    if row["state"] != "completed":
+        raise Conflict(f"job {job} is {row['state']}; it has candidates once it is completed")
+    return Acquisition.model_validate_json(store.get(row["scores_artifact"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for, and where."""
+
+    trained_on: str
+    """The data set of the job."""
+    asked: AcquireRequest
+    lineage: Lineage
+    low_rows: list[int]
+    """Of the training set, best first."""
+    rest_rows: list[int]
+    """What the low ones are told from."""
+    notes: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "trained_on": self.trained_on,
+            "asked": self.asked.model_dump(mode="json"),
+            "lineage": self.lineage.model_dump(mode="json"),
+            "low_rows": self.low_rows,
+            "rest_rows": self.rest_rows,
+            "notes": self.notes,
+        }
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Self:
+        asked, lineage = AcquireRequest.model_validate(kept["asked"]), Lineage.model_validate(kept["lineage"])
+        return cls(kept["trained_on"], asked, lineage, kept["low_rows"], kept["rest_rows"], kept["notes"])
+
+
+# By embedding
+
+
+def _posted(database: Database, parent: RowMapping, search: Search, *, max_tasks: int) -> Response:
+    """The new job, accepted."""
+    if parent["recorded"] is not None:
+        raise Conflict(f"job {parent['id']} was imported: its checkpoints are not here; acquire by tfidf")
+    with database.begin() as connection:
+        job = _insert(connection, parent, search, max_tasks=max_tasks)
+        reply = job_reply(connection, job["id"])
+    headers = {"Location": f"/v1/jobs/{reply.id}", "Retry-After": "1"}
+    return JSONResponse(reply.model_dump(mode="json"), status_code=202, headers=headers)
+
+
+def _insert(connection: Connection, parent: RowMapping, search: Search, *, max_tasks: int) -> RowMapping:
+    (*_, (position, _)) = connection.execute(scored_checkpoints(parent["id"])).all()
+    of_parent = select(checkpoints).where(checkpoints.c.job == parent["id"], checkpoints.c.position == position)
+    last = {**connection.execute(of_parent).mappings().one(), "position": 0}
+    asked = {
+        **parent["request"],
+        "dataset": search.asked.pool,
+        "test_dataset": None,
+        "open": False,
+        "memorized_below": None,
+        "calibration": None,
+        "perturbations": [],
+        "previous": None,
+        "checkpoints": [Checkpoint(path=last["path"], name=last["name"])],
+    }
+    job = insert_job(
+        connection,
+        JobRequest.model_validate(asked),
+        kind="acquire",
+        parent=parent["id"],
+        tokenizer=parent["tokenizer"],
+        memorized_below=parent["memorized_below"],
+        threshold_basis=parent["threshold_basis"],
+        threshold_source=parent["threshold_source"],
+    )
+    kept = {**job["request"], "acquire": search.as_json()}
+    connection.execute(update(jobs).where(jobs.c.id == job["id"]).values(request=kept))
+    connection.execute(insert(checkpoints), [{**last, "job": job["id"]}])
+    rows = {of: connection.scalar(select(datasets.c.rows).where(datasets.c.id == of)) or 0 for of in _both(search)}
+    check_room(connection, job, list(rows.values()), max_tasks=max_tasks)
+    connection.execute(
+        insert(tasks),
+        [
+            task
+            for variant, (of, count) in enumerate(rows.items())
+            for task in shard_tasks(job, last, kind="embed", dataset=of, rows=count, variant=variant)
+            # Of the training set only what holds a low example; the rest in there is what it is told from.
+            if variant == POOL or any(task["start"] <= row < task["stop"] for row in search.low_rows)
+        ],
+    )
+    return job
+
+
+def by_embedding(database: Database, store: Store, job: RowMapping, *, check: Callable[[], None]) -> Acquisition:
+    """What the workers' embeddings say. Raises InputError where nothing can be compared, ArtifactLost, StoreError.
+
+    The mean of all embeddings is taken off each: hidden states of one model share a direction that says nothing.
+    """
+    search = Search.from_json(job["request"]["acquire"])
+    columns = tasks.c.variant, tasks.c.artifact
+    every = select(*columns).where(tasks.c.job == job["id"]).order_by(tasks.c.variant, tasks.c.start)
+    with database.connect() as connection:
+        results = connection.execute(every).all()
+    parts = [_Part(store, artifact) for variant, artifact in results if variant == POOL]
+    trained = [_Part(store, artifact).read(check) for variant, artifact in results if variant == TRAINED]
+    vector_of = {row: vector for rows, vectors in trained for row, vector in zip(rows, vectors, strict=True)}
+    low_rows = [row for row in search.low_rows if row in vector_of]
+    if not low_rows:
+        raise InputError("no low example could be embedded: all are too long for the model")
+    low_LD = np.array([vector_of[row] for row in low_rows])
+    questions, fresh = _pool(database, store, search)
+    wanted = np.zeros(len(questions), dtype=bool)
+    wanted[fresh] = True
+    mean_D, embedded = _mean(low_LD, parts, check)
+    rows_N: list[int] = []
+
+    def centred() -> Iterator[NDArray[np.float64]]:
+        for part in parts:
+            rows, vectors_ND = part.read(check)
+            if not len(rows):
+                continue
+            kept = wanted[rows]
+            rows_N.extend(rows[kept].tolist())
+            yield vectors_ND[kept] - mean_D
+
+    rest = [vector_of[row] - mean_D for row in search.rest_rows if row in vector_of]
+    rest_RD = np.array(rest).reshape(len(rest), len(mean_D))
+    found = acquire_in_parts(low_LD - mean_D, centred(), budget=search.asked.budget, rest_RD=rest_RD)
+    skipped = len(questions) - embedded + len(search.low_rows) - len(low_rows)
+    notes = [f"{skipped:,} rows could not be embedded, too long for the model's context"] if skipped else []
+    answer = _answer(database, store, search, found, low_rows, rows_N, pool_rows=len(questions), fresh=len(fresh))
+    return answer.model_copy(update={"notes": [*answer.notes, *notes]})
+
+
+class _Part:
+    """One task's embeddings, read anew each time: memory need not hold a whole pool."""
+
+    def __init__(self, store: Store, artifact: str) -> None:
+        self._store = store
+        self._artifact = artifact
+
+    def read(self, check: Callable[[], None]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Rows that were not skipped, and their embeddings."""
+        check()
+        with self._store.open(self._artifact) as content:
+            frame = pl.read_parquet(content, columns=["row", "embedding"]).drop_nulls()
+        vectors = frame["embedding"].explode().to_numpy().astype(np.float64)
+        return frame["row"].to_numpy(), vectors.reshape(len(frame), len(vectors) // max(len(frame), 1))
+
+
+def _mean(low_LD: NDArray[np.float64], parts: list[_Part], check: Callable[[], None]) -> tuple[Any, int]:
+    """Of all embeddings, and how many the pool has."""
+    total_D, count = low_LD.sum(axis=0), len(low_LD)
+    for part in parts:
+        _, vectors_ND = part.read(check)
+        if len(vectors_ND):
+            total_D, count = total_D + vectors_ND.sum(axis=0), count + len(vectors_ND)
+    return total_D / count, count - len(low_LD)
+
+
+def _both(search: Search) -> tuple[str, str]:
+    """The data sets, in the order of the variants TRAINED and POOL."""
+    return search.trained_on, search.asked.pool
+
+
+# Either way
+
+
+def _pool(database: Database, store: Store, search: Search) -> tuple[list[str], list[int]]:
+    """All questions of the pool, and the places of those that were not trained on. Raises FieldError for none."""
+    questions = _questions(database, store, search.asked.pool)
+    fresh = _fresh(database, store, search.trained_on, questions)
     if not fresh:
         raise FieldError("pool", f"is empty: each of its {len(questions):,} questions is in the training set already")
-    low_LD, pool_ND = tfidf([example.question for example in low], [questions[place] for place in fresh])
-    found = acquire(low_LD, pool_ND, budget=asked.budget)
+    return questions, fresh
+
+
+def _answer(
+    database: Database,
+    store: Store,
+    search: Search,
+    found: list[Candidate],
+    low_rows: list[int],
+    pool_rows_N: list[int],
+    *,
+    pool_rows: int,
+    fresh: int | None = None,
+) -> Acquisition:
+    """`pool_rows_N`: of the candidates that were compared."""
+    low = examples_at(database, store, search.trained_on, low_rows)
+    asked = search.asked
+    fresh = len(pool_rows_N) if fresh is None else fresh
+    short = f"the pool holds {fresh:,} new examples, fewer than the budget of {asked.budget:,}: all are here"
     return Acquisition(
-        lineage=lineage(row, policy),
+        lineage=search.lineage,
         pool=asked.pool,
         by=asked.by,
-        low=len(low),
-        left_out=len(questions) - len(fresh),
-        candidates=_replies(database, store, asked.pool, found, fresh, low, low_rows.tolist()),
-        notes=_notes(row, asked, chosen, len(fresh)),
+        low=len(low_rows),
+        left_out=pool_rows - fresh,
+        candidates=_replies(database, store, asked.pool, found, pool_rows_N, low, low_rows),
+        notes=[*search.notes, *([short] if fresh < asked.budget else [])],
     )
 
 
@@ -72,6 +310,17 @@ def _check_pool(job: RowMapping, pool: str, rows: int | None) -> None:
         raise FieldError("pool", "is what the job was trained on: name a data set of examples that were not")
     if rows > MOST_POOL:
         raise FieldError("pool", f"has {rows:,} rows; at most {MOST_POOL:,} can be looked through at once: split it")
+
+
+def _rest(chosen: Chosen, *, seed: int) -> list[int]:
+    """Rows of the scored examples that no policy chose: all, or a draw of as many as are looked at."""
+    low_E = np.zeros(len(chosen.row_E), dtype=bool)
+    low_E[chosen.selection.positions] = True
+    rest = chosen.row_E[~low_E]
+    if len(rest) > MOST_LOW:
+        rest = np.sort(np.random.default_rng([seed, 3]).choice(rest, MOST_LOW, replace=False))
+    found: list[int] = rest.tolist()
+    return found
 
 
 def _questions(database: Database, store: Store, dataset: str) -> list[str]:
@@ -94,12 +343,10 @@ def _words(text: str) -> str:
     return " ".join(text.split())
 
 
-def _notes(job: RowMapping, asked: AcquireRequest, chosen: Chosen, fresh: int) -> list[str]:
+def _notes(job: RowMapping, asked: AcquireRequest, chosen: Chosen) -> list[str]:
     notes = list(chosen.selection.notes)
     if chosen.selection.qualified > MOST_LOW:
         notes.append(f"compared with the first {MOST_LOW:,} of {chosen.selection.qualified:,} low examples")
-    if fresh < asked.budget:
-        notes.append(f"the pool holds {fresh:,} new examples, fewer than the budget of {asked.budget:,}: all are here")
     if asked.pool == job["test_dataset"]:
         notes.append("the pool is the job's test set: once its rows are trained on, it measures nothing any more")
     return notes
@@ -119,11 +366,12 @@ def _replies(
         CandidateReply(
             row=row,
             id=name,
+            likeness=candidate.likeness,
             similarity=min(candidate.similarity, 1.0),
             nearest=NearestExample(
                 row=low_rows[candidate.nearest],
                 id=low[candidate.nearest].id,
-                question=low[candidate.nearest].question[:SNIPPET_CHARACTERS],
+                question=low[candidate.nearest].question[:NEAREST_CHARACTERS],
             ),
             columns=json.loads(columns),
         )

@@ -96,7 +96,7 @@ def add_perturbed(connection: Connection, job: RowMapping, *, max_tasks: int) ->
 
 def shard_tasks(
     job: RowMapping, checkpoint: Mapping[str, Any] | RowMapping, *, kind: str, dataset: str, rows: int, variant: int = 0
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """One new task per shard of a data set. `checkpoint` is a row of the table."""
     shard = job["request"]["shard_rows"]
     for start in range(0, rows, shard):
@@ -104,7 +104,7 @@ def shard_tasks(
         yield new_task(job, checkpoint, kind=kind, dataset=dataset, start=start, stop=stop, variant=variant)
 
 
-def new_task(job: RowMapping, checkpoint: Mapping[str, Any] | RowMapping, **values: object) -> dict[str, object]:
+def new_task(job: RowMapping, checkpoint: Mapping[str, Any] | RowMapping, **values: object) -> dict[str, Any]:
     return {
         "id": f"task_{uuid4().hex}",
         "job": job["id"],

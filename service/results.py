@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection, RowMapping, select, update
 from starlette.concurrency import run_in_threadpool
 
+from premem import embeddings
 from premem.errors import InputError, NotFound, StaleAttempt
 from premem.results import check
 from premem.wire import ResultSummary, Sampling
@@ -74,18 +75,12 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
             return done
         if not _wanted(row, job, attempt):
             raise _refusal(connection, row, job, attempt)
-    samples = Sampling.model_validate(job["request"]["sampling"]).samples
-    frame, produced_by = check(
-        content, start=row["start"], stop=row["stop"], samples=samples, train=row["kind"] == "train"
-    )
+    counters, produced_by = _checked(row, job, content)
     if len(produced_by["tokenizer"]) > 64:
         raise InputError("the tokenizer's fingerprint in the result's metadata is longer than 64 characters")
     artifact = f"{PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
     store.put(artifact, content)
     with database.begin() as connection:
-        counters = _counters(frame)
-        if row["source"] is not None:
-            counters["tokens"] = 0  # none was scored or sampled
         taken = _commit(connection, row, attempt, artifact, counters=counters, produced_by=produced_by)
     # After an error nobody knows whether the commit took place: then what no row names is collected as garbage.
     if isinstance(taken, StaleAttempt):
@@ -94,6 +89,22 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
     if taken.repeated:
         store.delete([artifact])
     return taken
+
+
+def _checked(row: RowMapping, job: RowMapping, content: bytes) -> tuple[dict[str, int], dict[str, str]]:
+    """What is counted of a result, and its metadata. Raises InputError."""
+    if row["kind"] == "embed":
+        frame, produced_by = embeddings.check(content, start=row["start"], stop=row["stop"])
+        skipped = int(frame["skipped"].is_not_null().sum())
+        return {"skipped": skipped, "samples": 0, "tokens": int(frame["tokens"].sum())}, produced_by
+    samples = Sampling.model_validate(job["request"]["sampling"]).samples
+    frame, produced_by = check(
+        content, start=row["start"], stop=row["stop"], samples=samples, train=row["kind"] == "train"
+    )
+    counters = _counters(frame)
+    if row["source"] is not None:
+        counters["tokens"] = 0  # none was scored or sampled
+    return counters, produced_by
 
 
 def _commit(

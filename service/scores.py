@@ -22,7 +22,7 @@ from sqlalchemy import Connection, RowMapping, or_, select, update
 
 from premem.copying import COPIED_FROM
 from premem.curation import TIE_ORDER, rank
-from premem.errors import Interrupted, PrememError
+from premem.errors import InputError, Interrupted, PrememError
 from premem.memorization import memorized, pre_memorization_accuracies
 from premem.runs import ScoredRun
 from premem.thresholds import Threshold, from_first_checkpoint
@@ -30,6 +30,7 @@ from premem.uncertainty import score_intervals
 from premem.wire import GraderChoice
 from premem.wire_reports import CheckpointReport, JobReport, LowReply
 from service import reports
+from service.acquisitions import by_embedding
 from service.changes import LOW, changes, previous_job
 from service.datasets import manifest
 from service.db import Database, now
@@ -89,7 +90,10 @@ def finalize_next(database: Database, store: Store, *, stopped: Callable[[], boo
         return True
     lease = _Lease(database, job, stopped)
     try:
-        _finalize(database, store, job, lease)
+        if job["kind"] == "acquire":
+            _finalize_acquisition(database, store, job, lease)
+        else:
+            _finalize(database, store, job, lease)
     except Interrupted as error:
         told.info("finalizing stopped", reason=str(error))
         _give_back(database, job)
@@ -215,23 +219,38 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
     perturbed_VE = read_perturbed(
         store, beside.perturbed, variants=len(names), examples=examples, samples=samples, check=lease.check
     )
-    report = _with_comparisons(
-        database, store, job, report, beside, score_E=scores_CE[-1], perturbed_VE=perturbed_VE, check=lease.check
-    )
+    lost, missing = robustness(names, scores_CE[-1], perturbed_VE)
+    warnings += missing
+    report = report.model_copy(update={"robustness": lost, "warnings": [*report.warnings, *missing]})
+    report = _with_comparisons(database, store, job, report, beside, score_E=scores_CE[-1], check=lease.check)
     artifact = f"{PREFIX}{job['id']}/{uuid4().hex}.parquet"
     _write(database, store, job, artifact, seen, scores_CE[-1], perturbed_VE, ranked, threshold.memorized_below, lease)
+    told = report.model_dump(mode="json")
+    _complete(database, store, job, artifact, report=told, warnings=warnings, **drawn)
+
+
+def _finalize_acquisition(database: Database, store: Store, job: RowMapping, lease: _Lease) -> None:
+    try:
+        found = by_embedding(database, store, job, check=lease.check)
+    except InputError as error:
+        raise Unscorable(str(error)) from error
+    artifact = f"{PREFIX}{job['id']}/{uuid4().hex}.json"
+    store.put(artifact, found.model_dump_json().encode())
+    _complete(database, store, job, artifact)
+
+
+def _complete(database: Database, store: Store, job: RowMapping, artifact: str, **values: object) -> None:
+    """One transaction: the job is still ours, and its artifact counts from now on."""
     with database.begin() as connection:
         kept = _change(
             connection,
             job,
             state="completed",
             scores_artifact=artifact,
-            report=report.model_dump(mode="json"),
-            warnings=report.warnings,
             finished_at=now(connection),
             finalizing_until=None,
             error=None,
-            **drawn,
+            **values,
         )
     # After an error nobody knows whether the commit took place: then what no row names is collected as garbage.
     if not kept:
@@ -257,18 +276,12 @@ def _with_comparisons(
     beside: _Beside,
     *,
     score_E: Floats,
-    perturbed_VE: Floats,
     check: Callable[[], None],
 ) -> JobReport:
-    lost, warnings = robustness(variants(job), score_E, perturbed_VE)
     scored = np.flatnonzero(~np.isnan(score_E))
     low_E = score_E[scored] < LOW
     in_low, notes = in_common(database, store, job["dataset"], scored, low_E, seed=0)
-    update: dict[str, Any] = {
-        "low": LowReply(below=LOW, examples=int(low_E.sum()), traits=in_low, notes=notes),
-        "robustness": lost,
-        "warnings": [*report.warnings, *warnings],
-    }
+    update: dict[str, Any] = {"low": LowReply(below=LOW, examples=int(low_E.sum()), traits=in_low, notes=notes)}
     if beside.before is not None:
         after = GraderChoice.model_validate(job["request"]["grader"])
         update["regrade"] = disagreement(

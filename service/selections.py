@@ -123,9 +123,9 @@ def lineage(job: RowMapping, asked: Policy) -> Lineage:
     return Lineage(job=job["id"], dataset=job["dataset"], threshold=threshold_reply(job), **asdict(asked))
 
 
-def examples_at(database: Database, store: Store, dataset: str, rows: Ints) -> list[Example]:
+def examples_at(database: Database, store: Store, dataset: str, rows: Ints | list[int]) -> list[Example]:
     """Raises ArtifactLost, StoreError."""
-    read = read_rows_at(database, store, dataset, rows.tolist())
+    read = read_rows_at(database, store, dataset, np.asarray(rows).tolist())
     return [Example(*fields) for fields in read.select("id", "question", "trace", "final_answer").iter_rows()]
 
 

@@ -35,7 +35,7 @@ from premem.wire import (
     TaskKind,
     Template,
 )
-from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
+from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
 
 BOS = 256
 
@@ -111,6 +111,17 @@ class FakeEngine:
         key = f"{self.checkpoint}|{seed}|{','.join(map(str, tokens))}"
         drawn = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest(), "big")
         return (drawn + 1) / (2**48 + 2)
+
+
+class FakeEmbedder(FakeEngine):
+    """Gives the first two numbers of a prompt as its embedding."""
+
+    def embed(self, requests: Sequence[EmbedRequest], *, stopped: Callable[[], bool]) -> Iterator[Embedded]:
+        for request in requests:
+            if stopped():
+                raise Interrupted("stopped")
+            numbers = re.findall(r"\d+", self.tokenizer.decode(request.tokens))
+            yield Embedded(request.row, (float(numbers[0]), float(numbers[1])))
 
 
 class Comparing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -19,8 +20,10 @@ from premem.errors import (
     PrememError,
     ServiceError,
 )
+from premem.records import Example
 from premem.wire import FailureReport, GraderChoice, LeasedTask, LeaseRequest
 from worker.connection import Connection, NothingToDo, jittered
+from worker.embedding import run_embedding
 from worker.ending import Ending
 from worker.engines import Engine
 from worker.heartbeat import Heartbeat
@@ -28,6 +31,8 @@ from worker.parts import Graders, Located, Parts
 from worker.passes import run_pass
 from worker.regrading import regrade
 from worker.settings import Settings
+
+AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +47,7 @@ class Worker:
         self._connection = self._connect()
         self._beats = self._connect()
         self._engine: Engine | None = None
+        self._made_by: object = None
         self._loaded: str | None = None
         """As its task named it."""
         self._graders: tuple[GraderChoice, Graders] | None = None
@@ -150,6 +156,8 @@ class Worker:
         examples = self._connection.rows(
             task.dataset, start=task.start, stop=task.stop, stopped=stopped, question_column=column
         )
+        if task.kind == "embed":
+            return self._embed(task, examples, stopped=stopped)
         graders = self._graders_for(task.grader)
         if task.regrade:
             source = self._connection.source(task.id, stopped=stopped)
@@ -157,7 +165,7 @@ class Worker:
         located = self._locate(task)
         if stopped():
             raise Interrupted("stopped before the engine was started")
-        engine = self._load(task, located)
+        engine = self._load(task, located, self._parts.make_engine)
         return run_pass(
             task,
             examples,
@@ -166,6 +174,15 @@ class Worker:
             tokenizer_fingerprint=located.tokenizer,
             model=located.model,
             stopped=stopped,
+        )
+
+    def _embed(self, task: LeasedTask, examples: list[Example], *, stopped: Callable[[], bool]) -> bytes:
+        located = self._locate(task)
+        if stopped():
+            raise Interrupted("stopped before the engine was started")
+        engine = self._load(task, located, self._parts.make_embedder)
+        return run_embedding(
+            task, examples, engine, tokenizer_fingerprint=located.tokenizer, model=located.model, stopped=stopped
         )
 
     def _locate(self, task: LeasedTask) -> Located:
@@ -178,15 +195,19 @@ class Worker:
             )
         return located
 
-    def _load(self, task: LeasedTask, located: Located) -> Engine:
+    def _load(self, task: LeasedTask, located: Located, making: Callable[[], AnyEngine] | None) -> AnyEngine:
+        """The engine of that making with the task's checkpoint. Another one makes room first: a GPU holds one."""
+        if making is None:
+            raise EngineError("this worker has no engine and can only grade anew what others sampled")
+        if self._engine is not None and self._made_by is not making:
+            self._close_engine()
         if self._engine is None:
-            if self._parts.make_engine is None:
-                raise EngineError("this worker has no engine and can only grade anew what others sampled")
-            self._engine = self._parts.make_engine()
+            self._engine, self._made_by = making(), making
+        engine = cast(AnyEngine, self._engine)
         self._loaded = None  # until it is, again
-        self._engine.load(located.folder, dtype=task.dtype)
+        engine.load(located.folder, dtype=task.dtype)
         self._loaded = task.checkpoint.path
-        return self._engine
+        return engine
 
     def _graders_for(self, choice: GraderChoice) -> Graders:
         if self._graders is not None and self._graders[0] != choice:

@@ -10,8 +10,8 @@ from typing import Protocol
 from premem.grading.pool import GradingPool
 from premem.wire import GraderChoice
 from worker import checkpoints
-from worker.engines import Engine
-from worker.engines.choose import check_installed, engine_name, make_engine
+from worker.engines import EmbeddingEngine, Engine
+from worker.engines.choose import check_installed, engine_name, make_embedder, make_engine
 from worker.passes import Grading
 from worker.settings import Settings
 
@@ -38,6 +38,8 @@ class Parts:
     engine_name: str | None
     """None: no engine, only graders."""
     make_engine: Callable[[], Engine] | None
+    make_embedder: Callable[[], EmbeddingEngine] | None
+    """The same function where the engine itself embeds."""
     locate: Callable[[str], Located]
     """Raises CheckpointError for a checkpoint that cannot be used."""
     make_graders: Callable[[GraderChoice], Graders]
@@ -60,5 +62,7 @@ def real_parts(settings: Settings) -> Parts:
     def make_graders(choice: GraderChoice) -> Graders:
         return GradingPool(choice, processes=settings.graders)
 
-    making = None if name is None else lambda: make_engine(name)
-    return Parts(engine_name=name, make_engine=making, locate=locate, make_graders=make_graders)
+    if name is None:
+        return Parts(None, None, None, locate, make_graders)
+    making = (lambda: make_engine("vllm")) if name == "vllm" else make_embedder
+    return Parts(name, making, make_embedder, locate, make_graders)

@@ -97,7 +97,7 @@ def _plan_row(
     if column and not example.question:
         result.skipped = f"the column {column!r} holds no text"
         return None, None, result
-    if not _is_unicode(prompt + target + example.reference):
+    if not is_unicode(prompt + target + example.reference):
         result.skipped = "the text is not valid Unicode (a lone surrogate)"
         return None, None, result
     tokens = prompt_tokens(engine.tokenizer, prompt, closing=closing)
@@ -170,7 +170,7 @@ class _Collected:
         if key not in self._samples_due:
             raise EngineError(f"the engine answered sample {sampled.sample} of row {sampled.row} twice or unasked")
         self._samples_due.remove(key)
-        if not _is_unicode(sampled.text):
+        if not is_unicode(sampled.text):
             text = sampled.text.encode("utf-8", "replace").decode()
             sampled = Sampled(sampled.row, sampled.sample, text, sampled.tokens, sampled.finished)
         self._samples[key] = sampled
@@ -221,7 +221,7 @@ def wait_for_all(grades: Iterable[Future[Grade]], stopped: Callable[[], bool]) -
             grade.result()  # a grader that cannot go on ends the pass now, not after the last answer
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from premem.acquisition import acquire, seed_requests, tfidf
+from premem.acquisition import acquire, acquire_in_parts, seed_requests, tfidf
 from premem.errors import InputError
 from premem.records import Example
 
@@ -18,6 +18,37 @@ def test_the_candidates_most_like_a_low_example_come_first():
 
     assert [(candidate.position, candidate.nearest) for candidate in found] == [(2, 0), (1, 1), (3, 0)]
     assert found[0].similarity == pytest.approx(1.0)
+
+
+def test_what_all_examples_share_makes_none_of_them_low():
+    shared = "how many of them are there in all after Ann"
+    low = [f"{shared} zulks {n} pens?" for n in range(8)]
+    rest = [f"{shared} gives {n} pens?" for n in range(8)]
+    pool = [f"{shared} gives 3 pens?", "Bob zulks some", f"{shared} takes 3 pens?"]
+
+    low_LD, rest_RD, pool_ND = tfidf(low, rest, pool)
+    told = acquire(low_LD, pool_ND, budget=3, rest_RD=rest_RD)
+    nearest = acquire(low_LD, pool_ND, budget=3)
+
+    assert told[0].position == 1
+    assert nearest[0].position != 1
+    assert told[0].likeness > 0.5 > told[1].likeness
+    assert nearest[0].likeness is None
+
+
+def test_without_a_rest_to_tell_them_from_the_nearest_come_first():
+    low_LD, rest_RD, pool_ND = tfidf(["one two"], [], ["three", "one two"])
+
+    assert [one.position for one in acquire(low_LD, pool_ND, budget=2, rest_RD=rest_RD)] == [1, 0]
+
+
+def test_a_pool_in_parts_gives_the_same_as_a_whole_one():
+    chance = np.random.default_rng(0)
+    low_LD, rest_RD, pool_ND = (chance.normal(size=(n, 4)) for n in (5, 9, 50))
+
+    parts = acquire_in_parts(low_LD, [pool_ND[:20], pool_ND[20:20], pool_ND[20:]], budget=7, rest_RD=rest_RD)
+
+    assert parts == acquire(low_LD, pool_ND, budget=7, rest_RD=rest_RD)
 
 
 def test_words_in_common_make_questions_alike():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import garbage
+from service import garbage, logs
 from service.__main__ import main
 from service.settings import Settings
 from tests.end_to_end.processes import Service
@@ -87,6 +89,13 @@ def test_a_body_that_is_too_long_is_refused(client, app):
 
 
 @on_sqlite
+@pytest.fixture(autouse=True)
+def _quiet_again() -> Iterator[None]:
+    """`main` lets the whole process log."""
+    yield
+    logs.configure(level=logging.ERROR)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("PUT", "/v1/jobs", 405), ("GET", "/v1/jobs?limit=0", 422), ("POST", "/v1/jobs", 422)],

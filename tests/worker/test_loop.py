@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from fastapi import Response
 
+from premem.embeddings import check as check_embeddings
 from premem.errors import CheckpointError, EngineError, GraderError, InputError, NotFound, ServiceError
 from premem.wire import GraderChoice, Perturbation, Sampling
-from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task, nan, problem
+from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService, examples, make_task, nan, problem
 from worker.ending import Ending
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.loop import Worker, failure_report
@@ -43,11 +44,12 @@ class Workplace:
         self.service = service
         self.engine = engine or FakeEngine()
         self.engines_made = 0
+        self.embedders: list[FakeEmbedder] = []
         self.graders: list[tuple[GraderChoice, Comparing]] = []
         self.tokenizers = {"/runs/other-1": "another"}
         self.ending = Ending()
         how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
-        engine_parts = ("fake", self.make_engine) if has_engine else (None, None)
+        engine_parts = ("fake", self.make_engine, self.make_embedder) if has_engine else (None, None, None)
         parts = Parts(*engine_parts, self.locate, self.make_graders)
         self.worker = Worker(Settings(**how), parts, ending=self.ending)  # type: ignore[arg-type]
         self.thread = threading.Thread(target=self.worker.run, daemon=True)
@@ -55,6 +57,10 @@ class Workplace:
     def make_engine(self) -> FakeEngine:
         self.engines_made += 1
         return self.engine
+
+    def make_embedder(self) -> FakeEmbedder:
+        self.embedders.append(FakeEmbedder())
+        return self.embedders[-1]
 
     def locate(self, path: str) -> Located:
         return Located(Path(path), self.tokenizers.get(path, "usual"))
@@ -101,6 +107,24 @@ def test_the_checkpoint_in_memory_is_named_when_the_next_task_is_asked_for(servi
     assert loaded[:4] == [None, "/runs/checkpoint-5", "/runs/checkpoint-5", "/runs/checkpoint-6"]
     assert [str(path) for path, _ in workplace.engine.loads] == ["/runs/checkpoint-5", "/runs/checkpoint-6"]
     assert workplace.engines_made == 1
+
+
+def test_an_engine_that_gives_no_hidden_states_makes_room_for_one_that_does_and_comes_back(service: FakeService):
+    service.tasks += [
+        make_task("a"),
+        make_task("b", kind="embed", stop=2),
+        make_task("c", kind="embed"),
+        make_task("d"),
+    ]
+    workplace = Workplace(service)
+
+    workplace.run()
+
+    embedded, _ = check_embeddings(service.results["b"][-1], start=0, stop=2)
+    assert embedded["embedding"].to_list() == [[0.0, 1.0], [1.0, 2.0]]
+    assert (workplace.engines_made, len(workplace.embedders)) == (2, 1)
+    assert workplace.embedders[0].closed
+    assert service.frame("d").equals(service.frame("a"))
 
 
 def test_answers_are_graded_anew_without_an_engine(service: FakeService):

@@ -31,6 +31,21 @@ class SampleRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Ask for the mean last hidden state over the tokens of a prompt."""
+
+    row: int
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    row: int
+    vector: tuple[float, ...]
+    """In float32."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     row: int
     log_likelihood: float
@@ -93,4 +108,12 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back memory and end every process of the engine."""
+        ...
+
+
+class EmbeddingEngine(Engine, Protocol):
+    """An engine that gives hidden states away; vLLM gives none while it generates."""
+
+    def embed(self, requests: Sequence[EmbedRequest], *, stopped: Callable[[], bool]) -> Iterator[Embedded]:
+        """Results in the order in which they are ready. Raises Interrupted soon after `stopped` turns true."""
         ...

@@ -6,7 +6,7 @@ import importlib.util
 from typing import Any, Literal
 
 from premem.errors import EngineError
-from worker.engines import Engine
+from worker.engines import EmbeddingEngine, Engine
 
 EngineName = Literal["vllm", "transformers"]
 
@@ -35,6 +35,11 @@ def make_engine(name: Literal["auto"] | EngineName = "auto", **settings: Any) ->
         from worker.engines.vllm import VllmEngine
 
         return VllmEngine(**settings)
+    return make_embedder(**settings)
+
+
+def make_embedder(**settings: Any) -> EmbeddingEngine:
+    """The transformers engine, which is installed wherever vLLM is."""
     from worker.engines.transformers import TransformersEngine
 
     return TransformersEngine(**settings)

@@ -8,20 +8,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from worker.engines import Scored, ScoreRequest
+from worker.engines import EmbedRequest, Scored, ScoreRequest
 
+Prompted = TypeVar("Prompted", ScoreRequest, EmbedRequest)
 LOGITS = 2**25
 """Logits held at once, in float32 128 MiB: with 128,000 tokens in the vocabulary those of 262 positions."""
 
 
-def scoring_batches(requests: Sequence[ScoreRequest], *, batch_tokens: int) -> list[list[ScoreRequest]]:
+def scoring_batches(requests: Sequence[Prompted], *, batch_tokens: int) -> list[list[Prompted]]:
     """Neighbours in length, so that little is padded; `batch_tokens` bounds B × T, beyond a single request."""
-    batches: list[list[ScoreRequest]] = []
+    batches: list[list[Prompted]] = []
     for request in sorted(requests, key=lambda request: len(request.tokens)):
         if not batches or (len(batches[-1]) + 1) * len(request.tokens) > batch_tokens:
             batches.append([])

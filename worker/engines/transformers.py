@@ -15,7 +15,8 @@ from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.wire import Sampling
 from worker import checkpoints
 from worker.checkpoints import Dtype, Signature
-from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
+from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
+from worker.engines.embedding import embed_batch
 from worker.engines.loading import canary, check_finite, check_requests, check_vocabulary, first_line, load_tokenizer
 from worker.engines.sampling import Wanted, sample_batch, sampling_batches
 from worker.engines.scoring import log_probabilities, score_batch, scoring_batches
@@ -98,6 +99,19 @@ class TransformersEngine:
         try:
             yield from self._score([r for r in requests if isinstance(r, ScoreRequest)], stopped)
             yield from self._sample([r for r in requests if isinstance(r, SampleRequest)], sampling, stopped)
+        except FloatingPointError as error:
+            raise CheckpointError(f"{loaded.folder}: {error}; look for NaN or infinite weights") from error
+
+    def embed(self, requests: Sequence[EmbedRequest], *, stopped: Callable[[], bool]) -> Iterator[Embedded]:
+        loaded = self._now()
+        for request in requests:
+            if not 1 <= len(request.tokens) <= loaded.context:
+                raise ValueError(f"row {request.row} does not fit into the model's context of {loaded.context} tokens")
+        try:
+            for batch in scoring_batches(requests, batch_tokens=self.batch_tokens):
+                if stopped():
+                    raise Interrupted("stopped while prompts were embedded")
+                yield from self._fitting(batch, lambda part: embed_batch(loaded.model, part, self.device))
         except FloatingPointError as error:
             raise CheckpointError(f"{loaded.folder}: {error}; look for NaN or infinite weights") from error
 

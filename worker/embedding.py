@@ -1,0 +1,52 @@
+"""One pass that embeds a task's prompts: what the model makes of a question, before any answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from premem.embeddings import Embedding, encode
+from premem.errors import EngineError
+from premem.records import Example
+from premem.wire import LeasedTask
+from worker.engines import EmbeddingEngine, EmbedRequest
+from worker.passes import is_unicode, rendered_prompt
+from worker.spans import closing_tokens, prompt_tokens
+
+
+def run_embedding(
+    task: LeasedTask,
+    examples: Sequence[Example],
+    engine: EmbeddingEngine,
+    *,
+    tokenizer_fingerprint: str,
+    model: str = "",
+    stopped: Callable[[], bool],
+) -> bytes:
+    """The result of one task, whose checkpoint is loaded, as premem.embeddings encodes it.
+
+    `examples` are the rows from task.start on. Raises Interrupted soon after `stopped` turns true, CheckpointError
+    where the model's numbers are none, EngineError where the engine leaves a prompt out.
+    """
+    closing = closing_tokens(engine.tokenizer)
+    requests, found = [], {}
+    for row, example in enumerate(examples, start=task.start):
+        prompt = rendered_prompt(task, example)
+        tokens = prompt_tokens(engine.tokenizer, prompt, closing=closing) if is_unicode(prompt) else None
+        reason = None
+        if tokens is None:
+            reason = "the text is not valid Unicode (a lone surrogate)"
+        elif not tokens:
+            reason = "the prompt has no tokens"
+        elif len(tokens) > engine.context:
+            reason = f"too long for the model's context of {engine.context} tokens"
+        if reason is None and tokens is not None:
+            requests.append(EmbedRequest(row=row, tokens=tokens))
+        else:
+            found[row] = Embedding(row=row, vector=None, skipped=reason)
+    lengths = {request.row: len(request.tokens) for request in requests}
+    for embedded in engine.embed(requests, stopped=stopped):
+        found[embedded.row] = Embedding(row=embedded.row, vector=embedded.vector, tokens=lengths[embedded.row])
+    if len(found) != len(examples):
+        raise EngineError(f"the engine left {len(examples) - len(found)} prompts without an embedding")
+    made_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model}
+    return encode(list(found.values()), produced_by=made_by)
