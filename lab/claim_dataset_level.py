@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ import torch
 from lab.demo import MAX_TOKENS, TWINS
 from lab.finetune import finetune
 from lab.plots import Axis, curves, scatter
-from lab.questions import training_rows, twin_rows, write_jsonl
+from lab.questions import read_jsonl, training_rows, twin_rows, write_jsonl
 from premem.calibration import Fit, fit
 from premem.cli_jobs import watched
 from premem.cli_terminal import complain, say
@@ -54,10 +55,17 @@ class Configuration:
     every: int
     """Epochs between two checkpoints."""
     seed: int
+    twins: int = TWINS
+    """Test questions per example."""
+
+    @property
+    def run(self) -> str:
+        return f"n{self.examples}-lr{self.learning_rate:g}-e{self.epochs}"
 
     @property
     def name(self) -> str:
-        return f"n{self.examples}-lr{self.learning_rate:g}-e{self.epochs}"
+        """Of its job: a run can be scored again with a larger test set."""
+        return self.run if self.twins == TWINS else f"{self.run}-twins{self.twins}"
 
 
 _SHAPES = ((100, 24, 4), (200, 18, 3), (400, 12, 2))
@@ -81,7 +89,6 @@ def finetuned(configuration: Configuration, folder: Path) -> list[Path]:
         folder.mkdir(parents=True)
         rows = training_rows(configuration.examples, seed=configuration.seed)
         write_jsonl(folder / "train.jsonl", rows)
-        write_jsonl(folder / "test.jsonl", twin_rows(rows, twins=TWINS, seed=configuration.seed))
         losses = {
             checkpoint.name: loss
             for checkpoint, loss in finetune(
@@ -105,9 +112,12 @@ def scored(client: Client, local: LocalService, configuration: Configuration, fo
         return earlier
     if earlier is None or earlier.state in ENDED:
         checkpoints = finetuned(configuration, folder)
+        test = folder / f"test-{configuration.twins}.jsonl"
+        rows = read_jsonl(folder / "train.jsonl")
+        write_jsonl(test, twin_rows(rows, twins=configuration.twins, seed=configuration.seed))
         request = JobRequest(
             dataset=client.upload(folder / "train.jsonl", grader="gsm8k").id,
-            test_dataset=client.upload(folder / "test.jsonl", grader="gsm8k").id,
+            test_dataset=client.upload(test, grader="gsm8k").id,
             checkpoints=[Checkpoint(path=str(checkpoint.resolve())) for checkpoint in checkpoints],
             name=configuration.name,
             sampling=Sampling(max_tokens=MAX_TOKENS, seed=configuration.seed),
@@ -148,7 +158,7 @@ def claim(sweep: Sequence[Configuration], *, folder: Path, docs: Path) -> Calibr
         for number, configuration in enumerate(sweep, start=1):
             minutes = (time.monotonic() - started) / 60
             say(f"run {number} of {len(sweep)}, after {minutes:.1f} min: {configuration.name}")
-            jobs.append(scored(client, local, configuration, folder / configuration.name))
+            jobs.append(scored(client, local, configuration, folder / configuration.run))
         by_rule = calibrations(client, jobs)
         reports = {job.name: client.report(job.id, calibration=by_rule["paper"].name).checkpoints for job in jobs}
     written(by_rule, reports, docs=docs)
@@ -259,10 +269,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.claim_dataset_level", description=__doc__.split("\n\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("out/claims/dataset-level"), help="default %(default)s")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="for claims.md (default %(default)s)")
+    parser.add_argument(
+        "--questions", type=int, default=0, help="test each run on at least so many twins (default: two per example)"
+    )
     asked = parser.parse_args(arguments)
+    sweep = [
+        replace(configuration, twins=max(TWINS, math.ceil(asked.questions / configuration.examples)))
+        for configuration in SWEEP
+    ]
     torch.set_num_threads(1)
     try:
-        claim(SWEEP, folder=asked.folder, docs=asked.docs)
+        claim(sweep, folder=asked.folder, docs=asked.docs)
     except (PrememError, OSError) as error:
         return complain(error)
     except KeyboardInterrupt:
