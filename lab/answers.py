@@ -78,8 +78,12 @@ def accuracies(
     temperature: float = 0.8,
     top_p: float = 0.95,
     seed: int = 0,
+    prefix: str = "",
 ) -> list[float]:
-    """Per row: share of the sampled answers that end in the right number. Temperature 0 is greedy."""
+    """Per row: share of the sampled answers that end in the right number. Temperature 0 is greedy.
+
+    `prefix` is put after the prompt, as if the model had begun its answer so.
+    """
     model.eval()
     torch.manual_seed(seed)
     sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
@@ -87,7 +91,7 @@ def accuracies(
     right = [0] * len(rows)
     for at in range(0, len(rows), 128):
         part = rows[at : at + 128]
-        prompts = [prompt_and_target(row["question"], row["answer"])[0] for row in part]
+        prompts = [prompt_and_target(row["question"], row["answer"])[0] + prefix for row in part]
         encoded = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
         written = model.generate(
             input_ids=encoded["input_ids"],

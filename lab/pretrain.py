@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lab import questions
 from lab.answers import IGNORED, Batch, accuracies, mean_losses, pad_batch, token_losses
-from lab.model import new_model, new_tokenizer, prompt_and_target, save
+from lab.model import load, new_model, new_tokenizer, prompt_and_target, save
 from premem.cli_terminal import progress
 
 BATCH = 64
@@ -55,10 +55,15 @@ def draw_batches(rng: random.Random, tokenizer: PreTrainedTokenizerFast) -> list
     return [pad_batch(texts[at : at + third], pad=tokenizer.pad_token_id) for at in range(0, BATCH, third)]
 
 
-def pretrain(*, steps: int, learning_rate: float, seed: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """AdamW, warm-up, then a cosine down to nothing."""
-    tokenizer = new_tokenizer()
-    model = new_model(tokenizer, seed=seed)
+def pretrain(
+    *, steps: int, learning_rate: float, seed: int, start: Path | None = None
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """AdamW, warm-up, then a cosine down to nothing. From random weights, or from those in the folder `start`."""
+    if start is None:
+        tokenizer = new_tokenizer()
+        model = new_model(tokenizer, seed=seed)
+    else:
+        model, tokenizer = load(start)
     rng = random.Random(f"pretrain {seed}")
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -104,10 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="folder of a base to go on from, with another --seed than its own")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
     started, cpu = time.monotonic(), time.process_time()
-    model, tokenizer = pretrain(steps=asked.steps, learning_rate=asked.lr, seed=asked.seed)
+    model, tokenizer = pretrain(steps=asked.steps, learning_rate=asked.lr, seed=asked.seed, start=asked.start)
     print(f"{asked.steps} steps in {time.monotonic() - started:.0f} s, {time.process_time() - cpu:.0f} CPU seconds")
     if asked.out.exists():
         shutil.rmtree(asked.out)
