@@ -38,8 +38,9 @@ from premem.client import Client
 from premem.errors import NotFound, PrememError
 from premem.local import LocalService
 from premem.rules import RULES
-from premem.wire import ENDED, Checkpoint, CheckpointReport, Job, JobRequest, Sampling
+from premem.wire import ENDED, Checkpoint, Job, JobRequest, Sampling
 from premem.wire_calibrations import CalibrationReply, FitReply
+from premem.wire_reports import CheckpointReport
 
 BASE = Path(__file__).parent / "base"
 TASK = "lab"
