@@ -148,15 +148,14 @@ def low_lines(low: LowReply, *, most: int = 3) -> list[str]:
 
 def robustness_table(found: list[RobustnessReply]) -> Table:
     """One line per perturbation and band of pre-memorization accuracy: the accuracy that it costs."""
-    table = _table(
-        "pre-memorization accuracy", "examples", "accuracy as it is", "lost", "90% interval", left=("prompt",)
-    )
+    table = _table("prompt", "pre-memorization accuracy", "examples", "accuracy as it is", "lost", "90% interval")
     for one in found:
         for drop in [one.overall, *one.bands]:
             if drop.examples:
-                band = "all" if drop is one.overall else f"{drop.low:g} to {drop.high:g}"
-                numbers = (_share(drop.baseline), f"{drop.drop:+.3f}", _signed(drop.interval))
-                table.add_row(band, f"{drop.examples:,}", *numbers, Text(printable(one.perturbation)))
+                whole = drop is one.overall
+                band = "all" if whole else f"{drop.low:g} to {drop.high:g}"
+                numbers = (f"{drop.examples:,}", _share(drop.baseline), f"{drop.drop:+.3f}", _signed(drop.interval))
+                table.add_row(Text(printable(one.perturbation) if whole else ""), band, *numbers)
     return table
 
 
@@ -170,8 +169,10 @@ def regrade_lines(regrade: RegradeReply, *, most: int = 5) -> list[Table | Text 
         table,
     ]
     for one in regrade.examples[:most]:
-        told = f"  {one.checkpoint}, {one.kind} row {one.row}: {one.before} ({one.before_extracted}), now {one.after} ({one.after_extracted})"
-        lines += [printable(told), printable(f"    …{one.text[-160:]}")]
+        before, after = (_shortened(found or "nothing", 40) for found in (one.before_extracted, one.after_extracted))
+        place = f"{one.checkpoint}, {one.kind} row {one.row}, sample {one.sample}"
+        lines.append(printable(f"  {place}: {one.before} ({before}), now {one.after} ({after})"))
+        lines.append(printable(f"    …{one.text[-160:].strip()}"))
     return lines
 
 

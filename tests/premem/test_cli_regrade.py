@@ -66,6 +66,20 @@ def test_answers_are_graded_anew_and_the_disagreement_is_told(url, scored):
     assert "of 40 answers" in waited.stdout
 
 
+def test_candidates_are_found_by_what_the_last_checkpoint_makes_of_them(url, run, scored):
+    pool = [{"question": f"{n} + 2?", "answer": f"#### {n + 2}"} for n in range(5)]
+    (run / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pool))
+    uploaded = json.loads(premem(url, "upload", run / "pool.jsonl", "--json").stdout)
+
+    ended = premem(url, "acquire", scored["job"]["id"], "--pool", uploaded["id"], "--by", "embedding", "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert (found["by"], found["low"]) == ("embedding", scored["report"]["low"]["examples"])
+    assert sorted(one["row"] for one in found["candidates"]) == [0, 1, 2, 3, 4]
+    assert all(-1.0 <= one["similarity"] <= 1.0 for one in found["candidates"])
+
+
 def test_a_second_round_is_compared_with_the_first(url, run, scored):
     second = score(url, run, "train-2.jsonl", "--previous", scored["job"]["id"])
     changes = second["report"]["changes"]

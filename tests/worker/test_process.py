@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from premem.results import check
-from premem.wire import Sampling
+from premem.wire import GraderChoice, Sampling
 from tests.checkpoints import make_checkpoint
-from tests.fakes import FakeService, examples, make_task, problem
+from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task, problem
 from worker.__main__ import main
+from worker.passes import run_pass
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -182,6 +183,20 @@ def test_a_worker_whose_engine_is_not_installed_says_so_before_it_takes_a_task(
     assert main(["--service", service.url, "--engine", "vllm"]) == 2
     assert "the vllm engine needs vllm, which is not installed" in capsys.readouterr().err
     assert not service.leases
+
+
+def test_a_worker_without_an_engine_grades_anew_and_takes_nothing_else(service: FakeService):
+    task = make_task(stop=2, grader=GraderChoice(name="exact"))
+    service.sources["again"] = run_pass(
+        task, examples(2), FakeEngine(), grading=Comparing(), tokenizer_fingerprint="t1", stopped=lambda: False
+    )
+    service.tasks.append(task.model_copy(update={"id": "again", "regrade": True}))
+
+    ended = run_worker(service, "--engine", "none", "--exit-when-idle", "0.5")
+
+    assert ended.returncode == 0, ended.stderr
+    assert service.frame("again")["verdicts"].to_list() == [["wrong", "wrong"]] * 2
+    assert {request.engine for request in service.leases} == {None}
 
 
 def test_a_worker_that_is_turned_away_says_what_to_do(service: FakeService):
