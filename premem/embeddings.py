@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from premem.errors import InputError
-from premem.results import PRODUCED_BY
+from premem.results import PRODUCED_BY, check_rows, read
 
 SCHEMA = pl.Schema(
     {
@@ -54,18 +54,11 @@ def check(content: bytes, *, start: int, stop: int) -> tuple[pl.DataFrame, dict[
 
     Raises InputError, naming the first thing that is wrong.
     """
-    try:
-        frame = pl.read_parquet(io.BytesIO(content))
-        metadata = pl.read_parquet_metadata(io.BytesIO(content))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"the result is no Parquet file: {error}") from error
-    if frame.schema != SCHEMA:
-        raise InputError(f"the result's columns must be {dict(SCHEMA)}, not {dict(frame.schema)}")
-    if frame["row"].to_list() != list(range(start, stop)):
-        raise InputError(f"the result must hold each row from {start} to {stop - 1} once and in order")
+    frame, produced_by = read(content, SCHEMA)
+    check_rows(frame, start=start, stop=stop)
     vectors = frame.filter(pl.col("skipped").is_null())["embedding"]
     if vectors.null_count() or vectors.list.len().n_unique() > 1 or (vectors.len() and not vectors.list.len()[0]):
         raise InputError("each row that was not skipped needs an embedding, all of one width")
     if not vectors.explode().is_finite().all():
         raise InputError("embeddings hold finite numbers only")
-    return frame, {key: metadata.get(key, "") for key in PRODUCED_BY}
+    return frame, produced_by

@@ -80,7 +80,7 @@ def encode(rows: Sequence[RowResult], *, produced_by: Mapping[str, str]) -> byte
 
 def decode(content: bytes) -> tuple[list[RowResult], dict[str, str]]:
     """What `encode` was given. Raises InputError where it is something else."""
-    frame, produced_by = _read(content)
+    frame, produced_by = read(content, SCHEMA)
     answers = ("texts", "verdicts", "extracted", "tokens", "finished")
     rows = []
     for record in frame.iter_rows(named=True):
@@ -107,9 +107,8 @@ def check(content: bytes, *, start: int, stop: int, samples: int, train: bool) -
 
     Raises InputError, naming the first thing that is wrong.
     """
-    frame, produced_by = _read(content)
-    if frame["row"].to_list() != list(range(start, stop)):
-        raise InputError(f"the result must hold each row from {start} to {stop - 1} once and in order")
+    frame, produced_by = read(content, SCHEMA)
+    check_rows(frame, start=start, stop=stop)
     scored = frame.filter(pl.col("skipped").is_null())
     for column in ("texts", "verdicts", "extracted", "tokens", "finished"):
         if not (scored[column].list.len() == samples).fill_null(False).all():
@@ -127,15 +126,22 @@ def check(content: bytes, *, start: int, stop: int, samples: int, train: bool) -
     return frame, produced_by
 
 
-def _read(content: bytes) -> tuple[pl.DataFrame, dict[str, str]]:
+def read(content: bytes, schema: pl.Schema) -> tuple[pl.DataFrame, dict[str, str]]:
+    """A result's frame and who made it. Raises InputError where it has another schema."""
     try:
         frame = pl.read_parquet(io.BytesIO(content))
         metadata = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"the result is no Parquet file: {error}") from error
-    if frame.schema != SCHEMA:
-        raise InputError(f"the result's columns must be {dict(SCHEMA)}, not {dict(frame.schema)}")
+    if frame.schema != schema:
+        raise InputError(f"the result's columns must be {dict(schema)}, not {dict(frame.schema)}")
     return frame, {key: metadata.get(key, "") for key in PRODUCED_BY}
+
+
+def check_rows(frame: pl.DataFrame, *, start: int, stop: int) -> None:
+    """Raises InputError."""
+    if frame["row"].to_list() != list(range(start, stop)):
+        raise InputError(f"the result must hold each row from {start} to {stop - 1} once and in order")
 
 
 def skipped_reasons(frame: pl.DataFrame) -> Counter[str]:

@@ -18,14 +18,14 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from premem.acquisition import Candidate, acquire, acquire_in_parts, tfidf
 from premem.errors import Conflict, InputError, NotFound
 from premem.records import Example
-from premem.wire import Checkpoint, Job, JobRequest
+from premem.wire import Checkpoint, Job
 from premem.wire_curation import AcquireRequest, Acquisition, CandidateReply, Lineage, NearestExample
 from service.checkpoints import check_room, shard_tasks
 from service.datasets import read_columns, read_rows_at
 from service.db import Database
 from service.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
 from service.examples import ScoreFiles, completed
-from service.jobs import insert_job
+from service.jobs import insert_derived
 from service.problems import FieldError, described
 from service.progress import job_reply
 from service.selections import Chosen, Policy, choose, examples_at, lineage
@@ -153,26 +153,14 @@ def _insert(connection: Connection, parent: RowMapping, search: Search, *, max_t
     (*_, (position, _)) = connection.execute(scored_checkpoints(parent["id"])).all()
     of_parent = select(checkpoints).where(checkpoints.c.job == parent["id"], checkpoints.c.position == position)
     last = {**connection.execute(of_parent).mappings().one(), "position": 0}
-    asked = {
-        **parent["request"],
-        "dataset": search.asked.pool,
-        "test_dataset": None,
-        "open": False,
-        "memorized_below": None,
-        "calibration": None,
-        "perturbations": [],
-        "previous": None,
-        "checkpoints": [Checkpoint(path=last["path"], name=last["name"])],
-    }
-    job = insert_job(
+    job = insert_derived(
         connection,
-        JobRequest.model_validate(asked),
+        parent,
         kind="acquire",
-        parent=parent["id"],
-        tokenizer=parent["tokenizer"],
-        memorized_below=parent["memorized_below"],
-        threshold_basis=parent["threshold_basis"],
-        threshold_source=parent["threshold_source"],
+        checkpoints=[Checkpoint(path=last["path"], name=last["name"])],
+        dataset=search.asked.pool,
+        test_dataset=None,
+        perturbations=[],
     )
     kept = {**job["request"], "acquire": search.as_json()}
     connection.execute(update(jobs).where(jobs.c.id == job["id"]).values(request=kept))

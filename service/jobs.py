@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from uuid import uuid4
 
 from fastapi import APIRouter, Response
@@ -12,7 +13,7 @@ from premem.errors import Conflict, GraderError
 from premem.forecast import SPAN
 from premem.grading import get_grader
 from premem.thresholds import FIRST_CHECKPOINT_QUANTILE, Threshold, resolve
-from premem.wire import ENDED, GraderChoice, Job, JobRequest, Page
+from premem.wire import ENDED, Checkpoint, GraderChoice, Job, JobRequest, Page
 from service import checkpoints, cursors, states
 from service.calibrations import held_calibration, threshold_of
 from service.changes import check_previous
@@ -140,6 +141,19 @@ def insert_job(connection: Connection, request: JobRequest, *, span: str = SPAN,
         **values,
     }
     return connection.execute(insert(jobs).values(row).returning(jobs)).mappings().one()
+
+
+def insert_derived(
+    connection: Connection, parent: RowMapping, *, kind: str, checkpoints: Sequence[Checkpoint], **changes: object
+) -> RowMapping:
+    """A new job without tasks that goes on from a completed one: what that was asked for, but for the `changes`.
+
+    Its threshold stays; a calibration does not carry over. Raises FieldError, naming what there is not.
+    """
+    own = {"open": False, "memorized_below": None, "calibration": None, "previous": None, "checkpoints": checkpoints}
+    request = JobRequest.model_validate({**parent["request"], **own, **changes})
+    kept = ("tokenizer", "memorized_below", "threshold_basis", "threshold_source")
+    return insert_job(connection, request, kind=kind, parent=parent["id"], **{name: parent[name] for name in kept})
 
 
 def _dataset(connection: Connection, id_: str, *, field: str) -> RowMapping:

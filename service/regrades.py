@@ -10,12 +10,12 @@ from fastapi import APIRouter, Response
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from premem.errors import Conflict
-from premem.wire import Checkpoint, GraderChoice, Job, JobRequest
+from premem.wire import Checkpoint, GraderChoice, Job
 from premem.wire_reports import DisagreementReply, RegradeReply, RegradeRequest, VerdictCount
 from service.checkpoints import new_task
 from service.dependencies import DatabaseGiven, StoreGiven
 from service.examples import completed
-from service.jobs import insert_job
+from service.jobs import insert_derived
 from service.problems import FieldError, described
 from service.progress import job_reply
 from service.states import scored_checkpoints
@@ -53,25 +53,13 @@ def _insert(connection: Connection, parent: RowMapping, request: RegradeRequest)
     counted = [position for position, _ in connection.execute(scored_checkpoints(parent["id"])).all()]
     of_parent = select(checkpoints).where(checkpoints.c.job == parent["id"], checkpoints.c.position.in_(counted))
     kept = connection.execute(of_parent.order_by(checkpoints.c.position)).mappings().all()
-    asked = {
-        **parent["request"],
-        "open": False,
-        "memorized_below": None,
-        "calibration": None,
-        "previous": None,
-        "grader": request.grader,
-        "name": request.name or parent["name"],
-        "checkpoints": [Checkpoint(path=one["path"], name=one["name"]) for one in kept],
-    }
-    job = insert_job(
+    job = insert_derived(
         connection,
-        JobRequest.model_validate(asked),
+        parent,
         kind="regrade",
-        parent=parent["id"],
-        tokenizer=parent["tokenizer"],
-        memorized_below=parent["memorized_below"],
-        threshold_basis=parent["threshold_basis"],
-        threshold_source=parent["threshold_source"],
+        checkpoints=[Checkpoint(path=one["path"], name=one["name"]) for one in kept],
+        grader=request.grader,
+        name=request.name or parent["name"],
     )
     connection.execute(insert(checkpoints), [{**one, "job": job["id"]} for one in kept])
     answered = select(tasks).where(
