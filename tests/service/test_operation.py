@@ -22,6 +22,13 @@ from tests.service.conftest import on_sqlite
 from tests.service.working import always_right, ended, must_lease, put, result, work_off
 
 
+@pytest.fixture(autouse=True)
+def _quiet_again() -> Iterator[None]:
+    """`main` lets the whole process log."""
+    yield
+    logs.configure(level=logging.ERROR)
+
+
 def test_a_process_that_answers_is_healthy_and_ready(client):
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ok"}
@@ -89,13 +96,6 @@ def test_a_body_that_is_too_long_is_refused(client, app):
 
 
 @on_sqlite
-@pytest.fixture(autouse=True)
-def _quiet_again() -> Iterator[None]:
-    """`main` lets the whole process log."""
-    yield
-    logs.configure(level=logging.ERROR)
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("PUT", "/v1/jobs", 405), ("GET", "/v1/jobs?limit=0", 422), ("POST", "/v1/jobs", 422)],

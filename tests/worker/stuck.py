@@ -35,6 +35,7 @@ if __name__ == "__main__":
         return Parts(
             "fake",
             make_engine=lambda: Stuck(own.stuck_seconds),
+            make_embedder=None,
             locate=lambda path: Located(Path(path), "usual"),
             make_graders=lambda choice: Comparing(),
         )
