@@ -88,7 +88,6 @@ def test_a_body_that_is_too_long_is_refused(client, app):
     assert declared.json()["type"] == streamed.json()["type"] == "/problems/too-large"
 
 
-@on_sqlite
 @pytest.fixture(autouse=True)
 def _quiet_again() -> Iterator[None]:
     """`main` lets the whole process log."""
@@ -96,6 +95,7 @@ def _quiet_again() -> Iterator[None]:
     logs.configure(level=logging.ERROR)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("PUT", "/v1/jobs", 405), ("GET", "/v1/jobs?limit=0", 422), ("POST", "/v1/jobs", 422)],
