@@ -59,6 +59,6 @@ def check(content: bytes, *, start: int, stop: int) -> tuple[pl.DataFrame, dict[
     vectors = frame.filter(pl.col("skipped").is_null())["embedding"]
     if vectors.null_count() or vectors.list.len().n_unique() > 1 or (vectors.len() and not vectors.list.len()[0]):
         raise InputError("each row that was not skipped needs an embedding, all of one width")
-    if not vectors.explode().is_finite().all():
+    if not vectors.explode().is_finite().fill_null(False).all():
         raise InputError("embeddings hold finite numbers only")
     return frame, produced_by

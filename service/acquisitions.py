@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -27,7 +28,7 @@ from service.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
 from service.examples import ScoreFiles, completed
 from service.jobs import insert_derived
 from service.problems import FieldError, described
-from service.progress import job_reply
+from service.progress import dtype, job_reply
 from service.selections import Chosen, Policy, choose, examples_at, lineage
 from service.states import scored_checkpoints
 from service.store import Store
@@ -36,8 +37,11 @@ from service.tables import checkpoints, datasets, jobs, tasks
 MOST_LOW = 2_000
 MOST_POOL = 100_000
 """Every low example is compared with every candidate while the client waits."""
+MOST_SHARD_ROWS = 1_024
+"""Of a task that embeds, however many the scoring took: of 8,192 numbers each, they make 32 MiB."""
 
 NEAREST_CHARACTERS = 300
+Floats = NDArray[np.float32]
 TRAINED, POOL = 0, 1
 """Variants of the tasks that embed: which data set they read."""
 
@@ -77,10 +81,10 @@ def acquire_candidates(
     low_rows = chosen.row_E[chosen.selection.positions[:MOST_LOW]].tolist()
     rest_rows = _rest(chosen, seed=asked.seed)
     search = Search(row["dataset"], asked, lineage(row, policy), low_rows, rest_rows, _notes(row, asked, chosen))
+    questions, fresh = _pool(database, store, search)
     if asked.by == "embedding":
         return _posted(database, row, search, max_tasks=settings.max_tasks)
     low = examples_at(database, store, row["dataset"], low_rows)
-    questions, fresh = _pool(database, store, search)
     rest = examples_at(database, store, row["dataset"], rest_rows)
     low_LD, rest_RD, pool_ND = tfidf(
         [example.question for example in low],
@@ -161,12 +165,16 @@ def _insert(connection: Connection, parent: RowMapping, search: Search, *, max_t
         dataset=search.asked.pool,
         test_dataset=None,
         perturbations=[],
+        dtype=dtype(parent),
+        shard_rows=min(parent["request"]["shard_rows"], MOST_SHARD_ROWS),
     )
     kept = {**job["request"], "acquire": search.as_json()}
     connection.execute(update(jobs).where(jobs.c.id == job["id"]).values(request=kept))
     connection.execute(insert(checkpoints), [{**last, "job": job["id"]}])
     rows = {of: connection.scalar(select(datasets.c.rows).where(datasets.c.id == of)) or 0 for of in _both(search)}
     check_room(connection, job, list(rows.values()), max_tasks=max_tasks)
+    shard = job["request"]["shard_rows"]
+    held = {row // shard for row in search.low_rows}
     connection.execute(
         insert(tasks),
         [
@@ -174,7 +182,7 @@ def _insert(connection: Connection, parent: RowMapping, search: Search, *, max_t
             for variant, (of, count) in enumerate(rows.items())
             for task in shard_tasks(job, last, kind="embed", dataset=of, rows=count, variant=variant)
             # Of the training set only what holds a low example; the rest in there is what it is told from.
-            if variant == POOL or any(task["start"] <= row < task["stop"] for row in search.low_rows)
+            if variant == POOL or task["start"] // shard in held
         ],
     )
     return job
@@ -190,61 +198,98 @@ def by_embedding(database: Database, store: Store, job: RowMapping, *, check: Ca
     every = select(*columns).where(tasks.c.job == job["id"]).order_by(tasks.c.variant, tasks.c.start)
     with database.connect() as connection:
         results = connection.execute(every).all()
-    parts = [_Part(store, artifact) for variant, artifact in results if variant == POOL]
-    trained = [_Part(store, artifact).read(check) for variant, artifact in results if variant == TRAINED]
-    vector_of = {row: vector for rows, vectors in trained for row, vector in zip(rows, vectors, strict=True)}
+    questions, fresh = _pool(database, store, search)
+    trained, pool = (
+        _Embeddings(store, [artifact for of, artifact in results if of == variant], rows, check)
+        for variant, rows in ((TRAINED, [*search.low_rows, *search.rest_rows]), (POOL, fresh))
+    )
+    vector_of = {row: vector for rows, vectors in trained.parts() for row, vector in zip(rows, vectors, strict=True)}
     low_rows = [row for row in search.low_rows if row in vector_of]
     if not low_rows:
-        raise InputError("no low example could be embedded: all are too long for the model")
+        raise InputError(f"no low example could be embedded ({_told(trained.skipped(search.low_rows))})")
     low_LD = np.array([vector_of[row] for row in low_rows])
-    questions, fresh = _pool(database, store, search)
-    wanted = np.zeros(len(questions), dtype=bool)
-    wanted[fresh] = True
-    mean_D, embedded = _mean(low_LD, parts, check)
+    mean_D, embedded = _mean(low_LD, pool)
+    if not embedded:
+        raise InputError(f"no new example of the pool could be embedded ({_told(pool.skipped(fresh))})")
     rows_N: list[int] = []
 
-    def centred() -> Iterator[NDArray[np.float64]]:
-        for part in parts:
-            rows, vectors_ND = part.read(check)
-            if not len(rows):
-                continue
-            kept = wanted[rows]
-            rows_N.extend(rows[kept].tolist())
-            yield vectors_ND[kept] - mean_D
+    def centred() -> Iterator[Floats]:
+        for rows, vectors_ND in pool.parts():
+            rows_N.extend(rows)
+            yield vectors_ND - mean_D
 
     rest = [vector_of[row] - mean_D for row in search.rest_rows if row in vector_of]
     rest_RD = np.array(rest).reshape(len(rest), len(mean_D))
     found = acquire_in_parts(low_LD - mean_D, centred(), budget=search.asked.budget, rest_RD=rest_RD)
-    skipped = len(questions) - embedded + len(search.low_rows) - len(low_rows)
-    notes = [f"{skipped:,} rows could not be embedded, too long for the model's context"] if skipped else []
+    notes = [
+        f"{reasons.total():,} {what} could not be embedded ({_told(reasons)})"
+        for what, reasons in (
+            ("low examples", trained.skipped(search.low_rows)),
+            ("new examples of the pool", pool.skipped(fresh)),
+        )
+        if reasons
+    ]
     answer = _answer(database, store, search, found, low_rows, rows_N, pool_rows=len(questions), fresh=len(fresh))
     return answer.model_copy(update={"notes": [*answer.notes, *notes]})
 
 
-class _Part:
-    """One task's embeddings, read anew each time: memory need not hold a whole pool."""
-
-    def __init__(self, store: Store, artifact: str) -> None:
-        self._store = store
-        self._artifact = artifact
-
-    def read(self, check: Callable[[], None]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Rows that were not skipped, and their embeddings."""
-        check()
-        with self._store.open(self._artifact) as content:
-            frame = pl.read_parquet(content, columns=["row", "embedding"]).drop_nulls()
-        vectors = frame["embedding"].explode().to_numpy().astype(np.float64)
-        return frame["row"].to_numpy(), vectors.reshape(len(frame), len(vectors) // max(len(frame), 1))
+def forget_embeddings(connection: Connection, job: str) -> None:
+    """Of a completed job: nobody asks for them again, and what no task names is garbage."""
+    connection.execute(update(tasks).where(tasks.c.job == job).values(artifact=None))
 
 
-def _mean(low_LD: NDArray[np.float64], parts: list[_Part], check: Callable[[], None]) -> tuple[Any, int]:
-    """Of all embeddings, and how many the pool has."""
-    total_D, count = low_LD.sum(axis=0), len(low_LD)
-    for part in parts:
-        _, vectors_ND = part.read(check)
-        if len(vectors_ND):
-            total_D, count = total_D + vectors_ND.sum(axis=0), count + len(vectors_ND)
-    return total_D / count, count - len(low_LD)
+@dataclass(frozen=True, slots=True)
+class _Embeddings:
+    """What the tasks of one variant made of some rows, read anew each time: memory need not hold a whole pool."""
+
+    store: Store
+    artifacts: list[str]
+    rows: list[int]
+    check: Callable[[], None]
+
+    def parts(self) -> Iterator[tuple[list[int], Floats]]:
+        """Per task: those of the rows that have an embedding, in order, and the embeddings. None is empty.
+
+        Raises InputError where the tasks differ in the width of their embeddings.
+        """
+        width = None
+        for frame in self._frames("embedding"):
+            vectors_N = frame.drop_nulls("embedding")["embedding"]
+            if not len(vectors_N):
+                continue
+            vectors_ND = vectors_N.explode().to_numpy().reshape(len(vectors_N), -1)
+            if width not in (None, vectors_ND.shape[1]):
+                raise InputError("the embeddings differ in width: the checkpoint was replaced while the job ran")
+            width = vectors_ND.shape[1]
+            yield frame.drop_nulls("embedding")["row"].to_list(), vectors_ND
+
+    def skipped(self, rows: list[int]) -> Counter[str]:
+        """Why some of the rows have no embedding."""
+        reasons: Counter[str] = Counter()
+        for frame in self._frames("skipped"):
+            reasons.update(frame.filter(pl.col("row").is_in(rows))["skipped"].drop_nulls().to_list())
+        return reasons
+
+    def _frames(self, column: str) -> Iterator[pl.DataFrame]:
+        for artifact in self.artifacts:
+            self.check()
+            with self.store.open(artifact) as content:
+                frame = pl.read_parquet(content, columns=["row", column])
+            yield frame.filter(pl.col("row").is_in(self.rows))
+
+
+def _mean(low_LD: Floats, pool: _Embeddings) -> tuple[Floats, int]:
+    """Of the low examples and the candidates, and how many candidates there are."""
+    total_D, count = low_LD.sum(axis=0, dtype=np.float64), 0
+    for rows, vectors_ND in pool.parts():
+        if vectors_ND.shape[1] != len(total_D):
+            raise InputError("the embeddings differ in width: the checkpoint was replaced while the job ran")
+        total_D, count = total_D + vectors_ND.sum(axis=0, dtype=np.float64), count + len(rows)
+    return (total_D / (count + len(low_LD))).astype(np.float32), count
+
+
+def _told(reasons: Counter[str]) -> str:
+    return "; ".join(f"{count:,}: {reason}" for reason, count in reasons.most_common(3))
 
 
 def _both(search: Search) -> tuple[str, str]:

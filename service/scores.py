@@ -30,7 +30,7 @@ from premem.uncertainty import score_intervals
 from premem.wire import GraderChoice
 from premem.wire_reports import CheckpointReport, JobReport, LowReply
 from service import reports
-from service.acquisitions import by_embedding
+from service.acquisitions import by_embedding, forget_embeddings
 from service.changes import LOW, changes, previous_job
 from service.datasets import manifest
 from service.db import Database, now
@@ -252,6 +252,8 @@ def _complete(database: Database, store: Store, job: RowMapping, artifact: str, 
             error=None,
             **values,
         )
+        if kept and job["kind"] == "acquire":
+            forget_embeddings(connection, job["id"])
     # After an error nobody knows whether the commit took place: then what no row names is collected as garbage.
     if not kept:
         store.delete([artifact])

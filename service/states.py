@@ -45,7 +45,7 @@ def settle(connection: Connection, job: str, *, at: float) -> str:
             state = _move(connection, job, state="finalizing")
         else:
             error = (
-                "no checkpoint was scored"
+                ("the prompts could not be embedded" if row["kind"] == "acquire" else "no checkpoint was scored")
                 if _any_task(connection, row["number"], ("failed",))
                 else "no checkpoint was given"
             )

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import threading
+
+import numpy as np
+import polars as pl
 import pytest
 
-from premem.embeddings import Embedding, encode
+from premem.acquisition import acquire as acquire_arrays
+from premem.embeddings import SCHEMA, Embedding, encode
 from premem.records import Observation
+from service import acquisitions, garbage, scores
 from tests.service.conftest import on_sqlite, upload
-from tests.service.working import PRODUCED_BY, ended, fail, lease, put, work_off
+from tests.service.recording import imported, made_run
+from tests.service.working import PRODUCED_BY, ended, fail, lease, must_lease, put, work_off
 
 POOL = 900
 
@@ -43,6 +51,17 @@ def vector(variant: int, row: int) -> tuple[float, float]:
     if variant == 0:
         return (0.0, 5.0) if row == 2 else (5.0, 0.0)
     return {5: (4.0, 0.1), 6: (0.2, 4.0)}.get(row, (-3.0, -3.0))
+
+
+def with_null(task) -> bytes:
+    """A result in which one number is missing."""
+    whole = encode([Embedding(row, (1.0, 2.0)) for row in range(4)], produced_by=PRODUCED_BY)
+    frame = pl.read_parquet(io.BytesIO(whole)).with_columns(
+        pl.Series("embedding", [[1.0, None]] * 4, SCHEMA["embedding"])
+    )
+    out = io.BytesIO()
+    frame.write_parquet(out)
+    return out.getvalue()
 
 
 def embed_all(client, *, skip: tuple[int, ...] = ()) -> list[tuple[int, int, int]]:
@@ -92,7 +111,7 @@ def test_what_was_trained_on_already_or_does_not_fit_is_no_candidate(client, sco
     assert found["left_out"] == 6
     assert found["notes"] == [
         "the pool holds 4 new examples, fewer than the budget of 10: all are here",
-        "1 rows could not be embedded, too long for the model's context",
+        "1 new examples of the pool could not be embedded (1: too long)",
     ]
 
 
@@ -133,6 +152,9 @@ def test_embeddings_that_cannot_be_are_refused(client, scored, pool):
     infinite = put(client, task, encode([Embedding(row, (float("inf"),)) for row in range(4)], produced_by=PRODUCED_BY))
     short = put(client, task, encode([Embedding(0, (1.0,))], produced_by=PRODUCED_BY))
 
+    hollow = put(client, task, with_null(task))
+
+    assert (hollow.status_code, "finite" in hollow.text) == (422, True)
     assert (uneven.status_code, "one width" in uneven.text) == (422, True)
     assert (infinite.status_code, "finite" in infinite.text) == (422, True)
     assert (short.status_code, "each row from 0 to 3" in short.text) == (422, True)
@@ -148,7 +170,7 @@ def test_a_job_in_which_no_low_example_can_be_embedded_says_so(client, scored, p
     state = ended(client, job)
 
     assert state["state"] == "failed"
-    assert state["errors"] == ["no low example could be embedded: all are too long for the model"]
+    assert state["errors"] == ["no low example could be embedded (4: too long)"]
 
 
 @on_sqlite
@@ -158,3 +180,167 @@ def test_it_can_be_cancelled(client, scored, pool):
     assert client.post(f"/v1/jobs/{job}/cancel").status_code == 202
     assert ended(client, job)["state"] == "cancelled"
     assert lease(client) is None
+
+
+def test_the_candidates_are_those_of_the_method_over_centred_embeddings(client, post_job, pool):
+    """Row 0, 5 and 10 of twelve are low, so that every task holds some of the rest."""
+    job = post_job()
+    work_off(client, lambda name, row: Observation(correct=0 if row % 5 == 0 else 2, sampled=2, perplexity=2.0))
+    ended(client, job)
+    chance = np.random.default_rng(0)
+    trained_ED, pool_ND = chance.normal(size=(12, 6)) + 50, chance.normal(size=(8, 6)) + 50
+    low = [0, 5, 10]
+    mean_D = np.concatenate([trained_ED[low], pool_ND]).mean(axis=0)
+    rest_RD = np.delete(trained_ED, low, axis=0) - mean_D
+    expected = acquire_arrays(trained_ED[low] - mean_D, pool_ND - mean_D, budget=5, rest_RD=rest_RD)
+
+    acquiring = acquire(client, job, pool, budget=5)
+    while (task := lease(client)) is not None:
+        of = (trained_ED, pool_ND)[task["variant"]]
+        rows = [Embedding(row, tuple(of[row]), tokens=3) for row in range(task["start"], task["stop"])]
+        put(client, task, encode(rows, produced_by=PRODUCED_BY))
+    ended(client, acquiring)
+    found = client.get(f"/v1/jobs/{acquiring}/candidates").json()["candidates"]
+
+    assert [one["row"] for one in found] == [one.position for one in expected]
+    assert [low.index(one["nearest"]["row"]) for one in found] == [one.nearest for one in expected]
+    assert [one["similarity"] for one in found] == pytest.approx([one.similarity for one in expected], abs=1e-4)
+    assert [one["likeness"] for one in found] == pytest.approx([one.likeness for one in expected], abs=1e-3)
+
+
+def test_a_finalizing_that_broke_off_starts_again(client, scored, pool, monkeypatch):
+    monkeypatch.setattr(scores, "RETRY_SECONDS", 0.01)
+    broken = threading.Event()
+    mean = acquisitions._mean
+
+    def breaks_once(*given):
+        if not broken.is_set():
+            broken.set()
+            raise OSError("the store is away")
+        return mean(*given)
+
+    monkeypatch.setattr(acquisitions, "_mean", breaks_once)
+    job = acquire(client, scored, pool)
+    embed_all(client)
+
+    assert ended(client, job)["state"] == "completed"
+    assert broken.is_set()
+    assert len(client.get(f"/v1/jobs/{job}/candidates").json()["candidates"]) == 3
+
+
+@on_sqlite
+def test_embeddings_are_garbage_once_they_were_compared(client, app, scored, pool):
+    job = acquire(client, scored, pool)
+    done = embed_all(client)
+    ended(client, job)
+    found = client.get(f"/v1/jobs/{job}/candidates").json()
+    store = app.state.store
+    before = {artifact.name for artifact in store.list("")}
+
+    garbage.collect(app.state.database, store, app.state.settings.model_copy(update={"garbage_seconds": -1.0}))
+
+    gone = before - {artifact.name for artifact in store.list("")}
+    assert len(gone) == len(done)
+    assert all(name.startswith("results/") for name in gone)
+    assert client.get(f"/v1/jobs/{job}/candidates").json() == found
+    assert client.get(f"/v1/jobs/{scored}/examples/3").status_code == 200
+
+
+@on_sqlite
+def test_the_same_key_makes_one_job(client, scored, pool):
+    body = {"pool": pool, "by": "embedding"}
+    answers = [client.post(f"/v1/jobs/{scored}/acquire", json=body, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+    assert answers[0].headers["Location"] == answers[1].headers["Location"]
+
+
+@on_sqlite
+def test_what_cannot_be_acquired_is_refused_before_any_job_is_made(client, scored, pool, post_job):
+    running = post_job()
+    trained_on = client.get(f"/v1/jobs/{scored}").json()["dataset"]
+    known = upload(client, rows=3, offset=4)
+    recorded = imported(client, made_run(1, examples=20), upload(client, rows=20, offset=50))
+    before = len(client.get("/v1/jobs").json()["items"])
+
+    def ask(job: str, pool: str, **asked):
+        return client.post(f"/v1/jobs/{job}/acquire", json={"pool": pool, "by": "embedding", **asked})
+
+    answers = {
+        (422, "there is no data set 'ds_none'"): ask(scored, "ds_none"),
+        (422, "was trained on"): ask(scored, trained_on),
+        (422, "in the training set already"): ask(scored, known),
+        (422, "no example is low"): ask(scored, pool, below=0.0),
+        (422, "tfidf"): ask(scored, pool, by="words"),
+        (409, "is queued"): ask(running, pool),
+        (409, "acquire by tfidf"): ask(recorded, pool, below=1.0),
+        (404, "job_none"): ask("job_none", pool),
+    }
+
+    for (status, told), answer in answers.items():
+        assert (answer.status_code, told in answer.json()["detail"]) == (status, True), answer.text
+    assert len(client.get("/v1/jobs").json()["items"]) == before
+    assert ask(recorded, pool, below=1.0, by="tfidf").status_code == 200
+
+
+@on_sqlite
+def test_large_shards_of_the_scoring_make_no_large_results(client, post_job, pool, monkeypatch):
+    monkeypatch.setattr(acquisitions, "MOST_SHARD_ROWS", 5)
+    job = post_job(shard_rows=12)
+    work_off(client, observe)
+    ended(client, job)
+
+    acquiring = acquire(client, job, pool)
+
+    assert embed_all(client) == [(0, 0, 5), (1, 0, 5), (1, 5, 8)]
+    assert ended(client, acquiring)["state"] == "completed"
+
+
+@on_sqlite
+@pytest.mark.parametrize("narrow", [0, 1])
+def test_embeddings_of_different_width_are_not_compared(client, scored, pool, narrow):
+    job = acquire(client, scored, pool)
+    while (task := lease(client)) is not None:
+        width = 2 if task["variant"] == narrow else 3
+        rows = [Embedding(row, (1.0,) * width, tokens=1) for row in range(task["start"], task["stop"])]
+        put(client, task, encode(rows, produced_by=PRODUCED_BY))
+
+    assert "differ in width" in ended(client, job)["errors"][0]
+
+
+@on_sqlite
+def test_a_job_in_which_no_candidate_can_be_embedded_says_so(client, scored, pool):
+    job = acquire(client, scored, pool)
+    embed_all(client, skip=tuple(range(8)))
+
+    assert ended(client, job)["errors"] == ["no new example of the pool could be embedded (8: too long)"]
+
+
+@on_sqlite
+def test_a_result_that_comes_after_the_cancelling_is_not_wanted(client, scored, pool):
+    job = acquire(client, scored, pool)
+    task = must_lease(client)
+    client.post(f"/v1/jobs/{job}/cancel")
+
+    rows = [Embedding(row, (1.0,), tokens=1) for row in range(task["start"], task["stop"])]
+    late = put(client, task, encode(rows, produced_by=PRODUCED_BY))
+    client.post(f"/v1/tasks/{task['id']}/release", json={"attempt": task["attempt"]})
+
+    assert (late.status_code, "was cancelled" in late.text) == (409, True)
+    assert ended(client, job)["state"] == "cancelled"
+    assert "is cancelled" in client.get(f"/v1/jobs/{job}/candidates").json()["detail"]
+
+
+@on_sqlite
+def test_another_tokenizer_fails_the_checkpoint(client, scored, pool):
+    job = acquire(client, scored, pool)
+    task = must_lease(client)
+    rows = [Embedding(row, (1.0,), tokens=1) for row in range(task["start"], task["stop"])]
+
+    answer = put(client, task, encode(rows, produced_by={**PRODUCED_BY, "tokenizer": "t2"}))
+
+    errors = ended(client, job)["errors"]
+    assert answer.status_code == 409
+    assert errors[0] == "the prompts could not be embedded"
+    assert "another tokenizer" in errors[1]
