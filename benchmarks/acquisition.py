@@ -56,13 +56,21 @@ def main() -> None:
             for told, beside in ((f"{name}, nearest", None), (f"{name}, told from the rest", rest_RD)):
                 taken = [one.position for one in acquire(low_LD, pool_ND, budget=BUDGET, rest_RD=beside)]
                 found.setdefault(told, []).append(float(wanted[taken].mean()))
+        low_LD, _, pool_ND = embedded
+        taken = [one.position for one in acquire(low_LD, pool_ND, budget=BUDGET)]
+        found.setdefault("embedding with its mean, nearest", []).append(float(wanted[taken].mean()))
         found.setdefault("random", []).append(float(wanted.mean()))
     print(
         f"checkpoint {folder.name}; {TRAINED} training examples, the first {BUDGET} of {POOL:,} candidates, {DRAWS} draws"
     )
+    pairs = zip(found["embedding, nearest"], found["embedding with its mean, nearest"], strict=True)
+    added = [off - on for off, on in pairs]
+    print(
+        f"taking the mean off adds {statistics.mean(added):+.3f} ± {statistics.stdev(added) / DRAWS**0.5:.3f} to nearest"
+    )
     for name, shares in found.items():
         print(
-            f"{name:32} {statistics.mean(shares):.2f} use one of their verbs ({min(shares):.2f} to {max(shares):.2f})"
+            f"{name:33} {statistics.mean(shares):.2f} use one of their verbs ({min(shares):.2f} to {max(shares):.2f})"
         )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ import torch
 from premem.embeddings import check
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.records import Example
+from premem.wire import Sampling, Template
 from tests.checkpoints import make_checkpoint
-from tests.fakes import FakeEmbedder, examples, make_task
+from tests.fakes import FakeEmbedder, FakeService, examples, make_task
+from tests.worker.test_engines_transformers import hold_at_most
+from tests.worker.test_process import run_worker
 from worker.embedding import run_embedding
 from worker.engines import EmbedRequest
 from worker.engines.transformers import TransformersEngine
@@ -52,6 +56,39 @@ def test_an_embedding_does_not_depend_on_the_prompts_beside_it(engine):
         assert together[row] == pytest.approx(embedded(engine, [tokens])[0], abs=1e-5)
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 10, 100_000])
+def test_an_embedding_does_not_depend_on_how_many_go_through_at_once(engine, folder, batch_tokens):
+    other = TransformersEngine(device="cpu", batch_tokens=batch_tokens)
+    other.load(folder, dtype="float32")
+
+    found = embedded(other, PROMPTS)
+
+    for row, vector in embedded(engine, PROMPTS).items():
+        assert found[row] == pytest.approx(vector, abs=1e-5)
+
+
+def test_the_embeddings_of_a_batch_that_memory_does_not_hold_are_those_of_its_halves(engine, monkeypatch):
+    prompts = [(5, 6, 7 + row) for row in range(8)]
+    before = embedded(engine, prompts)
+
+    with monkeypatch.context() as patch:
+        hold_at_most(engine, 4, patch)
+        halved = embedded(engine, prompts)
+
+    for row, vector in before.items():
+        assert halved[row] == pytest.approx(vector, abs=1e-5)
+
+
+def test_bfloat16_weights_give_finite_embeddings(tmp_path):
+    made = TransformersEngine(device="cpu")
+    made.load(make_checkpoint(tmp_path / "checkpoint", dtype="bfloat16"), dtype=None)
+
+    (vector,) = embedded(made, PROMPTS[:1]).values()
+
+    assert all(map(math.isfinite, vector))
+    assert made.produced_by["dtype"] == "bfloat16"
+
+
 def test_embedding_can_be_stopped(engine):
     with pytest.raises(Interrupted):
         list(engine.embed([EmbedRequest(0, (1, 2))], stopped=lambda: True))
@@ -87,14 +124,19 @@ def test_a_pass_embeds_every_prompt_and_says_who_did():
 
 
 def test_what_does_not_fit_is_skipped_with_its_reason():
-    rows = [examples(1)[0], Example("a", "x" * 100, "t"), Example("b", "\ud800", "t")]
+    rows = [examples(1)[0], Example("a", "x" * 100, "t"), Example("b", "\ud800", "t"), Example("c", "", "t")]
+    engine = FakeEmbedder(context=50)
+    encode = engine.tokenizer.encode
+    engine.tokenizer.encode = lambda text, **how: encode(text, **{**how, "add_special_tokens": False})  # type: ignore[method-assign]
 
-    frame, _ = check(run(make_task(kind="embed"), rows, FakeEmbedder(context=50)), start=0, stop=3)
+    task = make_task(kind="embed", template=Template(prompt="{question}"))
+    frame, _ = check(run(task, rows, engine), start=0, stop=4)
 
     assert frame["skipped"].to_list() == [
         None,
         "too long for the model's context of 50 tokens",
         "the text is not valid Unicode (a lone surrogate)",
+        "the prompt has no tokens",
     ]
 
 
@@ -105,3 +147,26 @@ def test_an_engine_that_leaves_a_prompt_out_is_found_out():
 
     with pytest.raises(EngineError, match="1 prompts"):
         run(make_task(kind="embed"), examples(3), Forgetful())
+
+
+@pytest.mark.vllm
+def test_a_worker_with_vllm_closes_it_to_embed_and_scores_the_same_afterwards(tmp_path: Path):
+    pytest.importorskip("vllm")
+    checkpoint = str(make_checkpoint(tmp_path / "runs" / "checkpoint-1"))
+    asked = {"checkpoint": checkpoint, "sampling": Sampling(samples=2, max_tokens=8)}
+    with FakeService(rows=examples(12)) as service:
+        service.tasks += [
+            make_task(name, kind=kind, **asked) for name, kind in (("a", "train"), ("b", "embed"), ("c", "train"))
+        ]
+
+        ended = run_worker(
+            service, "--engine", "vllm", "--checkpoint-root", str(tmp_path / "runs"), "--exit-when-idle", "0"
+        )
+
+    assert ended.returncode == 0, ended.stderr
+    assert not service.failures
+    embedded, made_by = check(service.results["b"][-1], start=0, stop=3)
+    assert (made_by["engine"], embedded["skipped"].null_count()) == ("transformers", 3)
+    before, after = service.frame("a"), service.frame("c")
+    assert before["perplexity"].to_list() == pytest.approx(after["perplexity"].to_list(), rel=1e-4)
+    assert before["texts"].to_list() == after["texts"].to_list()

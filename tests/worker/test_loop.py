@@ -39,7 +39,13 @@ class Workplace:
     """A worker with its parts at hand."""
 
     def __init__(
-        self, service: FakeService, engine: FakeEngine | None = None, *, has_engine: bool = True, **settings: object
+        self,
+        service: FakeService,
+        engine: FakeEngine | None = None,
+        *,
+        has_engine: bool = True,
+        embeds_itself: bool = False,
+        **settings: object,
     ) -> None:
         self.service = service
         self.engine = engine or FakeEngine()
@@ -49,8 +55,9 @@ class Workplace:
         self.tokenizers = {"/runs/other-1": "another"}
         self.ending = Ending()
         how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
-        engine_parts = ("fake", self.make_engine, self.make_embedder) if has_engine else (None, None, None)
-        parts = Parts(*engine_parts, self.locate, self.make_graders)
+        embedder = self.make_embedder  # each look at a method makes another object of it
+        engine_parts = ("fake", embedder if embeds_itself else self.make_engine, embedder)
+        parts = Parts(*(engine_parts if has_engine else (None, None, None)), self.locate, self.make_graders)
         self.worker = Worker(Settings(**how), parts, ending=self.ending)  # type: ignore[arg-type]
         self.thread = threading.Thread(target=self.worker.run, daemon=True)
 
@@ -125,6 +132,27 @@ def test_an_engine_that_gives_no_hidden_states_makes_room_for_one_that_does_and_
     assert (workplace.engines_made, len(workplace.embedders)) == (2, 1)
     assert workplace.embedders[0].closed
     assert service.frame("d").equals(service.frame("a"))
+
+
+def test_an_engine_that_gives_hidden_states_itself_goes_on(service: FakeService):
+    service.tasks += [make_task("a"), make_task("b", kind="embed"), make_task("c")]
+    workplace = Workplace(service, embeds_itself=True)
+
+    workplace.run()
+
+    assert set(service.results) == {"a", "b", "c"}
+    assert (workplace.engines_made, len(workplace.embedders)) == (0, 1)
+    assert len(workplace.embedders[0].loads) == 1
+
+
+def test_no_graders_are_started_to_embed(service: FakeService):
+    service.tasks.append(make_task(kind="embed"))
+    workplace = Workplace(service)
+
+    workplace.run()
+
+    assert service.results
+    assert not workplace.graders
 
 
 def test_answers_are_graded_anew_without_an_engine(service: FakeService):
