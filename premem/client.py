@@ -45,7 +45,7 @@ from premem.wire import (
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
 from premem.wire_curation import AcquireRequest, Acquisition, Choice, Group, Selection
-from premem.wire_reports import JobReport, RegradeRequest
+from premem.wire_reports import JobReport, RegradeRequest, SoFar
 
 DEFAULT_SERVICE = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -155,8 +155,10 @@ class Client:
 
     # Jobs
 
-    def create_job(self, request: JobRequest) -> Job:
-        return parsed(Job, self._ask("POST", "/v1/jobs", body=request.model_dump(mode="json")))
+    def create_job(self, request: JobRequest, *, idempotency_key: str | None = None) -> Job:
+        """Under the same key, within a day, the same job; absent: a new key, and so a new job, for every call."""
+        body = request.model_dump(mode="json")
+        return parsed(Job, self._ask("POST", "/v1/jobs", body=body, idempotency_key=idempotency_key))
 
     def jobs(self) -> Iterator[Job]:
         """All of them, newest first, asked for page by page."""
@@ -304,6 +306,10 @@ class Client:
         params: Params = {"calibration": calibration, "rule": rule}
         return parsed(JobReport, self._ask("GET", f"/v1/jobs/{_quoted(job)}/report", params=params))
 
+    def so_far(self, job: str) -> SoFar:
+        """The checkpoints that are wholly scored, of a job that need not have ended."""
+        return parsed(SoFar, self._ask("GET", f"/v1/jobs/{_quoted(job)}/so-far"))
+
     # Calibrations
 
     def calibrate(
@@ -367,11 +373,12 @@ class Client:
         body: object = None,
         upload: Upload | None = None,
         timeout: httpx.Timeout | None = None,
+        idempotency_key: str | None = None,
     ) -> httpx.Response:
         """A successful answer, or its problem raised."""
         headers = {"Accept": "application/json"}
         if method == "POST":
-            headers["Idempotency-Key"] = uuid.uuid4().hex
+            headers["Idempotency-Key"] = idempotency_key or uuid.uuid4().hex
         if upload:
             headers["Content-Type"] = upload.content_type
         patience_ends = time.monotonic() + UNDER_WAY_SECONDS

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from premem.records import Verdict
 from premem.thresholds import NEEDS_CALIBRATION
-from premem.wire import Body, GraderChoice, IntervalReply, Reply, ThresholdReply
+from premem.wire import Body, GraderChoice, IntervalReply, JobState, Reply, ThresholdReply
 from premem.wire_curation import TraitReply
 
 
@@ -129,6 +129,15 @@ class JobReport(Reply):
     robustness: list[RobustnessReply] = Field(default_factory=list)
     regrade: RegradeReply | None = None
     changes: ChangesReply | None = None
+
+
+class SoFar(Reply):
+    """The table of a job's report, as far as its checkpoints are wholly scored."""
+
+    job: str
+    state: JobState
+    threshold: ThresholdReply
+    checkpoints: list[CheckpointReport]
 
 
 class RegradeRequest(Body):

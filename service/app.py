@@ -32,6 +32,7 @@ from service import (
     results,
     seeds,
     selections,
+    so_far,
     tasks,
     weights,
 )
@@ -83,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.score_files = ScoreFiles(store)
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
-    of_jobs = (jobs, recorded, regrades, checkpoints, events, examples, reports)
+    of_jobs = (jobs, recorded, regrades, checkpoints, events, examples, reports, so_far)
     of_choices = (selections, curated, weights, seeds, acquisitions)
     for nouns in (datasets, *of_jobs, *of_choices, calibrations, tasks, results):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)

@@ -6,7 +6,7 @@ Shapes: C checkpoints that count, in order, E training examples. Texts of answer
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -15,8 +15,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
+from premem.memorization import memorized
 from premem.recordings import decode
 from premem.results import PRODUCED_BY
+from premem.thresholds import Threshold, from_first_checkpoint
+from premem.wire_reports import CheckpointReport
 from service.states import scored_checkpoints
 from service.store import Store
 from service.tables import tasks
@@ -44,6 +47,20 @@ class Observed:
     """Share of the answers that reproduce the reference; None where nobody kept the answers."""
     untrained: int = 0
     """Rows of the data set that the run was not trained on: no score is missing there."""
+
+    def scored_only(self) -> Observed:
+        """Without the checkpoints that skipped every example."""
+        scored = np.flatnonzero(~np.isnan(self.accuracy_CE).all(axis=1))
+        if scored.size == len(self.names):
+            return self
+        return replace(
+            self,
+            names=[self.names[place] for place in scored],
+            test=[self.test[place] for place in scored],
+            accuracy_CE=self.accuracy_CE[scored],
+            perplexity_CE=self.perplexity_CE[scored],
+            copied_CE=None if self.copied_CE is None else self.copied_CE[scored],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +147,45 @@ def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
     seen.produced_by["engine"].add("recorded")
     seen.produced_by["model"].add(about.model)
     return seen
+
+
+def threshold_of_history(job: RowMapping, seen: Observed) -> Threshold:
+    """The job's, or drawn from its first checkpoint."""
+    if job["memorized_below"] is None:
+        return from_first_checkpoint(seen.perplexity_CE[0])
+    return Threshold(
+        memorized_below=job["memorized_below"], basis=job["threshold_basis"], source=job["threshold_source"]
+    )
+
+
+def checkpoint_reports(seen: Observed, scores_CE: Floats, *, memorized_below: float) -> list[CheckpointReport]:
+    """One line per checkpoint, each of which has scored an example."""
+    memorized_CE = memorized(seen.perplexity_CE, memorized_below=memorized_below)
+    lines = []
+    for place, name in enumerate(seen.names):
+        known_E = ~np.isnan(seen.accuracy_CE[place])
+        scored_E = ~np.isnan(scores_CE[place])
+        test = seen.test[place]
+        lines.append(
+            CheckpointReport(
+                checkpoint=name,
+                examples=int(known_E.sum()),
+                train_accuracy=float(seen.accuracy_CE[place][known_E].mean()),
+                memorized=float(memorized_CE[place][known_E].mean()),
+                pre_memorization_accuracy=float(scores_CE[place][scored_E].mean()),
+                test_accuracy=None if test is None else test[0],
+                test_examples=None if test is None else test[1],
+                copied=_mean_copied(seen, place),
+            )
+        )
+    return lines
+
+
+def _mean_copied(seen: Observed, place: int) -> float | None:
+    if seen.copied_CE is None:
+        return None
+    known = seen.copied_CE[place][~np.isnan(seen.copied_CE[place])]
+    return float(known.mean()) if known.size else None
 
 
 def accuracies(store: Store, artifact: str, samples: int) -> Floats:

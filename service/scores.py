@@ -25,16 +25,23 @@ from premem.curation import TIE_ORDER, rank
 from premem.errors import InputError, Interrupted, PrememError
 from premem.memorization import memorized, pre_memorization_accuracies
 from premem.runs import ScoredRun
-from premem.thresholds import Threshold, from_first_checkpoint
 from premem.uncertainty import score_intervals
 from premem.wire import GraderChoice
-from premem.wire_reports import CheckpointReport, JobReport, LowReply
+from premem.wire_reports import JobReport, LowReply
 from service import reports
 from service.acquisitions import by_embedding, forget_embeddings
 from service.changes import LOW, changes, previous_job
 from service.datasets import manifest
 from service.db import Database, now
-from service.observations import Floats, Observed, completed_results, read, read_recorded
+from service.observations import (
+    Floats,
+    Observed,
+    checkpoint_reports,
+    completed_results,
+    read,
+    read_recorded,
+    threshold_of_history,
+)
 from service.progress import threshold_reply
 from service.regrades import disagreement, grader_of, regraded_results
 from service.robustness import perturbed_results, read_perturbed, robustness, variants
@@ -203,8 +210,8 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
         raise Unscorable("no checkpoint was scored")
     with database.connect() as connection:
         warnings = _warnings(connection, job, seen)
-    _leave_out_unscored(seen, warnings)
-    threshold = _threshold(job, seen)
+    seen = _without_unscored(seen, warnings)
+    threshold = threshold_of_history(job, seen)
     scores_CE = pre_memorization_accuracies(
         seen.accuracy_CE, seen.perplexity_CE, memorized_below=threshold.memorized_below
     )
@@ -295,7 +302,7 @@ def _with_comparisons(
     return report.model_copy(update=update)
 
 
-def _leave_out_unscored(seen: Observed, warnings: list[str]) -> None:
+def _without_unscored(seen: Observed, warnings: list[str]) -> Observed:
     """A checkpoint that skipped every example would leave no example a score."""
     empty_C = np.asarray(np.isnan(seen.accuracy_CE).all(axis=1))
     if empty_C.all():
@@ -304,25 +311,12 @@ def _leave_out_unscored(seen: Observed, warnings: list[str]) -> None:
         f"{seen.names[place]} is left out of the history: it skipped every training example{_why(seen)}"
         for place in np.flatnonzero(empty_C)
     ]
-    if empty_C.any():
-        whole = np.flatnonzero(~empty_C)
-        seen.names = [seen.names[place] for place in whole]
-        seen.test = [seen.test[place] for place in whole]
-        seen.accuracy_CE, seen.perplexity_CE = seen.accuracy_CE[whole], seen.perplexity_CE[whole]
-        seen.copied_CE = None if seen.copied_CE is None else seen.copied_CE[whole]
+    return seen.scored_only()
 
 
 def _why(seen: Observed) -> str:
     reasons = Counter(seen.reasons.values()).most_common(3)
     return f" ({'; '.join(f'{count}: {reason}' for reason, count in reasons)})" if reasons else ""
-
-
-def _threshold(job: RowMapping, seen: Observed) -> Threshold:
-    if job["memorized_below"] is None:
-        return from_first_checkpoint(seen.perplexity_CE[0])
-    return Threshold(
-        memorized_below=job["memorized_below"], basis=job["threshold_basis"], source=job["threshold_source"]
-    )
 
 
 def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[str]:
@@ -359,42 +353,17 @@ def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[s
 def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int, *, warnings: list[str]) -> JobReport:
     threshold = threshold_reply(job)
     assert threshold.memorized_below is not None  # noqa: S101  (drawn by now)
-    memorized_CE = memorized(seen.perplexity_CE, memorized_below=threshold.memorized_below)
-    lines = []
-    for place, name in enumerate(seen.names):
-        known_E = ~np.isnan(seen.accuracy_CE[place])
-        scored_E = ~np.isnan(scores_CE[place])
-        test = seen.test[place]
-        lines.append(
-            CheckpointReport(
-                checkpoint=name,
-                examples=int(known_E.sum()),
-                train_accuracy=float(seen.accuracy_CE[place][known_E].mean()),
-                memorized=float(memorized_CE[place][known_E].mean()),
-                pre_memorization_accuracy=float(scores_CE[place][scored_E].mean()),
-                test_accuracy=None if test is None else test[0],
-                test_examples=None if test is None else test[1],
-                copied=_mean_copied(seen, place),
-            )
-        )
     return JobReport(
         job=job["id"],
         dataset=job["dataset"],
         threshold=threshold,
         tie_order=list(TIE_ORDER),
-        checkpoints=lines,
+        checkpoints=checkpoint_reports(seen, scores_CE, memorized_below=threshold.memorized_below),
         skipped=int(seen.accuracy_CE.shape[1] - seen.untrained - scored),
         skipped_reasons=dict(Counter(seen.reasons.values())),
         warnings=warnings,
         produced_by={key: ", ".join(sorted(values - {""})) for key, values in seen.produced_by.items()},
     )
-
-
-def _mean_copied(seen: Observed, place: int) -> float | None:
-    if seen.copied_CE is None:
-        return None
-    known = seen.copied_CE[place][~np.isnan(seen.copied_CE[place])]
-    return float(known.mean()) if known.size else None
 
 
 def _run(job: RowMapping, seen: Observed, ranked: NDArray[np.int64]) -> ScoredRun:
