@@ -117,24 +117,36 @@ def test_a_run_of_trainer_is_scored_while_it_trains_and_its_scores_are_in_its_lo
     assert list((out / "premem-held").iterdir()) == []
 
 
-def test_a_run_of_sft_trainer_is_scored_from_copies_and_trained_on_it_is_another_job(client, base, folder):
+class Crash(TrainerCallback):
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_run_of_sft_trainer_that_crashes_and_is_resumed_is_one_job_over_copies(client, base, folder):
     from datasets import Dataset as Rows
     from trl import SFTConfig, SFTTrainer
 
-    def train(*, steps: int, resumed: bool) -> str:
-        callback = PreMemorization(ROWS, service=client.base_url, copy_to=folder / "copies", **SETTINGS)
-        config = arguments(SFTConfig, folder / "sft", max_steps=steps, max_length=64)
-        rows = [{"prompt": f"{row['question']}\nAnswer:", "completion": f" {row['answer']}\nDone."} for row in ROWS]
-        trainer = SFTTrainer(model=str(base), args=config, train_dataset=Rows.from_list(rows), callbacks=[callback])
-        trainer.train(resume_from_checkpoint=resumed)
-        return callback.following.job
+    callbacks = []
 
-    job = client.wait(train(steps=4, resumed=False), timeout=60)
+    def train(*others: TrainerCallback, resumed: bool) -> None:
+        callbacks.append(PreMemorization(ROWS, service=client.base_url, copy_to=folder / "copies", **SETTINGS))
+        config = arguments(SFTConfig, folder / "sft", max_length=64)
+        rows = [{"prompt": f"{row['question']}\nAnswer:", "completion": f" {row['answer']}\nDone."} for row in ROWS]
+        trainer = SFTTrainer(
+            model=str(base), args=config, train_dataset=Rows.from_list(rows), callbacks=[callbacks[-1], *others]
+        )
+        trainer.train(resume_from_checkpoint=resumed)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Crash(), resumed=False)
+    assert callbacks[0].finish(20)
+    train(resumed=True)
+    job = client.wait(callbacks[1].following.job, timeout=60)
 
     assert job.state == "completed"
+    assert job.id == callbacks[0].following.job
+    assert json.loads((folder / "sft" / "premem.json").read_text()) == {"job": job.id}
     assert [checkpoint.path for checkpoint in job.checkpoints] == [
         str(folder / "copies" / "sft" / name) for name in ("checkpoint-2", "checkpoint-4")
     ]
-    assert json.loads((folder / "sft" / "premem.json").read_text()) == {"job": job.id}
-    # It was closed: what is trained after that is another job.
-    assert client.wait(train(steps=6, resumed=True), timeout=60).id != job.id
