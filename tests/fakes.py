@@ -36,6 +36,7 @@ from premem.wire import (
     Template,
 )
 from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
+from worker.engines.feed import Feed
 
 BOS = 256
 
@@ -72,9 +73,13 @@ class FakeEngine:
         self.checkpoint = checkpoint
 
     def run(
-        self, requests: Sequence[ScoreRequest | SampleRequest], *, sampling: Sampling, stopped: Callable[[], bool]
+        self,
+        requests: Feed | Sequence[ScoreRequest | SampleRequest],
+        *,
+        sampling: Sampling,
+        stopped: Callable[[], bool],
     ) -> Iterator[Scored | Sampled]:
-        for request in requests:
+        for request in Feed.of(requests).each(stopped):
             if stopped():
                 raise Interrupted("stopped")
             if isinstance(request, ScoreRequest):

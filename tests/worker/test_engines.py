@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.checkpoints import make_checkpoint
 from worker import checkpoints
 from worker.engines import Engine, Sampled, SampleRequest, ScoreRequest
 from worker.engines.choose import make_engine
+from worker.engines.feed import Feed
 from worker.engines.texts import GrowingText
 
 NEEDS_VLLM = [
@@ -186,6 +188,43 @@ def test_answers_are_drawn_from_what_temperature_and_top_p_leave(engine: Engine,
     if chances[-1] * drawn < 5:
         counts, chances = counts[:-1], [chance / sum(chances[:-1]) for chance in chances[:-1]]
     assert chisquare(counts, [chance * sum(counts) for chance in chances]).pvalue > 1e-3
+
+
+def test_requests_that_come_while_the_engine_runs_get_the_answers_of_one_pass(engine: Engine, runs: Path) -> None:
+    engine.load(runs / "tied-1", dtype=None)
+    first, *others = [*scoring(engine), *sampling_requests(engine, samples=2)]
+    whole = run(engine, [first, *others], WARM)
+    feed = Feed([first])
+    results = engine.run(feed, sampling=WARM, stopped=never)
+
+    fed = [next(results)]
+    later = threading.Timer(0.2, lambda: (feed.add(others), feed.close()))  # to an engine that waits by then
+    later.start()
+    fed += results
+
+    assert {(r.row, r.sample): r.text for r in fed if isinstance(r, Sampled)} == {
+        key: answer.text for key, answer in whole.items() if isinstance(key, tuple)
+    }
+    assert len(fed) == len(whole)
+
+
+def test_an_engine_that_waits_for_requests_can_be_stopped(engine: Engine, runs: Path) -> None:
+    engine.load(runs / "tied-1", dtype=None)
+    before = outcome(engine)
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+
+    with pytest.raises(Interrupted):
+        list(engine.run(Feed(), sampling=WARM, stopped=stop.is_set))
+
+    assert outcome(engine) == before
+
+
+def test_a_request_in_a_feed_that_does_not_fit_is_the_callers_mistake(engine: Engine, runs: Path) -> None:
+    engine.load(runs / "tied-1", dtype=None)
+
+    with pytest.raises(ValueError, match="row 8 does not fit"):
+        list(engine.run(Feed([ScoreRequest(8, tuple([5] * 2000), 3)]), sampling=Sampling(), stopped=never))
 
 
 def test_what_does_not_fit_is_the_callers_mistake(engine: Engine, runs: Path) -> None:

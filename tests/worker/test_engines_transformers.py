@@ -15,7 +15,7 @@ from tests.checkpoints import make_checkpoint, make_tokenizer
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines import scoring as scoring_module
 from worker.engines.drawing import Chance, draw
-from worker.engines.sampling import sampling_batches
+from worker.engines.sampling import each_wanted, sampling_batches
 from worker.engines.scoring import scoring_batches
 from worker.engines.texts import GrowingText
 from worker.engines.transformers import TransformersEngine
@@ -121,7 +121,9 @@ def test_batches_hold_every_request_once_within_their_bounds() -> None:
     samples = [SampleRequest(row, tuple(range(1 + row * 7 % 50)), tuple(range(5))) for row in range(100)]
 
     score_batches = scoring_batches(scores, batch_tokens=200)
-    sample_batches = sampling_batches(samples, batch_rows=16, batch_tokens=120, cache_tokens=800, max_tokens=30)
+    sample_batches = sampling_batches(
+        each_wanted(samples), batch_rows=16, batch_tokens=120, cache_tokens=800, max_tokens=30
+    )
 
     assert sorted(r.row for batch in score_batches for r in batch) == list(range(100))
     assert all(len(batch) * max(len(r.tokens) for r in batch) <= 200 for batch in score_batches)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from premem.wire import Sampling
+
+if TYPE_CHECKING:
+    from worker.engines.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,15 @@ class Engine(Protocol):
         ...
 
     def run(
-        self, requests: Sequence[ScoreRequest | SampleRequest], *, sampling: Sampling, stopped: Callable[[], bool]
+        self,
+        requests: Feed | Sequence[ScoreRequest | SampleRequest],
+        *,
+        sampling: Sampling,
+        stopped: Callable[[], bool],
     ) -> Iterator[Scored | Sampled]:
         """Results in the order in which they are ready. Raises Interrupted soon after `stopped` turns true.
 
-        The same requests with the same seeds give the same results on the same machine.
+        A feed is taken from while the engine runs; it ends when the feed is closed and everything answered. The same requests with the same seeds give the same results on the same machine.
         """
         ...
 

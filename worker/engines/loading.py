@@ -43,15 +43,19 @@ def check_finite(folder: Path, log_probabilities: Sequence[float]) -> None:
         raise CheckpointError(f"{folder} gives log-probabilities that are no numbers: look for NaN or infinite weights")
 
 
+class DoesNotFit(ValueError):
+    """A request that the model's context does not hold: the mistake of whoever asks."""
+
+
 def check_requests(requests: Sequence[ScoreRequest | SampleRequest], sampling: Sampling, *, context: int) -> None:
-    """Raises ValueError: whoever asks has to leave out what does not fit, for an engine never cuts."""
+    """Raises DoesNotFit: whoever asks has to leave out what does not fit, for an engine never cuts."""
     for request in requests:
         if isinstance(request, ScoreRequest):
             fits = 1 <= request.target_start < len(request.tokens) <= context
         else:
             fits = 1 <= len(request.tokens) <= context - sampling.max_tokens
         if not fits:
-            raise ValueError(f"row {request.row} does not fit into the model's context of {context} tokens")
+            raise DoesNotFit(f"row {request.row} does not fit into the model's context of {context} tokens")
 
 
 def first_line(error: BaseException) -> str:

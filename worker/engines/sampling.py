@@ -28,8 +28,12 @@ class Wanted:
     sample: int
 
 
+def each_wanted(requests: Sequence[SampleRequest]) -> list[Wanted]:
+    return [Wanted(request, sample) for request in requests for sample in range(len(request.seeds))]
+
+
 def sampling_batches(
-    requests: Sequence[SampleRequest], *, batch_rows: int, batch_tokens: int, cache_tokens: int, max_tokens: int
+    wanted: Sequence[Wanted], *, batch_rows: int, batch_tokens: int, cache_tokens: int, max_tokens: int
 ) -> list[list[Wanted]]:
     """Neighbours in length, at most `batch_rows` answers.
 
@@ -38,20 +42,19 @@ def sampling_batches(
     """
     batches: list[list[Wanted]] = []
     prompts: set[int] = set()
-    for place, request in sorted(enumerate(requests), key=lambda entry: len(entry[1].tokens)):
-        length = len(request.tokens)
-        for sample in range(len(request.seeds)):
-            rows = len(batches[-1]) + 1 if batches else 0
-            if (
-                not batches
-                or rows > batch_rows
-                or len(prompts | {place}) * length > batch_tokens
-                or rows * (length + max_tokens) > cache_tokens
-            ):
-                batches.append([])
-                prompts = set()
-            batches[-1].append(Wanted(request, sample))
-            prompts.add(place)
+    for one in sorted(wanted, key=lambda one: len(one.request.tokens)):
+        prompt, length = id(one.request), len(one.request.tokens)
+        rows = len(batches[-1]) + 1 if batches else 0
+        if (
+            not batches
+            or rows > batch_rows
+            or len(prompts | {prompt}) * length > batch_tokens
+            or rows * (length + max_tokens) > cache_tokens
+        ):
+            batches.append([])
+            prompts = set()
+        batches[-1].append(one)
+        prompts.add(prompt)
     return batches
 
 

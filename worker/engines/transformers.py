@@ -17,8 +17,9 @@ from worker import checkpoints
 from worker.checkpoints import Dtype, Signature
 from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
 from worker.engines.embedding import embed_batch
+from worker.engines.feed import Feed
 from worker.engines.loading import canary, check_finite, check_requests, check_vocabulary, first_line, load_tokenizer
-from worker.engines.sampling import Wanted, sample_batch, sampling_batches
+from worker.engines.sampling import Wanted, each_wanted, sample_batch, sampling_batches
 from worker.engines.scoring import log_probabilities, score_batch, scoring_batches
 
 Asked = TypeVar("Asked")
@@ -92,13 +93,17 @@ class TransformersEngine:
             raise
 
     def run(
-        self, requests: Sequence[ScoreRequest | SampleRequest], *, sampling: Sampling, stopped: Callable[[], bool]
+        self,
+        requests: Feed | Sequence[ScoreRequest | SampleRequest],
+        *,
+        sampling: Sampling,
+        stopped: Callable[[], bool],
     ) -> Iterator[Scored | Sampled]:
         loaded = self._now()
-        check_requests(requests, sampling, context=loaded.context)
+        if not isinstance(requests, Feed):
+            check_requests(requests, sampling, context=loaded.context)
         try:
-            yield from self._score([r for r in requests if isinstance(r, ScoreRequest)], stopped)
-            yield from self._sample([r for r in requests if isinstance(r, SampleRequest)], sampling, stopped)
+            yield from self._run(Feed.of(requests), sampling, stopped)
         except FloatingPointError as error:
             raise CheckpointError(f"{loaded.folder}: {error}; look for NaN or infinite weights") from error
 
@@ -186,24 +191,45 @@ class TransformersEngine:
         values: list[float] = log_probabilities(loaded.model, tokens_BT)[0].tolist()
         return values
 
-    def _score(self, requests: Sequence[ScoreRequest], stopped: Callable[[], bool]) -> Iterator[Scored]:
-        model = self._now().model
-        for batch in scoring_batches(requests, batch_tokens=self.batch_tokens):
-            if stopped():
-                raise Interrupted("stopped while references were scored")
-            yield from self._fitting(batch, lambda part: score_batch(model, part, self.device))
+    def _run(self, feed: Feed, sampling: Sampling, stopped: Callable[[], bool]) -> Iterator[Scored | Sampled]:
+        """A batch at a time, scores before samples; what has come meanwhile is sorted into the batches left."""
+        scoring: list[list[ScoreRequest]] = []
+        sampled: list[list[Wanted]] = []
+        while True:
+            taken = feed.take()
+            check_requests(taken, sampling, context=self._now().context)
+            if scores := [request for request in taken if isinstance(request, ScoreRequest)]:
+                left = [request for batch in scoring for request in batch]
+                scoring = scoring_batches([*left, *scores], batch_tokens=self.batch_tokens)
+            if samples := [request for request in taken if isinstance(request, SampleRequest)]:
+                waiting = [wanted for batch in sampled for wanted in batch]
+                sampled = self._sampling_batches([*waiting, *each_wanted(samples)], sampling)
+            if scoring:
+                yield from self._score(scoring.pop(0), stopped)
+            elif sampled:
+                yield from self._sample(sampled.pop(0), sampling, stopped)
+            elif feed.ended:
+                return
+            else:
+                feed.wait(stopped)
 
-    def _sample(
-        self, requests: Sequence[SampleRequest], sampling: Sampling, stopped: Callable[[], bool]
-    ) -> Iterator[Sampled]:
-        loaded = self._now()
-        batches = sampling_batches(
-            requests,
+    def _score(self, batch: Sequence[ScoreRequest], stopped: Callable[[], bool]) -> Iterator[Scored]:
+        model = self._now().model
+        if stopped():
+            raise Interrupted("stopped while references were scored")
+        yield from self._fitting(batch, lambda part: score_batch(model, part, self.device))
+
+    def _sampling_batches(self, wanted: Sequence[Wanted], sampling: Sampling) -> list[list[Wanted]]:
+        return sampling_batches(
+            wanted,
             batch_rows=self.batch_rows,
             batch_tokens=self.batch_tokens,
-            cache_tokens=self._cache_bytes() // _bytes_per_token(loaded.model),
+            cache_tokens=self._cache_bytes() // _bytes_per_token(self._now().model),
             max_tokens=sampling.max_tokens,
         )
+
+    def _sample(self, batch: Sequence[Wanted], sampling: Sampling, stopped: Callable[[], bool]) -> Iterator[Sampled]:
+        loaded = self._now()
 
         def sample(part: Sequence[Wanted]) -> Iterator[tuple[int, Sampled]]:
             return sample_batch(
@@ -216,8 +242,7 @@ class TransformersEngine:
                 stopped=stopped,
             )
 
-        for batch in batches:
-            yield from self._fitting(batch, sample)
+        yield from self._fitting(batch, sample)
 
     def _fitting(
         self, batch: Sequence[Asked], work: Callable[[Sequence[Asked]], Iterator[tuple[int, Result]]]

@@ -7,6 +7,7 @@ import importlib.util
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from premem.wire import Sampling
 from worker import checkpoints
 from worker.checkpoints import Dtype, Signature
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
+from worker.engines.feed import Feed
 from worker.engines.loading import (
+    DoesNotFit,
     canary,
     check_finite,
     check_requests,
@@ -102,13 +105,18 @@ class VllmEngine:
             raise
 
     def run(
-        self, requests: Sequence[ScoreRequest | SampleRequest], *, sampling: Sampling, stopped: Callable[[], bool]
+        self,
+        requests: Feed | Sequence[ScoreRequest | SampleRequest],
+        *,
+        sampling: Sampling,
+        stopped: Callable[[], bool],
     ) -> Iterator[Scored | Sampled]:
         loaded = self._now()
-        check_requests(requests, sampling, context=loaded.context)
+        if not isinstance(requests, Feed):
+            check_requests(requests, sampling, context=loaded.context)
         try:
-            yield from self._pass(loaded, sampling, stopped).run(requests)
-        except (PrememError, GeneratorExit):
+            yield from self._pass(loaded, sampling, stopped).run(Feed.of(requests))
+        except (DoesNotFit, GeneratorExit, PrememError):
             raise
         except Exception as error:
             self.close()
@@ -258,18 +266,23 @@ class _Pass:
         self._most = most
         self._running: dict[str, tuple[ScoreRequest | SampleRequest, int]] = {}
 
-    def run(self, requests: Sequence[ScoreRequest | SampleRequest]) -> Iterator[Scored | Sampled]:
-        waiting = enumerate(self._asked(requests))
-        more = True
+    def run(self, feed: Feed) -> Iterator[Scored | Sampled]:
+        waiting: deque[tuple[ScoreRequest | SampleRequest, int]] = deque()
+        added = 0
         try:
-            while more or self._running:
+            while True:
                 if self._stopped():
                     raise Interrupted("stopped in the middle of a pass")
-                while more and len(self._running) < self._most:
-                    if (entry := next(waiting, None)) is None:
-                        more = False
-                    else:
-                        self._add(f"{self._name}-{entry[0]}", *entry[1])
+                taken = feed.take()
+                check_requests(taken, self._sampling, context=self._loaded.context)
+                waiting.extend(self._asked(taken))
+                if not waiting and not self._running:
+                    if feed.ended:
+                        return
+                    feed.wait(self._stopped)
+                while waiting and len(self._running) < self._most:
+                    self._add(f"{self._name}-{added}", *waiting.popleft())
+                    added += 1
                 for output in self._llm.step() if self._running else ():
                     if output.finished:
                         yield self._result(output)

@@ -1,0 +1,70 @@
+"""Requests that may still grow in number while an engine answers them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from premem.errors import Interrupted
+from worker.engines import SampleRequest, ScoreRequest
+
+_LOOK_SECONDS = 0.1
+"""How long an idle engine waits before it looks again whether it was stopped."""
+
+
+class Feed:
+    """A growing source of requests. Any thread may add to it, for as long as it is not closed."""
+
+    def __init__(self, requests: Iterable[ScoreRequest | SampleRequest] = ()) -> None:
+        self._requests = list(requests)
+        self._closed = False
+        self._changed = threading.Condition()
+
+    @classmethod
+    def of(cls, requests: Feed | Sequence[ScoreRequest | SampleRequest]) -> Feed:
+        """The feed itself; a sequence becomes one that is closed already."""
+        if isinstance(requests, Feed):
+            return requests
+        feed = cls(requests)
+        feed.close()
+        return feed
+
+    def add(self, requests: Iterable[ScoreRequest | SampleRequest]) -> None:
+        """Raises ValueError where the feed is closed: the engine may have left already."""
+        with self._changed:
+            if self._closed:
+                raise ValueError("this feed is closed")
+            self._requests += requests
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more will come. Closing twice does nothing."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def ended(self) -> bool:
+        """Closed, and everything taken."""
+        with self._changed:
+            return self._closed and not self._requests
+
+    def take(self) -> list[ScoreRequest | SampleRequest]:
+        """All that wait, in the order in which they came, without waiting for more."""
+        with self._changed:
+            taken, self._requests = self._requests, []
+            return taken
+
+    def wait(self, stopped: Callable[[], bool]) -> None:
+        """Sleep until something can be taken or the feed is closed. Raises Interrupted soon after `stopped` is true."""
+        with self._changed:
+            while not self._requests and not self._closed:
+                if stopped():
+                    raise Interrupted("stopped while the engine waited for requests")
+                self._changed.wait(_LOOK_SECONDS)
+
+    def each(self, stopped: Callable[[], bool]) -> Iterator[ScoreRequest | SampleRequest]:
+        """One request after the other until the feed has ended. Raises Interrupted."""
+        while not self.ended:
+            self.wait(stopped)
+            yield from self.take()
