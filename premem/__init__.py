@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from premem.client import Client
+    from premem.client import AsyncClient, Client
     from premem.curation import rank
     from premem.errors import PrememError
     from premem.memorization import is_memorized, pre_memorization_accuracies, pre_memorization_accuracy
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "AsyncClient",
     "Checkpoint",
     "Client",
     "Columns",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "premem.client": ("Client",),
+    "premem.client": ("AsyncClient", "Client"),
     "premem.curation": ("rank",),
     "premem.errors": ("PrememError",),
     "premem.memorization": ("is_memorized", "pre_memorization_accuracies", "pre_memorization_accuracy"),

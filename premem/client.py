@@ -1,4 +1,7 @@
-"""The service's routes as methods: `with Client() as client: job = client.create_job(…)`."""
+"""The service's routes as methods: `with Client() as client: job = client.create_job(…)`.
+
+Each stands here once, as a generator of the steps that it takes (asking.py).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ import io
 import json
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, Unpack
@@ -15,18 +17,10 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from premem.errors import InputError, ServiceError, Unreachable
+from premem.asking import Asking, Async, Item, Listing, Params, Pause, Steps, Sync, asked, is_passing, listed
+from premem.errors import InputError, ServiceError
 from premem.files import whole_file
-from premem.replies import (
-    PASSING,
-    ReplyKind,
-    checked,
-    is_under_way,
-    parsed,
-    pause_before_retry,
-    retry_after,
-    unreachable,
-)
+from premem.replies import ReplyKind, parsed, pause_before_retry, retry_after
 from premem.rules import RuleName
 from premem.runs import ScoredRun
 from premem.upload import Rows, Upload
@@ -53,67 +47,28 @@ UPLOAD_SECONDS = 3600.0
 """The service grades every reference before it answers."""
 CALIBRATION_SECONDS = 3600.0
 """Many runs of a million examples each take long."""
-UNDER_WAY_SECONDS = 120.0
-"""The service gives up a first attempt that died with it after 60."""
-Params = Mapping[str, str | float | None]
 Target = str | os.PathLike[str] | IO[bytes]
 """A file, or a stream that is open for writing."""
 RowsFormat = Literal["jsonl", "parquet"]
 
 
-class Client:
-    """One service. Safe to use from several threads; close it, or use it as a context manager.
+class Routes:
+    """The service's routes, each once (see asking.py): Client and AsyncClient are what carries them out."""
 
-    `base_url` is PREMEM_SERVICE where absent (http://127.0.0.1:8321 where that is absent, too), `api_key`
-    PREMEM_API_KEY. `timeout` is what one answer may take, in seconds. A call whose answer is lost, or 429, 502, 503 or
-    504, is made `attempts` times; a POST carries an Idempotency-Key, so that it takes effect once.
-
-    Every method raises Unreachable where nobody answers, NotFound, Conflict, InputError or RowsError for what the
-    service says is wrong with the request, and ServiceError for everything else that is no success.
-    """
-
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        timeout: float = 60.0,
-        attempts: int = 4,
-    ) -> None:
+    def __init__(self, base_url: str | None, attempts: int) -> None:
         self.base_url = (base_url or os.environ.get("PREMEM_SERVICE") or DEFAULT_SERVICE).rstrip("/")
         if not self.base_url.startswith(("http://", "https://")):
             raise InputError(f"{self.base_url!r} is no URL of a service: it must start with http:// or https://")
         try:
-            host = urlsplit(self.base_url).hostname
+            _ = urlsplit(self.base_url).hostname
             httpx.URL(self.base_url)
         except (ValueError, httpx.InvalidURL) as error:
             raise InputError(f"{self.base_url!r} is no URL of a service: {error}") from None
-        headers = {"User-Agent": "premem-client"}
-        if api_key := (api_key or os.environ.get("PREMEM_API_KEY", "")).strip():
-            if not (api_key.isascii() and api_key.isprintable()):
-                raise InputError("the API key holds characters that no key has: it looks like pmk_<id>_<secret>")
-            headers["Authorization"] = f"Bearer {api_key}"
-        self._attempts = max(1, attempts)
-        self._client = httpx.Client(
-            headers=headers,
-            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
-            # Proxies of the environment do not lead to this machine.
-            trust_env=host not in LOOPBACK,
-        )
-
-    def close(self) -> None:
-        self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+        self._asking = Asking(self.base_url, max(1, attempts))
 
     # Data sets
 
+    @asked
     def upload(
         self,
         rows: Rows,
@@ -124,7 +79,7 @@ class Client:
         columns: Columns | None = None,
         max_ungradable: float | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> Dataset:
+    ) -> Steps[Dataset]:
         """A data set out of a path, an open binary file (JSONL or Parquet, plain or compressed), or dicts.
 
         The same rows are the same data set. `max_ungradable` is the share of rows whose own reference may fail to grade
@@ -140,33 +95,40 @@ class Client:
             **(columns.model_dump(exclude_none=True) if columns else {}),
         }
         timeout = httpx.Timeout(UPLOAD_SECONDS, connect=10.0)
-        return parsed(Dataset, self._ask("POST", "/v1/datasets", params=params, upload=upload, timeout=timeout))
+        return (yield from self._told(Dataset, "POST", "/v1/datasets", params=params, upload=upload, timeout=timeout))
 
-    def datasets(self) -> Iterator[Dataset]:
+    @listed
+    def datasets(self) -> Listing[Dataset]:
         """All of them, asked for page by page."""
         return self._pages("/v1/datasets", Dataset)
 
-    def dataset(self, dataset: str) -> Dataset:
-        return parsed(Dataset, self._ask("GET", f"/v1/datasets/{_quoted(dataset)}"))
+    @asked
+    def dataset(self, dataset: str) -> Steps[Dataset]:
+        return (yield from self._told(Dataset, "GET", f"/v1/datasets/{_quoted(dataset)}"))
 
-    def delete_dataset(self, dataset: str) -> None:
+    @asked
+    def delete_dataset(self, dataset: str) -> Steps[None]:
         """Raises Conflict where a job uses it."""
-        self._ask("DELETE", f"/v1/datasets/{_quoted(dataset)}")
+        yield from self._asking.ask("DELETE", f"/v1/datasets/{_quoted(dataset)}")
 
     # Jobs
 
-    def create_job(self, request: JobRequest, *, idempotency_key: str | None = None) -> Job:
+    @asked
+    def create_job(self, request: JobRequest, *, idempotency_key: str | None = None) -> Steps[Job]:
         """Under the same key, within a day, the same job; absent: a new key, and so a new job, for every call."""
         body = request.model_dump(mode="json")
-        return parsed(Job, self._ask("POST", "/v1/jobs", body=body, idempotency_key=idempotency_key))
+        return (yield from self._told(Job, "POST", "/v1/jobs", body=body, idempotency_key=idempotency_key))
 
-    def jobs(self) -> Iterator[Job]:
+    @listed
+    def jobs(self) -> Listing[Job]:
         """All of them, newest first, asked for page by page."""
         return self._pages("/v1/jobs", Job)
 
-    def job(self, job: str) -> Job:
-        return parsed(Job, self._ask("GET", f"/v1/jobs/{_quoted(job)}"))
+    @asked
+    def job(self, job: str) -> Steps[Job]:
+        return (yield from self._told(Job, "GET", f"/v1/jobs/{_quoted(job)}"))
 
+    @asked
     def wait(
         self,
         job: str,
@@ -174,7 +136,7 @@ class Client:
         on_progress: Callable[[Job], None] | None = None,
         timeout: float | None = None,
         away_seconds: float = 300.0,
-    ) -> Job:
+    ) -> Steps[Job]:
         """The job once it has ended: completed, failed or cancelled. `on_progress` sees every look at it.
 
         Asks as often as the service likes (Retry-After), and bears a service that restarts for `away_seconds`.
@@ -185,10 +147,9 @@ class Client:
         while True:
             pause = 2.0
             try:
-                response = self._ask("GET", f"/v1/jobs/{_quoted(job)}")
+                response = yield from self._asking.ask("GET", f"/v1/jobs/{_quoted(job)}")
             except ServiceError as error:
-                away = isinstance(error, Unreachable) or error.status in PASSING
-                if not (away and seen) or time.monotonic() - heard > away_seconds:
+                if not (is_passing(error) and seen) or time.monotonic() - heard > away_seconds:
                     raise
             else:
                 seen, heard = True, time.monotonic()
@@ -203,51 +164,60 @@ class Client:
                 if left <= 0:
                     raise TimeoutError(f"job {job} has not ended within {timeout:g} s")
                 pause = min(pause, left)
-            time.sleep(pause)
+            yield Pause(pause)
 
-    def cancel(self, job: str) -> Job:
-        return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/cancel"))
+    @asked
+    def cancel(self, job: str) -> Steps[Job]:
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/cancel"))
 
-    def append_checkpoint(self, job: str, checkpoint: Checkpoint | str | os.PathLike[str]) -> Job:
+    @asked
+    def append_checkpoint(self, job: str, checkpoint: Checkpoint | str | os.PathLike[str]) -> Steps[Job]:
         """Raises Conflict where the job is not open."""
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(path=os.fspath(checkpoint))
         body = checkpoint.model_dump(mode="json")
-        return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/checkpoints", body=body))
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/checkpoints", body=body))
 
-    def close_job(self, job: str) -> Job:
+    @asked
+    def close_job(self, job: str) -> Steps[Job]:
         """No more checkpoints will come: the job ends when the ones that it has are done."""
-        return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/close"))
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/close"))
 
-    def regrade(self, job: str, grader: GraderChoice, *, name: str = "") -> Job:
+    @asked
+    def regrade(self, job: str, grader: GraderChoice, *, name: str = "") -> Steps[Job]:
         """A new job that grades the stored answers of a completed one with another grader. Raises Conflict until then."""
         body = RegradeRequest(grader=grader, name=name).model_dump(mode="json")
-        return parsed(Job, self._ask("POST", f"/v1/jobs/{_quoted(job)}/regrade", body=body))
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/regrade", body=body))
 
     # What came out of a job
 
-    def examples(self, job: str, *, limit: int | None = None, cursor: str | None = None) -> ExamplePage:
+    @asked
+    def examples(self, job: str, *, limit: int | None = None, cursor: str | None = None) -> Steps[ExamplePage]:
         """One page of the ranking, the lowest pre-memorization accuracy first. Raises Conflict until completed."""
         params: Params = {"limit": limit, "cursor": cursor}
-        return parsed(ExamplePage, self._ask("GET", f"/v1/jobs/{_quoted(job)}/examples", params=params))
+        return (yield from self._told(ExamplePage, "GET", f"/v1/jobs/{_quoted(job)}/examples", params=params))
 
-    def iter_examples(self, job: str, *, page_size: int | None = None) -> Iterator[ScoredExample]:
+    @listed
+    def iter_examples(self, job: str, *, page_size: int | None = None) -> Listing[ScoredExample]:
         """The whole ranking, asked for page by page."""
         cursor: str | None = None
         while True:
-            page = self.examples(job, limit=page_size, cursor=cursor)
-            yield from page.items
+            page = yield from Routes.examples.steps(self, job, limit=page_size, cursor=cursor)
+            yield from map(Item, page.items)
             if not (cursor := page.next_cursor):
                 return
 
-    def example(self, job: str, row: int) -> ExampleDetail:
+    @asked
+    def example(self, job: str, row: int) -> Steps[ExampleDetail]:
         """One example with its uploaded row and every sampled answer."""
-        return parsed(ExampleDetail, self._ask("GET", f"/v1/jobs/{_quoted(job)}/examples/{row}"))
+        return (yield from self._told(ExampleDetail, "GET", f"/v1/jobs/{_quoted(job)}/examples/{row}"))
 
-    def selection(self, job: str, **choice: Unpack[Choice]) -> Selection:
+    @asked
+    def selection(self, job: str, **choice: Unpack[Choice]) -> Steps[Selection]:
         """What a policy chooses, what that has in common, and a random control of the same size."""
-        return parsed(Selection, self._ask("GET", f"/v1/jobs/{_quoted(job)}/selection", params=_asked(choice)))
+        return (yield from self._told(Selection, "GET", f"/v1/jobs/{_quoted(job)}/selection", params=_asked(choice)))
 
+    @asked
     def curated(
         self,
         job: str,
@@ -256,14 +226,15 @@ class Client:
         group: Group = "chosen",
         format: RowsFormat = "jsonl",  # noqa: A002 (the route's own word)
         **choice: Unpack[Choice],
-    ) -> int:
+    ) -> Steps[int]:
         """Write the uploaded rows that a policy chooses (absent: those under 0.5, the lowest first), or the control.
 
         A path is written whole or not at all. Returns the number of rows.
         """
         params = {**_asked(choice), "group": group, "format": format}
-        return self._write(f"/v1/jobs/{_quoted(job)}/curated", params, target)
+        return (yield from self._write(f"/v1/jobs/{_quoted(job)}/curated", params, target))
 
+    @asked
     def weights(
         self,
         job: str,
@@ -271,10 +242,11 @@ class Client:
         *,
         floor: float = 0.1,
         format: RowsFormat = "jsonl",  # noqa: A002
-    ) -> int:
+    ) -> Steps[int]:
         """Write row, id and weight of every row, for a WeightedRandomSampler: 1 - score, at least `floor` of that."""
-        return self._write(f"/v1/jobs/{_quoted(job)}/weights", {"floor": floor, "format": format}, target)
+        return (yield from self._write(f"/v1/jobs/{_quoted(job)}/weights", {"floor": floor, "format": format}, target))
 
+    @asked
     def seeds(
         self,
         job: str,
@@ -284,37 +256,44 @@ class Client:
         requests: int = 100,
         instruction: str | None = None,
         **choice: Unpack[Choice],
-    ) -> int:
+    ) -> Steps[int]:
         """Write requests for new examples like the chosen ones, for an OpenAI-compatible batch endpoint."""
         params = {**_asked(choice), "model": model, "requests": requests, "instruction": instruction}
-        return self._write(f"/v1/jobs/{_quoted(job)}/seeds", params, target)
+        return (yield from self._write(f"/v1/jobs/{_quoted(job)}/seeds", params, target))
 
-    def acquire(self, job: str, request: AcquireRequest) -> Acquisition | Job:
+    @asked
+    def acquire(self, job: str, request: AcquireRequest) -> Steps[Acquisition | Job]:
         """The candidates of a pool, another data set, that are most like what a policy chooses.
 
         By embedding it is a job: `wait` for it, then ask for its `candidates`.
         """
-        response = self._ask("POST", f"/v1/jobs/{_quoted(job)}/acquire", body=request.model_dump(mode="json"))
+        response = yield from self._asking.ask(
+            "POST", f"/v1/jobs/{_quoted(job)}/acquire", body=request.model_dump(mode="json")
+        )
         return parsed(Job, response) if response.status_code == 202 else parsed(Acquisition, response)
 
-    def candidates(self, job: str) -> Acquisition:
+    @asked
+    def candidates(self, job: str) -> Steps[Acquisition]:
         """What a job that acquires by embedding found. Raises Conflict until it is completed."""
-        return parsed(Acquisition, self._ask("GET", f"/v1/jobs/{_quoted(job)}/candidates"))
+        return (yield from self._told(Acquisition, "GET", f"/v1/jobs/{_quoted(job)}/candidates"))
 
-    def report(self, job: str, *, calibration: str | None = None, rule: RuleName | None = None) -> JobReport:
+    @asked
+    def report(self, job: str, *, calibration: str | None = None, rule: RuleName | None = None) -> Steps[JobReport]:
         """Per checkpoint. With a calibration (its name or id) or a rule, worked out under that; nothing is stored."""
         params: Params = {"calibration": calibration, "rule": rule}
-        return parsed(JobReport, self._ask("GET", f"/v1/jobs/{_quoted(job)}/report", params=params))
+        return (yield from self._told(JobReport, "GET", f"/v1/jobs/{_quoted(job)}/report", params=params))
 
-    def so_far(self, job: str) -> SoFar:
+    @asked
+    def so_far(self, job: str) -> Steps[SoFar]:
         """The checkpoints that are wholly scored, of a job that need not have ended."""
-        return parsed(SoFar, self._ask("GET", f"/v1/jobs/{_quoted(job)}/so-far"))
+        return (yield from self._told(SoFar, "GET", f"/v1/jobs/{_quoted(job)}/so-far"))
 
     # Calibrations
 
+    @asked
     def calibrate(
         self, name: str, jobs: Sequence[str], *, rule: RuleName = "paper", memorized_below: float | None = None
-    ) -> CalibrationReply:
+    ) -> Steps[CalibrationReply]:
         """Find the threshold that explains completed jobs best, and keep it under a name. Takes seconds to minutes.
 
         Raises InputError where the jobs cannot be calibrated together, Conflict where one has not ended or the name is
@@ -323,21 +302,25 @@ class Client:
         request = CalibrationRequest(name=name, jobs=list(jobs), rule=rule, memorized_below=memorized_below)
         timeout = httpx.Timeout(CALIBRATION_SECONDS, connect=10.0)
         body = request.model_dump(mode="json")
-        return parsed(CalibrationReply, self._ask("POST", "/v1/calibrations", body=body, timeout=timeout))
+        return (yield from self._told(CalibrationReply, "POST", "/v1/calibrations", body=body, timeout=timeout))
 
-    def calibrations(self) -> Iterator[CalibrationReply]:
+    @listed
+    def calibrations(self) -> Listing[CalibrationReply]:
         """All of them, newest first, asked for page by page."""
         return self._pages("/v1/calibrations", CalibrationReply)
 
-    def calibration(self, name: str) -> CalibrationReply:
+    @asked
+    def calibration(self, name: str) -> Steps[CalibrationReply]:
         """By name or id."""
-        return parsed(CalibrationReply, self._ask("GET", f"/v1/calibrations/{_quoted(name)}"))
+        return (yield from self._told(CalibrationReply, "GET", f"/v1/calibrations/{_quoted(name)}"))
 
-    def delete_calibration(self, name: str) -> None:
+    @asked
+    def delete_calibration(self, name: str) -> Steps[None]:
         """Raises Conflict where a job that has not ended uses it."""
-        self._ask("DELETE", f"/v1/calibrations/{_quoted(name)}")
+        yield from self._asking.ask("DELETE", f"/v1/calibrations/{_quoted(name)}")
 
-    def import_recorded(self, run: ScoredRun, about: RecordedRun) -> Job:
+    @asked
+    def import_recorded(self, run: ScoredRun, about: RecordedRun) -> Steps[Job]:
         """A run that others recorded, as a job; `wait` for it. Its questions must have been uploaded.
 
         `premem.recordings.described` says of a run what can be read off it.
@@ -346,108 +329,113 @@ class Client:
 
         upload = Upload(io.BytesIO(encode(run, about)))
         timeout = httpx.Timeout(UPLOAD_SECONDS, connect=10.0)
-        return parsed(Job, self._ask("POST", "/v1/recorded", upload=upload, timeout=timeout))
+        return (yield from self._told(Job, "POST", "/v1/recorded", upload=upload, timeout=timeout))
 
-    def health(self) -> dict[str, Any]:
+    @asked
+    def health(self) -> Steps[dict[str, Any]]:
         """What /healthz says. Raises Unreachable where nobody answers."""
-        answer = self._ask("GET", "/healthz").json()
+        answer = (yield from self._asking.ask("GET", "/healthz")).json()
         return dict(answer) if isinstance(answer, Mapping) else {"status": answer}
 
-    # How all of them ask
+    # What all of them share
 
-    def _pages(self, path: str, kind: type[ReplyKind]) -> Iterator[ReplyKind]:
+    def _told(self, kind: type[ReplyKind], method: str, path: str, **how: Any) -> Steps[ReplyKind]:
+        return parsed(kind, (yield from self._asking.ask(method, path, **how)))
+
+    def _pages(self, path: str, kind: type[ReplyKind]) -> Listing[ReplyKind]:
         cursor: str | None = None
         while True:
-            response = self._ask("GET", path, params={"cursor": cursor})
-            page = parsed(Page[kind], response)  # type: ignore[valid-type]
-            yield from page.items
+            page = yield from self._told(Page[kind], "GET", path, params={"cursor": cursor})  # type: ignore[valid-type]
+            yield from map(Item, page.items)
             if not (cursor := page.next_cursor):
                 return
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Params | None = None,
-        body: object = None,
-        upload: Upload | None = None,
-        timeout: httpx.Timeout | None = None,
-        idempotency_key: str | None = None,
-    ) -> httpx.Response:
-        """A successful answer, or its problem raised."""
-        headers = {"Accept": "application/json"}
-        if method == "POST":
-            headers["Idempotency-Key"] = idempotency_key or uuid.uuid4().hex
-        if upload:
-            headers["Content-Type"] = upload.content_type
-        patience_ends = time.monotonic() + UNDER_WAY_SECONDS
-        attempt = 1
-        while True:
-            may_retry = attempt < self._attempts
-            content = upload.blocks() if upload else None
-            try:
-                response = self._client.request(
-                    method,
-                    self.base_url + path,
-                    params=_given(params),
-                    headers=headers,
-                    json=body,
-                    content=content,
-                    timeout=timeout or self._client.timeout,
-                )
-            except httpx.RequestError as error:
-                if not may_retry or (upload and upload.spent):
-                    raise unreachable(self.base_url, error) from error
-                pause = pause_before_retry(attempt)
-            else:
-                if is_under_way(response) and time.monotonic() < patience_ends:
-                    time.sleep(pause_before_retry(1, response))
-                    continue
-                if response.status_code not in PASSING or not may_retry or (upload and upload.spent):
-                    if method == "DELETE" and attempt > 1 and response.status_code == 404:
-                        return response  # an earlier attempt took effect, and its answer was lost
-                    return checked(response)
-                pause = pause_before_retry(attempt, response)
-            time.sleep(pause)
-            attempt += 1
-
-    def _write(self, path: str, params: Params, target: Target) -> int:
+    def _write(self, path: str, params: Params, target: Target) -> Steps[int]:
         """Rows into a stream, once, or into a file, which is there whole or not at all. Returns how many."""
         if not isinstance(target, str | os.PathLike):
-            return self._download(path, params, target)
+            return (yield from self._asking.download(path, params, target))
         attempt = 1
         while True:
             try:
                 with whole_file(Path(target)) as out:
-                    return self._download(path, params, out)
+                    return (yield from self._asking.download(path, params, out))
             except ServiceError as error:
-                passing = isinstance(error, Unreachable) or error.status in PASSING
-                if not passing or attempt == self._attempts:
+                if not is_passing(error) or attempt == self._asking.attempts:
                     raise
-            time.sleep(pause_before_retry(attempt))
+            yield Pause(pause_before_retry(attempt))
             attempt += 1
 
-    def _download(self, path: str, params: Params, out: IO[bytes]) -> int:
-        """One attempt. Returns the number of rows that the service says it sends."""
-        try:
-            with self._client.stream("GET", self.base_url + path, params=_given(params)) as response:
-                if not response.is_success:
-                    response.read()
-                checked(response)
-                for block in response.iter_bytes():
-                    out.write(block)
-                return int(response.headers.get("X-Premem-Rows", 0))
-        except httpx.RequestError as error:
-            raise unreachable(self.base_url, error) from error
+
+class Client(Routes, Sync):
+    """One service. Safe to use from several threads; close it, or use it as a context manager.
+
+    `base_url` is PREMEM_SERVICE where absent (http://127.0.0.1:8321 where that is absent, too), `api_key`
+    PREMEM_API_KEY. `timeout` is what one answer may take, in seconds. A call whose answer is lost, or 429, 502, 503 or
+    504, is made `attempts` times; a POST carries an Idempotency-Key, so that it takes effect once.
+
+    Every method raises Unreachable where nobody answers, NotFound, Conflict, InputError or RowsError for what the
+    service says is wrong with the request, and ServiceError for everything else that is no success.
+    """
+
+    def __init__(
+        self, base_url: str | None = None, api_key: str | None = None, *, timeout: float = 60.0, attempts: int = 4
+    ) -> None:
+        super().__init__(base_url, attempts)
+        self._http = httpx.Client(**_settings(self.base_url, api_key, timeout))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncClient(Routes, Async):
+    """The methods of Client, to be awaited; those that list are for `async for`. Otherwise like Client.
+
+    `async with AsyncClient() as client: job = await client.job("job_…")`
+    """
+
+    def __init__(
+        self, base_url: str | None = None, api_key: str | None = None, *, timeout: float = 60.0, attempts: int = 4
+    ) -> None:
+        super().__init__(base_url, attempts)
+        self._http = httpx.AsyncClient(**_settings(self.base_url, api_key, timeout))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _settings(base_url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
+    """Of either client of httpx."""
+    headers = {"User-Agent": "premem-client"}
+    if api_key := (api_key or os.environ.get("PREMEM_API_KEY", "")).strip():
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise InputError("the API key holds characters that no key has: it looks like pmk_<id>_<secret>")
+        headers["Authorization"] = f"Bearer {api_key}"
+    return {
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout, connect=min(10.0, timeout)),
+        # Proxies of the environment do not lead to this machine.
+        "trust_env": urlsplit(base_url).hostname not in LOOPBACK,
+    }
 
 
 def _asked(choice: Choice) -> dict[str, str | float | None]:
     return {name: value for name, value in choice.items() if isinstance(value, str | float | int)}
-
-
-def _given(params: Params | None) -> dict[str, str | float]:
-    return {name: value for name, value in (params or {}).items() if value is not None}
 
 
 def _quoted(name: str) -> str:

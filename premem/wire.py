@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from premem.copying import COPIED_FROM
 from premem.records import Verdict
 from premem.thresholds import Basis
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -417,6 +421,18 @@ class ExamplePage(Reply):
     threshold: ThresholdReply
     total: int
     next_cursor: str | None
+
+    def to_polars(self) -> polars.DataFrame:
+        """A row per example, with the columns of ScoredExample; what is per checkpoint is a list."""
+        import polars
+
+        return polars.DataFrame([item.model_dump() for item in self.items], infer_schema_length=None)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The same for pandas, which premem does not install."""
+        import pandas
+
+        return pandas.DataFrame([item.model_dump() for item in self.items])
 
 
 class AnswerReply(Reply):
