@@ -74,6 +74,23 @@ def settled_score(
     return min(best, correct_C[last]) / samples
 
 
+def replay(
+    memorized_C: Sequence[bool], outcome_CS: Sequence[Sequence[bool]], *, below: float | None = None
+) -> tuple[list[int], list[int]]:
+    """How many answers would have been right, and how many drawn, per checkpoint, where all outcomes are known.
+
+    `outcome_CS` says of each sample, in the order of drawing, whether it was right.
+    """
+    samples = len(outcome_CS[0])
+    correct_C = [0] * len(memorized_C)
+    drawn_C = [0] * len(memorized_C)
+    while (draw := next_draw(memorized_C, correct_C, drawn_C, samples=samples, below=below)) is not None:
+        known = drawn_C[draw.checkpoint]
+        correct_C[draw.checkpoint] += sum(outcome_CS[draw.checkpoint][known : known + draw.samples])
+        drawn_C[draw.checkpoint] = known + draw.samples
+    return correct_C, drawn_C
+
+
 def _until(
     checkpoint: int, correct_C: Sequence[int], drawn_C: Sequence[int], *, samples: int, enough: int, exactly: bool
 ) -> Draw | None:

@@ -8,25 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from premem.memorization import pre_memorization_accuracies
-from premem.planning import Draw, next_draw, settled_score
+from premem.planning import Draw, next_draw, replay, settled_score
 from premem.recorded import read_runs
 
 RECORDED = Path(__file__).parents[2] / "../shared/data/recorded-runs"
 recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="the authors' recorded runs are not on this machine")
-
-
-def replay(memorized_C: list[bool], outcome_CS: list[list[bool]], *, below: float | None = None):
-    """Draw until nothing more is asked for: right answers and drawn ones, per checkpoint."""
-    samples = len(outcome_CS[0])
-    drawn = [0] * len(memorized_C)
-    right = [0] * len(memorized_C)
-    while (draw := next_draw(memorized_C, right, drawn, samples=samples, below=below)) is not None:
-        assert draw.samples >= 1
-        known = drawn[draw.checkpoint]
-        right[draw.checkpoint] += sum(outcome_CS[draw.checkpoint][known : known + draw.samples])
-        drawn[draw.checkpoint] = known + draw.samples
-        assert drawn[draw.checkpoint] <= samples
-    return right, drawn
 
 
 def full_score(memorized_C: list[bool], outcome_CS: list[list[bool]]) -> float:
@@ -83,6 +69,7 @@ def test_what_is_left_out_changes_no_score(history):
 
     right, drawn = replay(memorized_C, outcome_CS)
 
+    assert max(drawn) <= len(outcome_CS[0])
     assert settled_score(memorized_C, right, drawn, samples=len(outcome_CS[0])) == full_score(memorized_C, outcome_CS)
 
 
