@@ -20,6 +20,7 @@ import httpx
 from premem.asking import Asking, Async, Item, Listing, Params, Pause, Steps, Sync, asked, is_passing, listed
 from premem.errors import InputError, ServiceError
 from premem.files import whole_file
+from premem.matrix import ScoreMatrix
 from premem.replies import ReplyKind, parsed, pause_before_retry, retry_after
 from premem.rules import RuleName
 from premem.runs import ScoredRun
@@ -211,6 +212,11 @@ class Routes:
     def example(self, job: str, row: int) -> Steps[ExampleDetail]:
         """One example with its uploaded row and every sampled answer."""
         return (yield from self._told(ExampleDetail, "GET", f"/v1/jobs/{_quoted(job)}/examples/{row}"))
+
+    @asked
+    def matrix(self, job: str) -> Steps[ScoreMatrix]:
+        """Every accuracy and perplexity, in the order of the ranking. Raises Conflict until completed."""
+        return ScoreMatrix.decode((yield from self._asking.ask("GET", f"/v1/jobs/{_quoted(job)}/matrix")).content)
 
     @asked
     def selection(self, job: str, **choice: Unpack[Choice]) -> Steps[Selection]:

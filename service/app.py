@@ -24,7 +24,9 @@ from service import (
     examples,
     health,
     jobs,
+    matrix,
     metrics,
+    pages,
     problems,
     recorded,
     regrades,
@@ -84,11 +86,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.score_files = ScoreFiles(store)
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
-    of_jobs = (jobs, recorded, regrades, checkpoints, events, examples, reports, so_far)
+    of_jobs = (jobs, recorded, regrades, checkpoints, events, examples, matrix, reports, so_far)
     of_choices = (selections, curated, weights, seeds, acquisitions)
     for nouns in (datasets, *of_jobs, *of_choices, calibrations, tasks, results):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
-    for nouns in (health, metrics):
+    for nouns in (health, metrics, pages):
         app.include_router(nouns.router)
     # The last one added is the first to see a request.
     app.add_middleware(Idempotency, database=database, kept_seconds=settings.idempotency_seconds)

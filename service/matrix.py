@@ -1,0 +1,48 @@
+"""All accuracies and perplexities of a job in one body, from which the page ranks anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+
+from premem.matrix import ScoreMatrix
+from service.dependencies import DatabaseGiven
+from service.examples import ScoreFiles, completed
+from service.problems import described
+
+router = APIRouter(prefix="/v1/jobs", tags=["examples"])
+
+
+class MatrixResponse(Response):
+    media_type = "application/octet-stream"
+
+
+BINARY: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.get("/{job}/matrix", response_class=MatrixResponse, responses={**BINARY, **described(404, 409, 500)})
+def get_matrix(job: str, request: Request, database: DatabaseGiven) -> MatrixResponse:
+    """Every accuracy and perplexity, for ranking anew under another threshold without a new job.
+
+    Little-endian, C checkpoints in the report's order and E examples from the lowest score to the highest: uint32 C,
+    uint32 E, uint32 row (E), float32 accuracy (C × E), float32 perplexity (C × E). NaN: nothing was drawn.
+    """
+    with database.connect() as connection:
+        row = completed(connection, job)
+    files: ScoreFiles = request.app.state.score_files
+    with files.open(row["scores_artifact"]) as scores:
+        table = scores.columns("row", "accuracy", "perplexity")
+    accuracy_CE, perplexity_CE = (_transposed(table[name]) for name in ("accuracy", "perplexity"))
+    return MatrixResponse(ScoreMatrix(table["row"].to_numpy().astype(np.uint32), accuracy_CE, perplexity_CE).encode())
+
+
+def _transposed(lists: pa.ChunkedArray) -> NDArray[np.float32]:
+    values = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    value_CE: NDArray[np.float32] = values.reshape(len(lists), -1).T
+    return value_CE

@@ -1,0 +1,228 @@
+import { decode, mean, order, preMemorizationAccuracies } from "./memorization.js";
+import { paint, placeAt } from "./heatmap.js";
+
+const main = document.getElementById("main");
+const ENDED = ["completed", "failed", "cancelled"];
+let leaving = new AbortController();
+
+// Every text goes in as text, never as HTML.
+function el(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children.map((child) => (child instanceof Node ? child : String(child))));
+  return made;
+}
+const share = (x) => (x === null || x === undefined || Number.isNaN(x) ? "–" : x.toFixed(3));
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+class NeedsKey extends Error {}
+
+async function ask(path, kind = "json") {
+  const key = sessionStorage.getItem("premem-key");
+  const answer = await fetch(path, { headers: key ? { Authorization: `Bearer ${key}` } : {}, signal: leaving.signal });
+  if (answer.status === 401) throw new NeedsKey();
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || `${path} answered ${answer.status}`);
+  return kind === "stream" ? answer.body : answer[kind]();
+}
+
+async function show() {
+  leaving.abort();
+  leaving = new AbortController();
+  const signal = leaving.signal, [, noun, job, , row] = location.hash.split("/");
+  try {
+    if (noun !== "jobs") await jobsPage(signal);
+    else if (row !== undefined) await examplePage(job, Number(row));
+    else await jobPage(job, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    if (error instanceof NeedsKey) askForKey();
+    else main.replaceChildren(el("h1", {}, "That did not work"), el("p", { class: "warn", role: "alert" }, error.message), el("a", { href: "#/" }, "Back to all jobs"));
+  }
+}
+
+function askForKey() {
+  const field = el("input", { type: "password", id: "key", autocomplete: "off" });
+  const form = el("form", { class: "card" }, el("h1", {}, "This service asks for a key"), el("p", {}, el("label", { for: "key" }, "Key (pmk_…), kept until this tab is closed")), field, " ", el("button", {}, "Go on"));
+  form.addEventListener("submit", (event) => { event.preventDefault(); sessionStorage.setItem("premem-key", field.value.trim()); show(); });
+  main.replaceChildren(form);
+  field.focus();
+}
+
+// All jobs
+
+async function jobsPage(signal) {
+  const { items } = await ask("/v1/jobs?limit=200");
+  if (signal.aborted) return;
+  if (!items.length) {
+    main.replaceChildren(el("h1", {}, "No jobs yet"), el("p", {}, "Score a run, and it shows up here:"), el("pre", {}, `premem score train.jsonl checkpoint-* --service ${location.origin}`));
+  } else {
+    const head = el("tr", {}, ...["Job", "State", "Done"].map((name) => el("th", { scope: "col" }, name)), el("th", { scope: "col", class: "number" }, "Time left"));
+    const body = el("tbody");
+    main.replaceChildren(el("h1", {}, "Jobs"), el("div", { class: "card" }, el("table", {}, el("thead", {}, head), body)));
+    let followed = 0;
+    for (const job of items) {
+      const line = el("tr");
+      const fill = (seen) => line.replaceChildren(el("td", {}, el("a", { href: `#/jobs/${seen.id}` }, seen.name || seen.id)), el("td", {}, seen.state), el("td", {}, done(seen)), el("td", { class: "number" }, left(seen)));
+      fill(job);
+      body.append(line);
+      if (!ENDED.includes(job.state) && followed++ < 4) follow(job.id, fill, signal); // a browser opens six connections
+    }
+  }
+}
+const done = (job) => `${job.counts.tasks.completed} of ${job.counts.tasks.total} tasks`;
+const left = (job) => (ENDED.includes(job.state) || job.seconds_left === null ? "–" : `${Math.ceil(job.seconds_left)} s`);
+
+// Server-Sent Events by fetch, because an EventSource cannot show a key.
+async function follow(id, told, signal) {
+  try {
+    const reader = (await ask(`/v1/jobs/${encodeURIComponent(id)}/events`, "stream")).pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { done: over, value } = await reader.read();
+      if (over || signal.aborted) return;
+      text = (text + value).replaceAll("\r\n", "\n");
+      const events = text.split("\n\n");
+      text = events.pop();
+      for (const event of events) {
+        const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
+        if (data) told(JSON.parse(data));
+      }
+    }
+  } catch (error) {
+    if (!signal.aborted) console.warn(error.message);
+  }
+}
+
+// One job
+
+async function jobPage(id, signal) {
+  const path = `/v1/jobs/${encodeURIComponent(id)}`, job = await ask(path);
+  const facts = el("div", { class: "facts" }), warnings = el("div"), rest = el("div");
+  main.replaceChildren(el("a", { href: "#/" }, "All jobs"), el("h1", {}, job.name || job.id), facts, warnings, rest);
+  const fill = (seen) => {
+    const fact = (value, name, title) => el("div", { title }, el("b", {}, value), el("span", { class: "quiet" }, name));
+    const ran = seen.started_at ? ((seen.finished_at ? new Date(seen.finished_at) : new Date()) - new Date(seen.started_at)) / 1000 : 0;
+    facts.replaceChildren(
+      fact(seen.state, "state", "Where the job stands"), fact(done(seen), "done", "One task is some examples at one checkpoint"),
+      fact(left(seen), "left", "Estimated from the tasks done so far"),
+      fact(seen.counts.samples.toLocaleString("en"), "answers", "Sampled and graded"),
+      fact(ran > 0 ? `${Math.round(seen.counts.tokens / ran).toLocaleString("en")}/s` : "–", "tokens", "Scored and sampled, per second since the job started"));
+    warnings.replaceChildren(...[...seen.errors, ...seen.warnings].map((text) => el("p", { class: "warn" }, text)));
+  };
+  fill(job);
+  if (job.state === "completed" && job.kind !== "acquire") return results(path, id, rest, signal);
+  rest.replaceChildren(el("p", { class: "quiet" }, next(job)));
+  if (!ENDED.includes(job.state)) follow(id, (seen) => { fill(seen); if (ENDED.includes(seen.state)) show(); }, signal);
+}
+
+function next(job) {
+  if (job.state === "failed") return "The job failed for the reasons above. Mend them and post it again.";
+  if (job.state === "cancelled") return "The job was cancelled. Post it again to have it scored.";
+  if (job.kind === "acquire") return "This job finds candidates; premem candidates lists them.";
+  return "Scores are shown here once all tasks are done. Workers: premem worker.";
+}
+
+async function results(path, id, rest, signal) {
+  const [report, buffer] = await Promise.all([ask(`${path}/report`), ask(`${path}/matrix`, "arrayBuffer")]);
+  if (signal.aborted) return;
+  const matrix = decode(buffer), names = report.checkpoints.map((line) => line.checkpoint);
+  const asked = report.threshold.memorized_below;
+  const map = el("canvas", { class: "map", tabindex: "0", role: "img", "aria-label": "Heatmap of examples by checkpoints. Arrow keys move, Enter opens the example." });
+  const told = el("p", { class: "hover", id: "hover" }, "Hover for values; click opens the example.");
+  const slider = el("input", { type: "range", id: "threshold", min: "1.005", max: Math.max(3, asked * 1.5).toFixed(3), step: "0.001", value: asked });
+  const value = el("output", { for: "threshold", id: "below" }), now = el("b", { id: "score" }), curves = el("div", { id: "curves" });
+  const bars = el("canvas", { class: "bars", role: "img", "aria-label": "Histogram of pre-memorization accuracies" });
+  rest.replaceChildren(
+    el("section", { class: "card" }, el("h2", {}, el("label", { for: "threshold" }, "Memorized below perplexity "), value), slider,
+      el("p", { class: "quiet" }, "Mean pre-memorization accuracy, the best accuracy while not memorized, capped by accuracy now: ", now)),
+    el("section", { class: "card" }, el("h2", {}, `${matrix.E.toLocaleString("en")} examples × ${matrix.C} checkpoints, the lowest score on top`), map,
+      el("div", { class: "names" }, ...names.map((name) => el("span", { title: name }, name))), told,
+      el("p", { class: "quiet" }, "Ochre: never right; blue: always right; dark: the reference is known by heart; grey: not drawn.")),
+    el("div", { class: "two" }, el("section", { class: "card" }, el("h2", {}, "Over checkpoints"), curves),
+      el("section", { class: "card" }, el("h2", {}, "Scores"), bars, el("p", { class: "quiet" }, "From 0 on the left to 1 on the right, number of examples."), ...lowTraits(report))));
+  let ranked, scores, at = { place: 0, c: 0 };
+  const redraw = () => {
+    const below = Number(slider.value);
+    scores = preMemorizationAccuracies(matrix, below);
+    ranked = order(scores, matrix.C, matrix.E);
+    value.textContent = below.toFixed(3);
+    now.textContent = share(mean(scores, (matrix.C - 1) * matrix.E, matrix.C * matrix.E));
+    const started = performance.now();
+    paint(map, matrix, ranked);
+    map.dataset.milliseconds = (performance.now() - started).toFixed(1);
+    histogram(bars, scores.subarray((matrix.C - 1) * matrix.E));
+    plot(curves, matrix, report, scores, below);
+  };
+  const tell = () => {
+    const e = ranked[at.place], i = at.c * matrix.E + e, accuracy = matrix.accuracy[i];
+    told.textContent = `row ${matrix.row[e]}, ${names[at.c]}: accuracy ${Number.isNaN(accuracy) ? "not drawn" : share(accuracy)}, perplexity ${share(matrix.perplexity[i])}, score ${share(scores[(matrix.C - 1) * matrix.E + e])}`;
+  };
+  const open = () => { location.hash = `#/jobs/${id}/examples/${matrix.row[ranked[at.place]]}`; };
+  let waiting = 0;
+  slider.addEventListener("input", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(redraw); });
+  map.addEventListener("mousemove", (event) => { at = placeAt(map, event, matrix); tell(); });
+  map.addEventListener("click", (event) => { at = placeAt(map, event, matrix); open(); });
+  map.addEventListener("keydown", (event) => {
+    const [down, right] = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] }[event.key] || [0, 0];
+    if (event.key === "Enter") open();
+    if (!down && !right) return;
+    event.preventDefault();
+    at = { place: Math.min(Math.max(at.place + down, 0), matrix.E - 1), c: Math.min(Math.max(at.c + right, 0), matrix.C - 1) };
+    tell();
+  });
+  redraw();
+}
+
+function lowTraits(report) {
+  if (!report.low) return [];
+  const lines = report.low.traits.slice(0, 5).map((trait) => el("li", {}, `${trait.name}: ${share(trait.chosen)} against ${share(trait.rest)}`));
+  return [el("h2", {}, `What the ${report.low.examples} under ${report.low.below} have in common`), lines.length ? el("ul", {}, ...lines) : el("p", { class: "quiet" }, "Nothing that stands out.")];
+}
+
+function histogram(canvas, last) {
+  const bins = new Array(20).fill(0);
+  for (const score of last) if (!Number.isNaN(score)) bins[Math.min(19, Math.floor(score * 20))]++;
+  const most = Math.max(...bins, 1);
+  canvas.width = 600; canvas.height = 150;
+  const context = canvas.getContext("2d");
+  context.fillStyle = color("--accent");
+  bins.forEach((n, at) => context.fillRect(at * 30 + 2, 148 - (n / most) * 140, 26, (n / most) * 140 + 1));
+}
+
+function plot(into, matrix, report, scores, below) {
+  const { C, E, accuracy, perplexity } = matrix, over = (values) => Array.from({ length: C }, (_, c) => mean(values, c * E, (c + 1) * E));
+  const known = perplexity.map((p) => (Number.isNaN(p) ? NaN : Number(p < below)));
+  const lines = [["accuracy", over(accuracy), "#2f7fc2"], ["memorized", over(known), "#8a8a8a"], ["pre-memorization", over(scores), "#c2571a"]];
+  if (report.checkpoints.some((line) => line.test_accuracy !== null)) lines.push(["test accuracy", report.checkpoints.map((line) => line.test_accuracy), "#3d9a5f"]);
+  const axis = { stroke: color("--quiet"), grid: { stroke: color("--line") } };
+  into.replaceChildren();
+  new uPlot({
+    width: Math.max(280, into.clientWidth), height: 240, scales: { x: { time: false }, y: { range: [0, 1] } },
+    axes: [{ ...axis, values: (_, marks) => marks.map((mark) => (Number.isInteger(mark) ? mark : "")) }, axis],
+    series: [{ label: "checkpoint" }, ...lines.map(([label, , stroke]) => ({ label, stroke, width: 2, points: { show: true } }))],
+  }, [Array.from({ length: C }, (_, c) => c + 1), ...lines.map(([, values]) => values.map((v) => (Number.isNaN(v) ? null : v)))], into);
+}
+
+// One example
+
+async function examplePage(job, row) {
+  const seen = await ask(`/v1/jobs/${encodeURIComponent(job)}/examples/${row}`);
+  main.replaceChildren(
+    el("a", { href: `#/jobs/${job}` }, "Back to the job"), el("h1", {}, `Example ${seen.id}`),
+    el("p", { class: "quiet" }, `rank ${seen.rank}, row ${seen.row}, pre-memorization accuracy ${share(seen.pre_memorization_accuracy)}${seen.memorized_at ? `, memorized at ${seen.memorized_at}` : ", never memorized"}`),
+    el("section", { class: "card" }, el("h2", {}, "Question"), el("pre", { tabindex: "0" }, seen.question)),
+    el("section", { class: "card" }, el("h2", {}, "Reference"), el("pre", { tabindex: "0" }, seen.trace)),
+    ...seen.checkpoints.map((checkpoint) => el("section", { class: "card" }, el("h2", {}, checkpoint.checkpoint),
+      el("p", { class: "quiet" }, `accuracy ${checkpoint.accuracy === null ? "not drawn" : share(checkpoint.accuracy)}, perplexity ${share(checkpoint.perplexity)}${checkpoint.memorized ? ", memorized" : ""}`),
+      ...checkpoint.answers.map((answer) => el("div", {}, el("b", {}, answer.verdict), difference(seen.trace, answer.text))))));
+}
+
+// Words of the answer that the reference lacks are marked as inserted, words that it leaves out as deleted.
+function difference(reference, text) {
+  const parts = reference.length + text.length < 20000 ? Diff.diffWordsWithSpace(reference, text, { timeout: 200 }) : undefined;
+  if (!parts) return el("pre", { tabindex: "0" }, text);
+  return el("pre", { tabindex: "0" }, ...parts.map((part) => (part.added ? el("ins", {}, part.value) : part.removed ? el("del", {}, part.value) : part.value)));
+}
+
+addEventListener("hashchange", show);
+show();

@@ -1,0 +1,176 @@
+"""The page in a real browser, on a service that listens, beside what the API says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from premem.client import Client
+from premem.memorization import pre_memorization_accuracies
+from premem.records import Observation
+from service.app import create_app
+from service.settings import Settings
+from tests.end_to_end.processes import await_that
+from tests.service.working import ended, work_off
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+ROWS = 40
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in CHROMIUM")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("page"), round_seconds=0.05))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    await_that(lambda: server.started, seconds=60, what="the service to listen")
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(timeout=30)
+
+
+def observe(checkpoint: str, row: int) -> Observation:
+    chance = np.random.default_rng([row, int(checkpoint[-1])])
+    return Observation(correct=int(chance.integers(0, 6)), sampled=5, perplexity=float(chance.uniform(1.02, 2.0)))
+
+
+def post(client: httpx.Client, name: str) -> str:
+    lines = [{"question": f"{HOSTILE} {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(ROWS)]
+    dataset = client.post("/v1/datasets", content="\n".join(map(json.dumps, lines))).json()["id"]
+    body = {
+        "dataset": dataset,
+        "name": name,
+        "checkpoints": [{"path": f"/r/step-{m}"} for m in (1, 2, 3)],
+        "memorized_below": 1.3,
+    }
+    job: str = client.post("/v1/jobs", json=body).json()["id"]
+    return job
+
+
+@pytest.fixture(scope="module")
+def job(url: str) -> str:
+    """A completed job whose questions and name try to be HTML."""
+    with httpx.Client(base_url=url) as client:
+        job = post(client, HOSTILE)
+        work_off(client, observe)
+        assert ended(client, job)["state"] == "completed"
+    return job
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new page, of which the console stays without an error."""
+    page = browser.new_page()
+    page.set_default_timeout(15_000)
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert errors == []
+
+
+def at(url: str, job: str, page: Page) -> None:
+    page.goto(f"{url}/#/jobs/{job}")
+    page.wait_for_selector("canvas.map[data-milliseconds]")
+
+
+def test_the_slider_computes_what_the_method_computes(url, job, page):
+    at(url, job, page)
+    with Client(url) as client:
+        matrix = client.matrix(job)
+    accuracy_CE, perplexity_CE = matrix.accuracy_CE.astype(float), matrix.perplexity_CE.astype(float)
+
+    for below in (1.3, 1.1, 1.75):
+        page.fill("#threshold", str(below))
+        page.wait_for_function("below => document.getElementById('below').textContent === below", arg=f"{below:.3f}")
+        expected = pre_memorization_accuracies(accuracy_CE, perplexity_CE, memorized_below=below)[-1]
+        assert float(page.inner_text("#score")) == pytest.approx(expected.mean(), abs=6e-4)
+
+
+def test_the_twin_holds_what_was_not_drawn_to_be_unknown(url, page):
+    page.goto(url)
+    found: Any = page.evaluate(
+        """async () => {
+            const { preMemorizationAccuracies } = await import("/static/memorization.js");
+            const matrix = { C: 2, E: 3, accuracy: [0.5, NaN, 0.75, 1, 1, 0.25], perplexity: [1.2, 2, 1.3, 1, 2, 2] };
+            return [...preMemorizationAccuracies(matrix, 1.2)].map((x) => (Number.isNaN(x) ? null : x));
+        }"""
+    )
+
+    assert found == [0.5, None, 0.75, 0.5, None, 0.25]
+
+
+def test_a_click_on_the_heatmap_opens_the_example(url, job, page):
+    at(url, job, page)
+    with Client(url) as client:
+        lowest = client.examples(job, limit=1).items[0]
+
+    page.click("canvas.map", position={"x": 5, "y": 2})
+    page.wait_for_selector("ins")
+
+    assert page.inner_text("h1") == f"Example {lowest.id}"
+    assert page.url.endswith(f"/examples/{lowest.row}")
+    assert page.locator("section.card b").count() == 15
+
+
+def test_hostile_texts_are_shown_as_text(url, job, page):
+    page.goto(f"{url}/#/jobs/{job}/examples/3")
+    page.wait_for_selector("pre")
+
+    assert page.locator("pre").first.inner_text() == f"{HOSTILE} 3 + 1?"
+    assert page.locator("img, main script").count() == 0
+    assert page.title() == "premem"
+
+
+def test_a_job_is_followed_until_its_scores_are_there(url, job, page):
+    with httpx.Client(base_url=url) as client:
+        running = post(client, "live")
+        page.goto(url)
+        page.get_by_role("link", name="live").click()
+        page.get_by_text("Scores are shown here").wait_for()
+        work_off(client, observe)
+
+    page.wait_for_selector("canvas.map[data-milliseconds]")
+    assert page.url.endswith(running)
+
+
+def test_scripts_come_from_here_only_and_stay_small(url):
+    answer = httpx.get(url)
+    policy = answer.headers["Content-Security-Policy"]
+    scripts = ["app.js", "heatmap.js", "memorization.js", "vendor/uPlot.js", "vendor/diff.js"]
+
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert sum(len(httpx.get(f"{url}/static/{name}").content) for name in scripts) < 200_000
+    assert httpx.get(f"{url}/static/../app.py").status_code == 404
+    assert httpx.get(f"{url}/static/%2e%2e/app.py").status_code == 404
+
+
+def test_a_matrix_reads_as_it_was_ranked(url, job):
+    with Client(url) as client:
+        matrix, ranked = client.matrix(job), list(client.iter_examples(job))
+
+    assert matrix.row_E.tolist() == [example.row for example in ranked]
+    assert np.allclose(matrix.accuracy_CE.T, [example.accuracy for example in ranked])
+    assert np.allclose(matrix.perplexity_CE.T, [example.perplexity for example in ranked])
