@@ -204,14 +204,13 @@ def _warnings(runs: Sequence[ScoredRun], memorized_below: float, r2: float, *, f
             f"no run memorizes: under {LITTLE_MEMORIZED:.0%} of the examples are memorized at the end of each, "
             "so the threshold explains little"
         )
-    warnings += [
-        f"{run.name}: as many examples are memorized outside of its subset as inside ({outside:.1%} and {inside:.1%}): "
-        "it may have been trained on others than those named"
-        for run in runs
-        if run.untrained_perplexity_CU is not None
-        for inside, outside in [_memorized_at_the_end(run, memorized_below)]
-        if inside >= TELLING_SHARE and outside > inside / 2
-    ]
+    sizes = sorted({run.test_examples for run in runs if run.test_examples is not None})
+    if len(sizes) > 1:
+        warnings.append(
+            f"the runs were tested on different numbers of questions ({', '.join(map(str, sizes))}): a threshold of one "
+            "task does not carry over to another, so calibrate on runs of one task only"
+        )
+    warnings += [told for run in runs if (told := doubtful_subset(run, memorized_below)) is not None]
     if not r2 >= GOOD_R2:
         which = "the given threshold" if fixed else "even the best threshold"
         warnings.append(f"{which} reaches R² {r2:.3f} on y = x, under {GOOD_R2}")
@@ -220,8 +219,15 @@ def _warnings(runs: Sequence[ScoredRun], memorized_below: float, r2: float, *, f
     return tuple(warnings)
 
 
-def _memorized_at_the_end(run: ScoredRun, memorized_below: float) -> tuple[float, float]:
-    """Shares of the examples that the run was trained on, and of those that it was not."""
-    assert run.untrained_perplexity_CU is not None  # noqa: S101  (asked for such runs only)
-    inside_E, outside_U = (values[-1] < memorized_below for values in (run.perplexity_CE, run.untrained_perplexity_CU))
-    return float(inside_E.mean()), float(outside_U.mean())
+def doubtful_subset(run: ScoredRun, memorized_below: float) -> str | None:
+    """A warning where a run on a part of its data memorized, at its end, much the same share of what it never saw."""
+    if run.untrained_perplexity_CU is None:
+        return None
+    inside = float((run.perplexity_CE[-1] < memorized_below).mean())
+    outside = float((run.untrained_perplexity_CU[-1] < memorized_below).mean())
+    if inside < TELLING_SHARE or outside <= inside / 2:
+        return None
+    return (
+        f"{run.name}: as many examples are memorized outside of its subset as inside ({outside:.1%} and {inside:.1%}): "
+        "it may have been trained on others than those named"
+    )

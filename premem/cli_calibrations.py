@@ -112,6 +112,7 @@ def import_recorded(
 
     Example: `premem import-recorded recorded-runs/ --data train.jsonl --model 'LlamaForCausalLM 8.03B'`
     """
+    from premem.calibration import doubtful_subset
     from premem.cli_jobs import send
     from premem.client import Client
     from premem.errors import InputError
@@ -139,6 +140,10 @@ def import_recorded(
             job = client.import_recorded(run, described(run, dataset=uploaded.id, **known))
             jobs.append(client.wait(job.id))
             say(f"{run.name}: {jobs[-1].state}")
+            below = jobs[-1].threshold.memorized_below
+            doubt = None if below is None else doubtful_subset(run, below)
+            if doubt is not None:
+                say(f"warning: {doubt}")
     if as_json:
         print_json({"items": [job.model_dump(mode="json") for job in jobs]})
     else:

@@ -53,7 +53,7 @@ def recorded(
 
     import numpy as np
 
-    from premem.calibration import calibrate
+    from premem.calibration import calibrate, doubtful_subset
     from premem.errors import InputError
     from premem.recorded import read_runs
     from premem.tables import calibration_text, recorded_table, show
@@ -70,7 +70,10 @@ def recorded(
     tested = any(not np.isnan(run.test_accuracy_C).all() for run in runs)
     if threshold is not None and not tested:
         found: dict[str, Any] = {"runs": _runs(runs, threshold.memorized_below, rule=rule), "calibration": None}
-        warnings: tuple[str, ...] = (f"no run has a test accuracy, so nothing is calibrated: {NEEDS_CALIBRATION}",)
+        warnings: tuple[str, ...] = (
+            f"no run has a test accuracy, so nothing is calibrated: {NEEDS_CALIBRATION}",
+            *(told for run in runs if (told := doubtful_subset(run, threshold.memorized_below)) is not None),
+        )
     else:
         calibration = calibrate(runs, rule=rule, memorized_below=memorized_below)
         found, warnings = summary(runs, calibration), calibration.warnings

@@ -88,6 +88,13 @@ def test_runs_that_do_not_memorize_are_warned_of():
     assert any("no run memorizes" in warning for warning in calibration.warnings)
 
 
+def test_runs_with_test_sets_of_different_size_are_warned_of_as_of_different_tasks():
+    one, other = (replace(made_run(seed), test_examples=size) for seed, size in ((1, 1319), (2, 5000)))
+
+    assert any("questions (1319, 5000)" in warning for warning in calibrate([one, other]).warnings)
+    assert not any("questions (" in warning for warning in calibrate([one, made_run(2)]).warnings)
+
+
 def test_a_subset_that_was_not_trained_on_is_warned_of():
     named, other = made_run(1), made_run(2)
     wrong = replace(named, untrained_perplexity_CU=named.perplexity_CE[:, ::-1])

@@ -1,11 +1,15 @@
 """The metric: by hand for one example, and over arrays against the form for one example."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from premem.curation import rank
 from premem.errors import EmptyHistory
 from premem.memorization import is_memorized, memorized, pre_memorization_accuracies, pre_memorization_accuracy
 from premem.records import Observation
@@ -130,6 +134,20 @@ def test_permuting_examples_permutes_scores(run, order):
     )
 
     assert (scores_CE[:, permutation] == permuted_CE).all()
+
+
+def test_the_five_rows_of_the_documentation_are_scored_and_ranked_as_it_says():
+    text = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
+    rows = re.findall(r"^\| ([a-e]) \| (.+?) \| (.+?) \| (.+?) \| .+? \| .+? \| \*\*(.+?)\*\* \|$", text, re.MULTILINE)
+    pairs_EC = np.array([[[float(n) for n in cell.rstrip("\\*").split(", ")] for cell in row[1:4]] for row in rows])
+    accuracy_CE, perplexity_CE = pairs_EC.transpose(2, 1, 0)
+
+    score_E = pre_memorization_accuracies(accuracy_CE, perplexity_CE, memorized_below=1.10)[-1]
+    ranking = ", ".join(rows[place][0] for place in rank(score_E, accuracy_CE, perplexity_CE))
+
+    assert score_E.tolist() == [float(row[4]) for row in rows]
+    assert len(rows) == 5
+    assert f"hardest first: {ranking} (" in text.replace("\n", " ")
 
 
 def test_memorized_marks_what_lies_under_the_threshold():

@@ -49,6 +49,18 @@ def r2_identity(forecasts: list[float], tests: list[float]) -> float:
     return float(1 - residual / np.square(np.subtract(tests, np.mean(tests))).sum())
 
 
+FIGURES = {
+    "memorized_below": 1.096,
+    "r2_identity": 0.953,
+    "r2_linear": 0.959,
+    "mae": 0.019,
+    "loro_r2_identity": 0.950,
+    "loro_mae": 0.020,
+    "interval": [1.092, 1.101],
+}
+"""Of the calibration on all nine runs."""
+
+
 @recorded
 def test_the_forecast_on_recorded_runs_is_the_one_computed_straight_from_the_arrays():
     expected, tests = straight_from_the_arrays(1.1055)
@@ -138,6 +150,48 @@ def test_a_missing_or_broken_array_is_named(tmp_path, name, content, message):
         read_run(tmp_path / "run_full")
 
 
+ANSWERS, PERPLEXITIES = "train_answer_types5_seed2_temp0.8.npy", "train_perplexities.npy"
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        (PERPLEXITIES, np.ones((4, 1)), "2 dimensions instead of 1"),
+        (PERPLEXITIES, np.array(["high"] * 4), "instead of numbers"),
+        (ANSWERS, np.zeros(4), "1 dimensions instead of 2"),
+        (ANSWERS, np.full((4, 5), 7), "answer 0 to example 0 is 7; it is 0"),
+        (ANSWERS, np.full((4, 5), np.nan), "answer 0 to example 0 is nan"),
+        (ANSWERS, np.zeros((4, 0)), "is empty"),
+        (ANSWERS, np.zeros((3, 5)), "different numbers of examples, 3 and 4"),
+        ("test_answer_types5_seed2_temp0.8.npy", np.zeros((2, 5)), "different numbers of test questions, 2 and 3"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named(tmp_path, name, array, message):
+    folder = write_run(tmp_path / "run_full")
+    np.save(folder / "checkpoint-2" / name, array)
+
+    with pytest.raises(InputError, match=message):
+        read_run(folder)
+
+
+def test_of_several_sample_counts_the_papers_comes_first(tmp_path):
+    folder = write_run(tmp_path / "run_full", steps=(2,))
+    best_first = ("5_seed2_temp0.8", "50_seed2_temp0.8", "5_seed2", "10_seed2_temp0.8")
+    paths = [folder / "checkpoint-2" / f"train_answer_types{name}.npy" for name in best_first]
+    for place, path in enumerate(paths):
+        np.save(path, (np.arange(4) < place)[:, None] * np.ones((1, 5)))
+    np.save(paths[0].with_name("train_answer_types5_seed2_temp0.2.npy"), np.ones((4, 5)))
+
+    read = []
+    for path in paths:
+        read.append(read_run(folder).accuracy_CE.mean())
+        path.unlink()
+
+    assert read == [1.0, 0.75, 0.5, 0.25]
+    with pytest.raises(InputError, match="with 5, 50 or 10 samples"):
+        read_run(folder)
+
+
 def premem(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "premem.cli", *arguments], capture_output=True, text=True, check=False)
 
@@ -153,6 +207,28 @@ def test_the_command_prints_runs_and_calibration_as_json():
     assert sum(len(run["checkpoints"]) for run in told["runs"]) == 35
     assert told["calibration"]["memorized_below"] == 1.1055
     assert told["calibration"]["r2_identity"] == pytest.approx(0.932, abs=5e-4)
+
+
+@recorded
+def test_figures_of_the_recorded_runs():
+    told = json.loads(premem("recorded", str(RECORDED), "--json").stdout)
+
+    assert set(told) == {"runs", "calibration"}
+    figures = {name: told["calibration"][name] for name in FIGURES if name != "interval"}
+    assert figures == pytest.approx({name: FIGURES[name] for name in figures}, abs=5e-4)
+    assert told["calibration"]["interval"] == pytest.approx(FIGURES["interval"], abs=5e-4)
+    last = told["runs"][0]["checkpoints"][-1]
+    assert last.pop("checkpoint") == "checkpoint-168"
+    assert last == pytest.approx(
+        {
+            "examples": 1868,
+            "train_accuracy": 0.999,
+            "memorized": 0.999,
+            "pre_memorization_accuracy": 0.418,
+            "test_accuracy": 0.435,
+        },
+        abs=5e-4,
+    )
 
 
 def test_the_command_reads_a_threshold_that_cannot_be_as_bad_input(tmp_path):
@@ -188,6 +264,23 @@ def test_thresholds_without_test_labels_on_the_recorded_runs(name, memorized_bel
 
     assert told["threshold"]["memorized_below"] == pytest.approx(memorized_below, abs=5e-5)
     assert told["calibration"]["r2_identity"] == pytest.approx(r2_identity, abs=5e-4)
+
+
+def test_a_subset_that_was_not_the_one_trained_on_is_warned_of_without_any_test_set(tmp_path):
+    folder = write_run(tmp_path / "run_half", examples=40)
+    np.save(folder / "subsample_idxs.npy", np.arange(20))
+    for checkpoint in folder.glob("checkpoint-*"):
+        np.save(checkpoint / "train_perplexities.npy", np.tile([1.1, 1.2, 1.3, 2.0], 10))
+        next(checkpoint.glob("test_answer_types*")).unlink()
+
+    np.save(folder / "checkpoint-10" / "train_perplexities.npy", np.tile([1.05, 2.0], 20))
+    ended = premem("recorded", str(tmp_path), "--threshold-from", "first-checkpoint")
+    np.save(folder / "checkpoint-10" / "train_perplexities.npy", np.repeat([1.05, 2.0], 20))
+    sound = premem("recorded", str(tmp_path), "--threshold-from", "first-checkpoint")
+
+    assert "as many examples are memorized outside of its subset as inside" in ended.stderr
+    assert sound.returncode == 0
+    assert "outside of its subset" not in sound.stderr
 
 
 def test_without_any_test_set_a_fallback_ranks_and_calibrates_nothing(tmp_path):
