@@ -139,7 +139,7 @@ async function results(path, id, rest, signal) {
       el("div", { class: "names" }, ...names.map((name) => el("span", { title: name }, name))), told,
       el("p", { class: "quiet" }, "Ochre: never right; blue: always right; dark: the reference is known by heart; grey: not drawn.")),
     el("div", { class: "two" }, el("section", { class: "card" }, el("h2", {}, "Over checkpoints"), curves),
-      el("section", { class: "card" }, el("h2", {}, "Scores"), bars, el("p", { class: "quiet" }, "From 0 on the left to 1 on the right, number of examples."), ...lowTraits(report))));
+      el("section", { class: "card" }, el("h2", {}, "Scores"), bars, el("div", { class: "ends" }, el("span", {}, "0"), el("span", {}, "examples by pre-memorization accuracy"), el("span", {}, "1")), ...lowTraits(report))));
   let ranked, scores, at = { place: 0, c: 0 };
   const redraw = () => {
     const below = Number(slider.value);
@@ -175,7 +175,7 @@ async function results(path, id, rest, signal) {
 
 function lowTraits(report) {
   if (!report.low) return [];
-  const lines = report.low.traits.slice(0, 5).map((trait) => el("li", {}, `${trait.name}: ${share(trait.chosen)} against ${share(trait.rest)}`));
+  const lines = report.low.traits.slice(0, 5).map((trait) => el("li", {}, `${trait.name}: ${trait.chosen.toFixed(2)} against ${trait.rest.toFixed(2)} in the rest`));
   return [el("h2", {}, `What the ${report.low.examples} under ${report.low.below} have in common`), lines.length ? el("ul", {}, ...lines) : el("p", { class: "quiet" }, "Nothing that stands out.")];
 }
 
@@ -186,7 +186,7 @@ function histogram(canvas, last) {
   canvas.width = 600; canvas.height = 150;
   const context = canvas.getContext("2d");
   context.fillStyle = color("--accent");
-  bins.forEach((n, at) => context.fillRect(at * 30 + 2, 148 - (n / most) * 140, 26, (n / most) * 140 + 1));
+  bins.forEach((n, at) => context.fillRect(at * 30 + 2, 150 - (n / most) * 142, 26, (n / most) * 142));
 }
 
 function plot(into, matrix, report, scores, below) {
