@@ -39,7 +39,9 @@ def add_to(app: typer.Typer, *, panel: str) -> None:
 
 
 def upload(
-    data: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL or Parquet, plain, gzip or zstd.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="FILE", help="JSONL, a JSON array, Parquet, Arrow or CSV; plain, gzip or zstd.")
+    ],
     name: Annotated[str | None, typer.Option(help="For people. Absent: the file's name.")] = None,
     grader: Grader = None,
     grader_options: GraderOptions = None,

@@ -282,7 +282,7 @@ def _checkpoints(paths: list[str], *, here: bool) -> list[dict[str, str]]:
 
 def _stem(data: str) -> str:
     name = Path(data).name
-    for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet"):
+    for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".csv"):
         name = name.removesuffix(ending)
     return name or Path(data).name
 

@@ -46,6 +46,8 @@ class Upload:
             if not path.is_file():
                 raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'there is no such file'}")
             self.name = path.name[:200]
+            if path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv"):
+                self.content_type = "text/csv"
             return lambda: _read_path(path)
         if hasattr(rows, "read"):
             return self._file_opener(cast(IO[bytes], rows))

@@ -38,19 +38,21 @@ router = APIRouter(tags=["data sets"])
 MOST_ROWS = 100_000
 """Of one answer."""
 PARQUET = "application/vnd.apache.parquet"
+CSV = "text/csv"
 _IN_MEMORY_BYTES = 8 * 2**20
 _ONE_FILE = {
     "type": "object",
     "required": ["file"],
-    "properties": {"file": {"type": "string", "format": "binary", "description": "JSON Lines or Parquet."}},
+    "properties": {"file": {"type": "string", "format": "binary", "description": "As for the raw body, but for CSV."}},
     "additionalProperties": False,
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _UPLOAD_BODY = {
     "required": True,
     "description": (
-        "The rows: JSON Lines (UTF-8, one object per line) or Parquet, plain or compressed with gzip or zstd. "
-        "The first bytes tell which; the Content-Type is only a hint."
+        "The rows: JSON Lines (UTF-8, one object per line), a JSON array of objects, Parquet, Arrow (file or stream) or "
+        "CSV, plain or compressed with gzip or zstd. CSV must say so by the Content-Type text/csv; of the others the "
+        "first bytes tell which."
     ),
     "content": {
         "application/jsonl": {
@@ -58,6 +60,7 @@ _UPLOAD_BODY = {
             "example": '{"question": "What is 2 + 3?", "answer": "2 + 3 = 5\\n#### 5"}\n',
         },
         PARQUET: _BINARY,
+        CSV: _BINARY,
         "multipart/form-data": {"schema": _ONE_FILE},
     },
 }
@@ -96,9 +99,9 @@ async def upload_dataset(
 ) -> Dataset:
     """Every row is checked and its own reference graded before anything is kept.
 
-    The columns are found by their usual names (question: `question` or `prompt`; trace: `trace`, `solution` or
-    `answer`; final answer: `final_answer` or `answer`; `id`; or `messages`, whose last assistant message is the
-    trace), or are named in the query. The same rows with the same grader and mapping are the same data set.
+    The columns are found by their usual names (question: `question`, `prompt` or `instruction`, with Alpaca's `input`
+    below it; trace: `trace`, `solution`, `answer`, `completion`, `output` or `response`; final answer: `final_answer` or
+    `answer`; `id`; or `messages` or ShareGPT's `conversations`, whose last assistant message is the trace), or are named in the query. The same rows with the same grader and mapping are the same data set.
     """
 
     def work(blocks: Iterator[bytes]) -> tuple[Dataset, bool]:
@@ -114,6 +117,7 @@ async def upload_dataset(
             grade_all=lambda pairs: grade_all(pairs, choice, os.cpu_count() or 1),
             max_ungradable=max_ungradable,
             max_row_bytes=settings.max_row_bytes,
+            as_csv=request.headers.get("content-type", "").partition(";")[0].strip().lower() == CSV,
         )
         return keep(database, store, ingested, name=name, grader=choice)
 

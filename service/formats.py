@@ -1,14 +1,18 @@
-"""What people upload, as records: JSON Lines or Parquet, plain or compressed, told apart by their first bytes."""
+"""What people upload, as records: JSON Lines, a JSON array, Parquet, Arrow or CSV, plain or compressed.
+
+All but CSV, which anything could be, are told apart by their first bytes.
+"""
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Literal, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +27,9 @@ Batch = tuple[Sequence[int], Sequence[Row | BadLine]]
 BLOCK_BYTES = 2**20
 BATCH_ROWS = 1_024
 BATCH_BYTES = 4 * 2**20
-_PARQUET_ROWS = 256  # Parquet can blow up: a dictionary holds a long text once for many rows
+ARRAY_BYTES = 64 * 2**20
+"""A JSON array can be read only as a whole."""
+_TABLE_ROWS = 256  # a table can blow up: a dictionary holds a long text once for many rows
 _HEAD_BYTES = 8
 
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -31,13 +37,20 @@ _FOREIGN = {
     b"PK\x03\x04": "a zip archive",
     b"BZh": "a bzip2 file",
     b"\xfd7zXZ": "an xz file",
-    b"ARROW1": "an Arrow file",
-    b"\xff\xff\xff\xff": "an Arrow stream",
     b"SQLite": "an SQLite database",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
-_TAKEN = "send JSON Lines (UTF-8, one object per line) or Parquet, either plain or compressed with gzip or zstd"
+Table = Literal["Parquet file", "Arrow file", "Arrow stream"]
+_TABLES: dict[bytes, Table] = {
+    b"PAR1": "Parquet file",
+    b"ARROW1": "Arrow file",
+    b"\xff\xff\xff\xff": "Arrow stream",
+}
+_TAKEN = (
+    "send JSON Lines (UTF-8, one object per line), a JSON array of objects, Parquet, Arrow, or CSV with the "
+    "Content-Type text/csv; each plain or compressed with gzip or zstd"
+)
 
 _JSON_FAULTS = {
     "unexpected end of hex escape": "holds half of a surrogate pair (such as \\ud800), which is no character",
@@ -56,11 +69,14 @@ class TemporaryFile(Protocol):
     def __call__(self) -> AbstractContextManager[Path]: ...
 
 
-def batches(blocks: Iterable[bytes], *, max_row_bytes: int, temporary_file: TemporaryFile) -> Iterator[Batch]:
+def batches(
+    blocks: Iterable[bytes], *, max_row_bytes: int, temporary_file: TemporaryFile, as_csv: bool = False
+) -> Iterator[Batch]:
     """The rows of an upload with their line numbers, each either an object or what is wrong with it.
 
-    Memory stays bounded whatever is sent: a line longer than `max_row_bytes` is skipped, not gathered; Parquet,
-    which is read from its end, goes through a temporary file. Blank lines are no rows but count as lines.
+    Memory stays bounded whatever is sent: a line longer than `max_row_bytes` is skipped, not gathered; Parquet and
+    Arrow go through a temporary file; a JSON array has at most ARRAY_BYTES. Blank lines are no rows but count as lines;
+    where there are no lines, rows count from 1. `as_csv`: whatever is no table by its first bytes is CSV.
     Raises RowsError, at once or while reading, where the whole upload cannot be read.
     """
     head, rest = _head(iter(blocks))
@@ -72,9 +88,15 @@ def batches(blocks: Iterable[bytes], *, max_row_bytes: int, temporary_file: Temp
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
             raise RowsError(f"the upload is {what}; {_TAKEN}")
-    if head.startswith(b"PAR1"):
-        return parquet_batches(chain([head], rest), temporary_file=temporary_file)
-    return jsonl_batches(chain([head.removeprefix(b"\xef\xbb\xbf")], rest), max_row_bytes=max_row_bytes)
+    for magic, table in _TABLES.items():
+        if head.startswith(magic):
+            return table_batches(chain([head], rest), table, temporary_file=temporary_file)
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    if as_csv:
+        return csv_batches(chain([head], rest), max_row_bytes=max_row_bytes)
+    if head.lstrip().startswith(b"["):
+        return array_batches(chain([head], rest))
+    return jsonl_batches(chain([head], rest), max_row_bytes=max_row_bytes)
 
 
 def _head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -126,16 +148,7 @@ def _decompressed(blocks: Iterator[bytes], codec: str) -> Iterator[bytes]:
 
 
 def jsonl_batches(blocks: Iterable[bytes], *, max_row_bytes: int) -> Iterator[Batch]:
-    """Raises RowsError where the first line shows that the whole is no JSON Lines."""
-    first = True
     for numbers, lines in _lines(blocks, longest=max_row_bytes):
-        if first and lines[0][:1] == b"[":
-            raise RowsError(
-                "the upload starts with '[', as one JSON array does; send one object per line "
-                "(jq -c '.[]' array.json > rows.jsonl makes them)",
-                [BadLine(numbers[0], None, "is no object")],
-            )
-        first = False
         yield (
             numbers,
             _objects(lines, max_row_bytes)
@@ -197,6 +210,10 @@ def _object(number: int, line: bytes, max_row_bytes: int) -> Row | BadLine:
         row = from_json(line)
     except ValueError as error:
         return BadLine(number, None, _fault(str(error)))
+    return _checked(number, row)
+
+
+def _checked(number: int, row: object) -> Row | BadLine:
     if type(row) is not dict:
         return BadLine(number, None, f"is {_kind(row)}, not an object {{…}}")
     if not finite(row):
@@ -231,35 +248,117 @@ def finite(value: object) -> bool:
     return type(value) is not float or math.isfinite(value)
 
 
-# Parquet
+# A JSON array
 
 
-def parquet_batches(blocks: Iterable[bytes], *, temporary_file: TemporaryFile) -> Iterator[Batch]:
-    """A Parquet file's rows count as lines from 1. Raises RowsError where the file is damaged."""
+def array_batches(blocks: Iterable[bytes]) -> Iterator[Batch]:
+    """Raises RowsError where the array is longer than ARRAY_BYTES or no JSON."""
+    content = bytearray()
+    for block in blocks:
+        content += block
+        if len(content) > ARRAY_BYTES:
+            raise RowsError(
+                f"the upload is a JSON array of more than {ARRAY_BYTES / 2**20:.0f} MiB; send one object per line "
+                "(jq -c '.[]' array.json > rows.jsonl makes them)"
+            )
+    try:
+        rows = from_json(bytes(content))
+    except ValueError as error:
+        raise RowsError(f"the upload starts with '[', as a JSON array does, but is none: {error}") from error
+    for start in range(0, len(rows), BATCH_ROWS):
+        taken = rows[start : start + BATCH_ROWS]
+        numbers = range(start + 1, start + 1 + len(taken))
+        yield numbers, [_checked(number, row) for number, row in zip(numbers, taken, strict=True)]
+
+
+# CSV
+
+
+def csv_batches(blocks: Iterable[bytes], *, max_row_bytes: int) -> Iterator[Batch]:
+    """By the header's names; an empty cell is null. Raises RowsError where the whole cannot be read as CSV."""
+    csv.field_size_limit(max_row_bytes)
+    text = io.TextIOWrapper(io.BufferedReader(_Stream(iter(blocks)), BLOCK_BYTES), encoding="utf-8", newline="")
+    reader = csv.reader(text, strict=True)
+    names: list[str] = []
+    numbers: list[int] = []
+    rows: list[Row | BadLine] = []
+    ended, held = 0, 0
+    try:
+        for cells in reader:
+            number, ended = ended + 1, reader.line_num
+            if not names:
+                names = _header(cells)
+            elif cells:  # a blank line has none
+                numbers.append(number)
+                rows.append(_csv_row(number, names, cells))
+                held += sum(map(len, cells))
+            if len(rows) == BATCH_ROWS or held >= BATCH_BYTES:
+                yield numbers, rows
+                numbers, rows, held = [], [], 0
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise RowsError(f"the upload cannot be read as CSV after line {ended}: {error}") from error
+    if rows:
+        yield numbers, rows
+
+
+def _header(cells: list[str]) -> list[str]:
+    if not all(name.strip() for name in cells):
+        raise RowsError("the first line of a CSV must name every column, and one has no name")
+    twice = sorted({name for name in cells if cells.count(name) > 1})
+    if twice:
+        raise RowsError(f"the CSV has two columns named {twice[0]!r}: rename one")
+    return cells
+
+
+def _csv_row(number: int, names: list[str], cells: list[str]) -> Row | BadLine:
+    if len(cells) != len(names):
+        return BadLine(number, None, f"has {len(cells)} cells, the first line {len(names)}")
+    return {name: cell or None for name, cell in zip(names, cells, strict=True)}
+
+
+# Parquet and Arrow
+
+
+def table_batches(blocks: Iterable[bytes], table: Table, *, temporary_file: TemporaryFile) -> Iterator[Batch]:
+    """A table's rows count as lines from 1. Raises RowsError where the file is damaged."""
     with temporary_file() as path:
         with path.open("wb") as spool:
             spool.writelines(blocks)
         read = 0
         try:
-            with pq.ParquetFile(path, pre_buffer=False, buffer_size=BLOCK_BYTES) as file:
-                _check_schema(file.schema_arrow)
-                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, use_threads=False):
-                    numbers = range(read + 1, read + 1 + batch.num_rows)
-                    yield numbers, _rows(batch, numbers)
-                    read += batch.num_rows
+            for batch in _record_batches(path, table):
+                numbers = range(read + 1, read + 1 + batch.num_rows)
+                yield numbers, _rows(batch, numbers)
+                read += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             where = f" after row {read}" if read else ""
-            raise RowsError(f"the upload is no whole Parquet file{where}: {error}") from error
+            raise RowsError(f"the upload is no whole {table}{where}: {error}") from error
 
 
-def _check_schema(schema: pa.Schema) -> None:
+def _record_batches(path: Path, table: Table) -> Iterator[pa.RecordBatch]:
+    if table == "Parquet file":
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=BLOCK_BYTES) as file:
+            _check_schema(file.schema_arrow, table)
+            yield from file.iter_batches(batch_size=_TABLE_ROWS, use_threads=False)
+        return
+    with pa.memory_map(str(path)) as source:
+        opened = pa.ipc.open_file(source) if table == "Arrow file" else pa.ipc.open_stream(source)
+        _check_schema(opened.schema, table)
+        every = map(opened.get_batch, range(opened.num_record_batches)) if table == "Arrow file" else opened
+        for batch in every:
+            batch.validate(full=True)  # Arrow trusts what it maps: offsets of a damaged file lead anywhere
+            for start in range(0, batch.num_rows, _TABLE_ROWS):
+                yield batch.slice(start, _TABLE_ROWS)
+
+
+def _check_schema(schema: pa.Schema, table: Table) -> None:
     twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if twice:
-        raise RowsError(f"the Parquet file has two columns named {twice[0]!r}: rename one")
+        raise RowsError(f"the {table} has two columns named {twice[0]!r}: rename one")
     for field in schema:
         if _holds_bytes(field.type):
             raise RowsError(
-                f"the Parquet file's column {field.name!r} holds binary data ({field.type}), which cannot be kept "
+                f"the {table}'s column {field.name!r} holds binary data ({field.type}), which cannot be kept "
                 "as JSON: leave it out or turn it into text"
             )
 

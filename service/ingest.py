@@ -50,6 +50,7 @@ def ingest(
     grade_all: GradeAll,
     max_ungradable: float,
     max_row_bytes: int,
+    as_csv: bool = False,
 ) -> Ingested:
     """Read an upload to its end and store it, in memory that does not grow with it (but for 32 bytes per row).
 
@@ -58,7 +59,7 @@ def ingest(
     """
     with ShardWriter(store) as writer:
         reading = _Reading(asked=asked, grader=grader, grader_version=grader_version, writer=writer)
-        uploaded = batches(blocks, max_row_bytes=max_row_bytes, temporary_file=store.temporary_file)
+        uploaded = batches(blocks, max_row_bytes=max_row_bytes, temporary_file=store.temporary_file, as_csv=as_csv)
         ungradable = _Listed()
         for position, grade in enumerate(grade_all(reading.pairs(uploaded, max_row_bytes))):
             if grade.verdict != "right":

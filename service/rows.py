@@ -14,11 +14,14 @@ from premem.errors import BadLine, RowsError
 from premem.wire import Columns
 from service.formats import Batch, Row, too_long
 
-QUESTION = ("question", "prompt")
+INSTRUCTION, INPUT = "instruction", "input"  # of Alpaca: the input, where there is one, goes on from the instruction
+QUESTION = ("question", "prompt", INSTRUCTION)
 TRACE = ("trace", "solution")
+COMPLETION = ("completion", "output", "response")
 ANSWER = "answer"  # the trace where there is no other, else the final answer
 FINAL_ANSWER = ("final_answer", ANSWER)
-MESSAGES = "messages"
+MESSAGES = ("messages", "conversations")
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 ID = "id"
 PARTS = ("question", "trace", "final_answer", "id", "messages")
 
@@ -37,9 +40,9 @@ class BadField(Exception):
 def mapping(asked: Columns, present: Sequence[str], *, line: int = 1) -> Columns:
     """Which column plays which part, out of the names that a data set's first row (on `line`) has.
 
-    question: `question`, else `prompt`. trace: `trace`, else `solution`, else `answer`. final_answer:
-    `final_answer`, else `answer` where that is not the trace. Where question or trace is missing, `messages`
-    stands for both. `id` is the row's number where there is no such column. Raises RowsError, naming the
+    question: `question`, else `prompt`, else `instruction`, which an `input` beside it goes on from. trace: `trace`, else
+    `solution`, `answer`, `completion`, `output`, `response`. final_answer: `final_answer`, else `answer` where that is
+    not the trace. Where question or trace is missing, `messages` or `conversations` stands for both. `id` is the row's number where there is no such column. Raises RowsError, naming the
     columns that are there.
     """
     for part in PARTS:
@@ -51,10 +54,10 @@ def mapping(asked: Columns, present: Sequence[str], *, line: int = 1) -> Columns
     taken = {getattr(asked, part) for part in PARTS}
     free = [name for name in present if name not in taken]
     question = asked.question or _first(QUESTION, free)
-    trace = asked.trace or _first((*TRACE, ANSWER), free)
+    trace = asked.trace or _first((*TRACE, ANSWER, *COMPLETION), free)
     messages = asked.messages
     if messages is None and (question is None or trace is None) and asked.question is None and asked.trace is None:
-        messages = _first((MESSAGES,), free)
+        messages = _first(MESSAGES, free)
     if messages is not None:
         question = trace = None
     elif question is None:
@@ -110,7 +113,7 @@ def _read_sound(
 ) -> tuple[Examples, list[BadLine]] | None:
     """A whole batch at once where nothing is wrong with any row, as is usual (twice as fast); else None."""
     lines, rows = batch
-    if columns.messages is not None or not _all_rows(rows):
+    if columns.messages is not None or columns.question == INSTRUCTION or not _all_rows(rows):
         return None
     try:
         contents = [to_json(row, inf_nan_mode="null") for row in rows]
@@ -183,7 +186,13 @@ def _question_and_trace(row: Row, columns: Columns) -> tuple[str, str]:
         return _conversation(row, columns.messages)
     if columns.question is None or columns.trace is None:
         raise ValueError("a mapping needs question and trace, or messages")
-    return _text(row, columns.question, reply=False), _text(row, columns.trace, reply=True)
+    question = _text(row, columns.question, reply=False)
+    more = row.get(INPUT) if columns.question == INSTRUCTION else None
+    if more is not None and type(more) is not str:
+        raise BadField(INPUT, f"must be a string, not {_kind(more)}")
+    if more and not _is_empty(more):
+        question += "\n\n" + _sound(more, INPUT)
+    return question, _text(row, columns.trace, reply=True)
 
 
 def _content(row: Row, max_row_bytes: int) -> bytes:
@@ -273,14 +282,21 @@ def _messages(value: object, column: str) -> list[tuple[str, str]]:
         raise BadField(column, "must be a list of messages {role, content}, with at least one")
     messages = []
     for place, message in enumerate(value):
-        role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
+        role, content = _said(message) if isinstance(message, dict) else (None, None)
         if type(content) is list and all(_is_text_part(part) for part in content):
             content = "".join(part["text"] for part in content)
         if type(role) is not str or type(content) is not str:
             raise BadField(column, f"message {place} must be an object with a role and a content, both strings")
         messages.append((role, content))
     return messages
+
+
+def _said(message: Row) -> tuple[Any, Any]:
+    """Role and content, in ShareGPT's words too."""
+    if "role" not in message and "from" in message:
+        role = message["from"]
+        return SHAREGPT_ROLES.get(role, role) if type(role) is str else role, message.get("value")
+    return message.get("role"), message.get("content")
 
 
 def _is_text_part(part: object) -> bool:

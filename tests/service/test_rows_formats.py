@@ -180,11 +180,6 @@ def test_hostile_lines_are_named(line: bytes, message: str):
     assert message in fault(line)
 
 
-def test_a_whole_json_array_is_refused_at_once():
-    with pytest.raises(RowsError, match="one JSON array"):
-        read(b'[\n{"a": 1},\n{"a": 2}\n]\n')
-
-
 @pytest.mark.parametrize(
     ("content", "what"),
     [
