@@ -278,14 +278,25 @@ def csv_batches(blocks: Iterable[bytes], *, max_row_bytes: int) -> Iterator[Batc
     """By the header's names; an empty cell is null. Raises RowsError where the whole cannot be read as CSV."""
     csv.field_size_limit(max_row_bytes)
     text = io.TextIOWrapper(io.BufferedReader(_Stream(iter(blocks)), BLOCK_BYTES), encoding="utf-8", newline="")
-    reader = csv.reader(text, strict=True)
+    under_way = 0
+
+    def lines() -> Iterator[str]:
+        """A record may span lines without end, and a line have no end: neither is gathered past the limit."""
+        nonlocal under_way
+        while line := text.readline(max_row_bytes + 1):
+            under_way += len(line)
+            if under_way > max_row_bytes:
+                raise RowsError(f"the CSV's row after line {ended} {too_long(max_row_bytes)}")
+            yield line
+
+    reader = csv.reader(lines(), strict=True)
     names: list[str] = []
     numbers: list[int] = []
     rows: list[Row | BadLine] = []
     ended, held = 0, 0
     try:
         for cells in reader:
-            number, ended = ended + 1, reader.line_num
+            number, ended, under_way = ended + 1, reader.line_num, 0
             if not names:
                 names = _header(cells)
             elif cells:  # a blank line has none

@@ -42,8 +42,8 @@ def mapping(asked: Columns, present: Sequence[str], *, line: int = 1) -> Columns
 
     question: `question`, else `prompt`, else `instruction`, which an `input` beside it goes on from. trace: `trace`, else
     `solution`, `answer`, `completion`, `output`, `response`. final_answer: `final_answer`, else `answer` where that is
-    not the trace. Where question or trace is missing, `messages` or `conversations` stands for both. `id` is the row's number where there is no such column. Raises RowsError, naming the
-    columns that are there.
+    not the trace. Where question or trace is missing, `messages` or `conversations` stands for both. `id` is the row's
+    number where there is no such column. Raises RowsError, naming the columns that are there.
     """
     for part in PARTS:
         column = getattr(asked, part)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from premem.errors import BadLine, RowsError
+from premem.upload import Upload
 from premem.wire import Columns
 from service import formats
 from service.formats import batches
@@ -120,6 +123,31 @@ def test_a_line_with_too_many_cells_is_named():
 def test_what_is_no_csv_is_refused(content: bytes, fault: str):
     with pytest.raises(RowsError, match=fault):
         read_csv(content)
+
+
+@pytest.mark.parametrize("endless", ["a," * 1000, '"a\n",' * 1000], ids=["line", "quoted lines"])
+def test_a_row_without_end_is_refused_before_it_is_gathered(endless: str):
+    read_blocks = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal read_blocks
+        yield b"a,b\n1,2\n"
+        for _ in range(100_000):
+            read_blocks += 1
+            yield endless.encode()
+
+    with pytest.raises(RowsError, match="row after line 2 is longer than 10,000 bytes"):
+        list(batches(blocks(), max_row_bytes=10_000, temporary_file=temporary_file, as_csv=True))
+    assert read_blocks < 2000
+
+
+def test_a_file_of_that_ending_is_sent_as_csv(tmp_path: Path):
+    for name in ("rows.csv", "rows.CSV.gz", "rows.jsonl"):
+        (tmp_path / name).touch()
+
+    assert Upload(tmp_path / "rows.csv").content_type == "text/csv"
+    assert Upload(tmp_path / "rows.CSV.gz").content_type == "text/csv"
+    assert Upload(tmp_path / "rows.jsonl").content_type != "text/csv"
 
 
 @pytest.mark.parametrize(
