@@ -14,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from premem import embeddings
 from premem.errors import InputError, NotFound, StaleAttempt
 from premem.results import check
-from premem.wire import ResultSummary, Sampling
+from premem.wire import Sampling
+from premem.wire_tasks import ResultSummary
 from service import leases, states
 from service.db import Database, now
 from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven, Wake

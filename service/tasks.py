@@ -8,18 +8,8 @@ from fastapi import APIRouter, Response
 from sqlalchemy import Connection, RowMapping, select
 
 from premem.errors import NotFound
-from premem.wire import (
-    AttemptBody,
-    Checkpoint,
-    FailureReport,
-    GraderChoice,
-    HeartbeatReply,
-    LeasedTask,
-    LeaseRequest,
-    Perturbation,
-    Sampling,
-    Template,
-)
+from premem.wire import Checkpoint, GraderChoice, Perturbation, Sampling, Template
+from premem.wire_tasks import AttemptBody, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest
 from service import leases
 from service.db import now
 from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven

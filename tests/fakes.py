@@ -22,19 +22,8 @@ from fastapi.responses import JSONResponse
 
 from premem.errors import Interrupted
 from premem.records import Example, Grade
-from premem.wire import (
-    AttemptBody,
-    Checkpoint,
-    FailureReport,
-    GraderChoice,
-    LeasedTask,
-    LeaseRequest,
-    Perturbation,
-    ResultSummary,
-    Sampling,
-    TaskKind,
-    Template,
-)
+from premem.wire import Checkpoint, GraderChoice, Perturbation, Sampling, TaskKind, Template
+from premem.wire_tasks import AttemptBody, FailureReport, LeasedTask, LeaseRequest, ResultSummary
 from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed
 

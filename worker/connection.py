@@ -18,16 +18,8 @@ from pydantic import ValidationError
 
 from premem.errors import Conflict, Interrupted, NotFound, ServiceError, StaleAttempt, Unreachable
 from premem.records import Example
-from premem.wire import (
-    AttemptBody,
-    FailureReport,
-    HeartbeatReply,
-    LeasedTask,
-    LeaseRequest,
-    Problem,
-    Reply,
-    ResultSummary,
-)
+from premem.wire import Problem, Reply
+from premem.wire_tasks import AttemptBody, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest, ResultSummary
 
 AWAY = frozenset({429, 502, 503, 504, 507})
 """Answers that time or an administrator mends: asked again for as long as there is somebody to ask for."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from premem.embeddings import Embedding, encode
 from premem.errors import EngineError
 from premem.records import Example
-from premem.wire import LeasedTask
+from premem.wire_tasks import LeasedTask
 from worker.engines import EmbeddingEngine, EmbedRequest
 from worker.passes import is_unicode, rendered_prompt
 from worker.spans import closing_tokens, prompt_tokens

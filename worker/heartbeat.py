@@ -10,7 +10,7 @@ from typing import Literal, Self
 import structlog
 
 from premem.errors import Conflict, NotFound, ServiceError
-from premem.wire import LeasedTask
+from premem.wire_tasks import LeasedTask
 from worker.connection import Connection, jittered
 
 Lost = Literal["stale", "cancelled", "unheard"]

@@ -21,7 +21,8 @@ from premem.errors import (
     ServiceError,
 )
 from premem.records import Example
-from premem.wire import FailureReport, GraderChoice, LeasedTask, LeaseRequest
+from premem.wire import GraderChoice
+from premem.wire_tasks import FailureReport, LeasedTask, LeaseRequest
 from worker.connection import Connection, NothingToDo, jittered
 from worker.embedding import run_embedding
 from worker.ending import Ending

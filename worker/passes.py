@@ -13,7 +13,7 @@ from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.records import Answer, Example, Grade
 from premem.results import RowResult, encode
 from premem.seeds import sample_seed
-from premem.wire import LeasedTask
+from premem.wire_tasks import LeasedTask
 from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
 from worker.spans import closing_tokens, prompt_tokens, split_target
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from premem.errors import ServiceError
 from premem.records import Example
 from premem.results import decode, encode
-from premem.wire import LeasedTask
+from premem.wire_tasks import LeasedTask
 from worker.passes import Grading, wait_for_all
 
 

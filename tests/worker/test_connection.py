@@ -8,7 +8,7 @@ from fastapi import Response
 
 from premem.errors import Interrupted, NotFound, ServiceError, StaleAttempt, Unreachable
 from premem.results import RowResult, encode
-from premem.wire import LeasedTask, LeaseRequest
+from premem.wire_tasks import LeasedTask, LeaseRequest
 from tests.fakes import FakeService, examples, make_task, problem
 from worker.connection import SERVER_ERRORS_BORNE, Connection, NothingToDo
 

@@ -13,7 +13,8 @@ from premem.grading.pool import GradingPool
 from premem.records import Example, Grade
 from premem.results import check
 from premem.seeds import sample_seed
-from premem.wire import GraderChoice, LeasedTask, Perturbation, Sampling, Template
+from premem.wire import GraderChoice, Perturbation, Sampling, Template
+from premem.wire_tasks import LeasedTask
 from tests.fakes import Comparing, FakeEngine, examples, make_task, nan
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.passes import plan, run_pass
