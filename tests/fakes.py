@@ -18,6 +18,7 @@ from pathlib import Path
 import polars as pl
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from premem.errors import Interrupted
@@ -201,6 +202,15 @@ class FakeService:
         self.results: dict[str, list[bytes]] = {}
         self.failures: list[tuple[str, FailureReport]] = []
         self.released: list[tuple[str, int]] = []
+        self.refused: dict[str, str] = {}
+        """Tasks whose results are refused, and why."""
+        self.retry_seconds = 0.05
+        """For a worker that got no task."""
+        self.takes_results = threading.Event()
+        """Until it is set, a result that was sent is not answered."""
+        self.takes_results.set()
+        self.after_result: Callable[[str], object] = lambda task: None
+        """Called with each task whose result was taken, before that is answered."""
         self.requests = 0
         self.authorizations: set[str | None] = set()
         self._changed = threading.Condition()
@@ -258,7 +268,7 @@ class FakeService:
         def lease(body: LeaseRequest) -> Response:
             self.leases.append(body)
             if not self.tasks:
-                return Response(status_code=204, headers={"Retry-After": "0.05"})
+                return Response(status_code=204, headers={"Retry-After": str(self.retry_seconds)})
             return JSONResponse(self.tasks.popleft().model_dump(mode="json"))
 
         @app.post("/v1/tasks/{task}/heartbeat")
@@ -280,10 +290,14 @@ class FakeService:
         @app.put("/v1/tasks/{task}/result")
         async def result(task: str, attempt: int, request: Request) -> Response:
             content = await request.body()
+            await run_in_threadpool(self.takes_results.wait, 60)
             if task in self.stale:
                 return stale_attempt()
+            if task in self.refused:
+                return problem(422, "/problems/invalid-input", self.refused[task])
             self.results.setdefault(task, []).append(content)
             rows = pl.read_parquet(io.BytesIO(content)).height
+            self.after_result(task)
             return JSONResponse(ResultSummary(task=task, attempt=attempt, rows=rows).model_dump())
 
         @app.get("/v1/tasks/{task}/source")

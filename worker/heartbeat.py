@@ -20,9 +20,9 @@ log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """Beats three times per lease until it is left. `stopped` turns true as soon as the lease is known to be gone.
+    """Beats three times per lease from its start until it is left. `stopped` turns true as soon as the lease is known to be gone.
 
-    Enter it before anything heavy is imported or loaded. It runs on a connection of its own, so that no upload
+    Start it before anything heavy is imported or loaded. It runs on a connection of its own, so that no upload
     keeps it waiting. A process that was frozen beats as soon as it wakes, and learns then that its attempt is stale.
     """
 
@@ -37,12 +37,18 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name=f"heartbeat of {task.id}", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def leave(self) -> None:
         # Not joined: a beat that hangs in the network must not delay the next task, and it can do no harm.
         self._left.set()
 

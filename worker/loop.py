@@ -1,4 +1,4 @@
-"""Lease a task, work it, hand the result in, and again."""
+"""Lease a task, work it, hand the result in, and again; the next one is leased while the last answers are drawn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 import structlog
-from structlog.typing import FilteringBoundLogger
 
 from premem.errors import (
     CheckpointError,
@@ -20,18 +19,20 @@ from premem.errors import (
     PrememError,
     ServiceError,
 )
-from premem.records import Example
 from premem.wire import GraderChoice
 from premem.wire_tasks import FailureReport, LeasedTask, LeaseRequest
+from worker.ahead import Ahead
 from worker.connection import Connection, NothingToDo, jittered
 from worker.embedding import run_embedding
 from worker.ending import Ending
 from worker.engines import Engine
-from worker.heartbeat import Heartbeat
+from worker.holding import Fetched, Held, Holding
+from worker.pace import Pace, Paced
 from worker.parts import Graders, Located, Parts
 from worker.passes import run_pass
 from worker.regrading import regrade
 from worker.settings import Settings
+from worker.uploads import Uploads
 
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
@@ -47,15 +48,22 @@ class Worker:
         self._ending = ending
         self._connection = self._connect()
         self._beats = self._connect()
+        self._holding = Holding(self._beats)
+        self._uploads = Uploads(self._hand_in)
+        self._ahead = Ahead(
+            lambda abandoned: self._lease(lambda: abandoned() or self._ending.asked()), self._fetch, self._put_back
+        )
+        self._ahead_seconds = 1.0
+        """Before its end a pass has the next task leased, which others may be waiting for."""
         self._engine: Engine | None = None
         self._made_by: object = None
         self._loaded: str | None = None
         """As its task named it."""
         self._graders: tuple[GraderChoice, Graders] | None = None
-        self._current: LeasedTask | None = None
         self._welcome = False
         self._failures_in_a_row = 0
         self._idle_since = time.monotonic()
+        self._ask_again_seconds = 2.0
 
     def run(self) -> int:
         """Work until asked to end, or as long as the settings say. Returns the exit status.
@@ -65,27 +73,23 @@ class Worker:
         log.info(
             "worker started", worker=self._settings.name, service=self._settings.service, engine=self._parts.engine_name
         )
-        while not self._ending.asked():
-            try:
-                leased = self._connection.lease(self._lease_request(), stopped=self._is_over)
-            except Interrupted:
-                break
-            except ServiceError as error:
-                if not self._welcome and not isinstance(error, Conflict) and (error.status or 0) < 500:
-                    raise
-                log.warning("the service hands out no task", reason=str(error))
-                leased = NothingToDo(ask_again_seconds=15.0)
-            else:
-                self._welcome = True
-            if isinstance(leased, NothingToDo):
-                if self._is_over():
+        try:
+            while not self._ending.asked():
+                answered = self._uploads.answered
+                held = self._next()
+                if held is None:
+                    if not self._wait_for_work(answered):
+                        break
+                    continue
+                self._work(held)
+                self._idle_since = time.monotonic()
+                if self._settings.once:
                     break
-                self._ending.wait(min(jittered(leased.ask_again_seconds), self._idle_seconds_left()))
-                continue
-            self._work(leased, leased_at=time.monotonic())
-            self._idle_since = time.monotonic()
-            if self._settings.once:
-                break
+        except Interrupted:
+            pass  # while nothing but a task was waited for
+        finally:
+            self._ahead.put_back()
+            self._uploads.finish()
         log.info("worker ended", worker=self._settings.name)
         return 0
 
@@ -97,10 +101,8 @@ class Worker:
         self._beats.close()
 
     def give_back_at_once(self) -> None:
-        """From another thread, when this process is about to be ended: give back whatever task is in hand."""
-        task = self._current
-        if task is not None:
-            self._give_back(task, self._beats)
+        """From another thread, when this process is about to be ended: give back every task in hand."""
+        self._holding.give_back_all()
 
     def _connect(self) -> Connection:
         key = self._settings.api_key
@@ -110,12 +112,50 @@ class Worker:
             request_seconds=self._settings.request_seconds,
         )
 
-    def _lease_request(self) -> LeaseRequest:
-        return LeaseRequest(
-            worker=self._settings.name,
-            engine=self._parts.engine_name,
-            loaded_checkpoint=self._loaded,
+    def _next(self) -> Held | None:
+        """The task that was leased ahead, or another one. None: there is none. Raises Interrupted."""
+        held = self._ahead.take(stopped=self._is_over)
+        if held is not None:
+            return held
+        try:
+            held = self._lease(self._is_over)
+        except ServiceError as error:
+            if not self._welcome and not isinstance(error, Conflict) and (error.status or 0) < 500:
+                raise
+            log.warning("the service hands out no task", reason=str(error))
+            self._ask_again_seconds = 15.0
+            return None
+        self._welcome = True
+        if held is not None:
+            self._fetch(held)
+        return held
+
+    def _lease(self, stopped: Callable[[], bool]) -> Held | None:
+        """Raises Interrupted, ServiceError."""
+        request = LeaseRequest(
+            worker=self._settings.name, engine=self._parts.engine_name, loaded_checkpoint=self._loaded
         )
+        leased = self._connection.lease(request, stopped=stopped)
+        if isinstance(leased, NothingToDo):
+            self._ask_again_seconds = leased.ask_again_seconds
+            return None
+        return self._holding.take(leased, leased_at=time.monotonic())
+
+    def _wait_for_work(self, answered: int) -> bool:
+        """Before the next lease is asked for. False: there is no use in it.
+
+        A result that has been handed in since the last one was asked for, the `answered`-th or a later one, may have
+        made tasks.
+        """
+        pause = jittered(self._ask_again_seconds)
+        if self._uploads.pending or self._uploads.answered != answered:
+            if self._uploads.answered_since(answered, seconds=pause, stopped=self._ending.asked):
+                self._idle_since = time.monotonic()
+            return True
+        if self._is_over():
+            return False
+        self._ending.wait(min(pause, self._idle_seconds_left()))
+        return True
 
     def _idle_seconds_left(self) -> float:
         if self._settings.exit_when_idle is None:
@@ -125,66 +165,105 @@ class Worker:
     def _is_over(self) -> bool:
         return self._ending.asked() or self._idle_seconds_left() <= 0
 
-    def _work(self, task: LeasedTask, *, leased_at: float) -> None:
-        """One task from its lease to whatever becomes of it. Raises nothing."""
-        told = log.bind(task=task.id, attempt=task.attempt, checkpoint=task.checkpoint.name, kind=task.kind)
-        told.info("task leased", start=task.start, stop=task.stop)
-        self._current = task
-        with Heartbeat(self._beats, task, leased_at=leased_at) as lease:
-            try:
-                content = self._score(task, stopped=lambda: lease.stopped() or self._ending.asked())
-                self._connection.result(task.id, task.attempt, content, stopped=lease.stopped)
-            except Interrupted:
-                if lease.lost is None:
-                    self._give_back(task, self._connection)
-                    told.info("task given back")
-                else:
-                    told.info("task dropped", reason=lease.lost)
-            except Conflict as error:
-                told.info("task dropped", reason=str(error))
-            except Exception as error:  # told to the service, or lost with the lease
-                self._fail(task, error, lease, told)
-            else:
-                self._failures_in_a_row = 0
-                told.info("task done", seconds=round(time.monotonic() - leased_at, 1))
-        self._current = None
+    def _work(self, held: Held) -> None:
+        """One task until its result is on its way, or whatever else becomes of it. Raises nothing."""
+        held.began = time.monotonic()
+        try:
+            content = self._score(held, stopped=lambda: held.stopped() or self._ending.asked())
+            self._uploads.put(held, content, stopped=held.stopped)
+        except Exception as error:
+            if not isinstance(error, InputError | Interrupted | ServiceError):
+                # Nobody can say what is still whole.
+                self._close_engine()
+                self._close_graders()
+            self._end_without_result(held, error)
+        if not self._settings.lease_ahead:
+            self._uploads.finish()
         if self._failures_in_a_row:
             # Another worker may have what this one lacks.
+            self._ahead.put_back()
             self._ending.wait(jittered(min(30.0, 0.5 * 2**self._failures_in_a_row)))
 
-    def _score(self, task: LeasedTask, *, stopped: Callable[[], bool]) -> bytes:
+    def _hand_in(self, held: Held, content: bytes) -> None:
+        """From the thread of the uploads. Raises nothing."""
+        try:
+            self._connection.result(held.task.id, held.task.attempt, content, stopped=held.stopped)
+        except Exception as error:
+            self._end_without_result(held, error)
+        else:
+            self._failures_in_a_row = 0
+            held.told.info("task done", seconds=round(time.monotonic() - (held.began or 0.0), 1))
+            self._holding.drop(held)
+
+    def _end_without_result(self, held: Held, error: Exception) -> None:
+        """Give the task back, drop it, or tell the service what went wrong."""
+        if isinstance(error, Interrupted) and held.lease.lost is None:
+            self._put_back(held)
+        elif isinstance(error, Interrupted | Conflict):
+            held.told.info("task dropped", reason=held.lease.lost or str(error))
+        else:
+            self._fail(held, error)
+        self._holding.drop(held)
+
+    def _fetch(self, held: Held) -> None:
+        """What a task needs before it can begin. What goes wrong is raised when its turn has come."""
+        held.fetch(lambda task: self._fetched(task, stopped=lambda: held.stopped() or self._ending.asked()))
+
+    def _fetched(self, task: LeasedTask, *, stopped: Callable[[], bool]) -> Fetched:
+        began = time.monotonic()
         column = task.perturbation.question_column if task.perturbation else None
         examples = self._connection.rows(
             task.dataset, start=task.start, stop=task.stop, stopped=stopped, question_column=column
         )
+        source = self._connection.source(task.id, stopped=stopped) if task.regrade else None
+        located = None if task.regrade else self._locate(task)
+        return Fetched(examples, source, located, seconds=time.monotonic() - began)
+
+    def _look_ahead(self, pace: Pace) -> None:
+        """Lease the next task, if the one in hand is nearly done: sooner, it would be kept from those who wait."""
+        if self._settings.lease_ahead and not self._settings.once and pace.seconds_left <= self._ahead_seconds:
+            self._ahead.ask(after=self._uploads.answered)
+
+    def _score(self, held: Held, *, stopped: Callable[[], bool]) -> bytes:
+        task, fetched = held.task, held.fetched(stopped)
+        # Twice as long as it took, for the lease and for chance; a download of gigabytes has to wait all the same.
+        self._ahead_seconds = min(30.0, max(1.0, 2 * fetched.seconds))
         if task.kind == "embed":
-            return self._embed(task, examples, stopped=stopped)
+            return self._embed(task, fetched, stopped=stopped)
         graders = self._graders_for(task.grader)
-        if task.regrade:
-            source = self._connection.source(task.id, stopped=stopped)
-            return regrade(task, examples, source, grading=graders, stopped=stopped)
-        located = self._locate(task)
+        if fetched.source is not None:
+            return regrade(task, fetched.examples, fetched.source, grading=graders, stopped=stopped)
+        located = required(fetched.located)
         if stopped():
             raise Interrupted("stopped before the engine was started")
         engine = self._load(task, located, self._parts.make_engine)
         return run_pass(
             task,
-            examples,
-            engine,
+            fetched.examples,
+            self._paced(engine),
             grading=graders,
             tokenizer_fingerprint=located.tokenizer,
             model=located.model,
             stopped=stopped,
         )
 
-    def _embed(self, task: LeasedTask, examples: list[Example], *, stopped: Callable[[], bool]) -> bytes:
-        located = self._locate(task)
+    def _embed(self, task: LeasedTask, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
+        located = required(fetched.located)
         if stopped():
             raise Interrupted("stopped before the engine was started")
         engine = self._load(task, located, self._parts.make_embedder)
         return run_embedding(
-            task, examples, engine, tokenizer_fingerprint=located.tokenizer, model=located.model, stopped=stopped
+            task,
+            fetched.examples,
+            self._paced(engine),
+            tokenizer_fingerprint=located.tokenizer,
+            model=located.model,
+            stopped=stopped,
         )
+
+    def _paced(self, engine: Engine) -> Paced:
+        pace = Pace()
+        return Paced(engine, pace, told=lambda: self._look_ahead(pace))
 
     def _locate(self, task: LeasedTask) -> Located:
         path = task.checkpoint.path
@@ -217,31 +296,24 @@ class Worker:
             self._graders = (choice, self._parts.make_graders(choice))
         return self._graders[1]
 
-    def _fail(self, task: LeasedTask, error: Exception, lease: Heartbeat, told: FilteringBoundLogger) -> None:
-        """Report the failure, and start afresh where nobody can say what is still whole."""
-        report = failure_report(error, attempt=task.attempt)
+    def _fail(self, held: Held, error: Exception) -> None:
+        """Report the failure."""
+        report = failure_report(error, attempt=held.task.attempt)
         if not report.permanent:
             self._failures_in_a_row += 1
-        if not isinstance(error, InputError | ServiceError):
-            self._close_engine()
-            self._close_graders()
         if isinstance(error, PrememError):
-            told.warning(
+            held.told.warning(
                 "task failed", error=str(error), permanent=report.permanent, checkpoint_fault=report.checkpoint
             )
         else:
-            told.exception("task failed")
+            held.told.error("task failed", exc_info=error)
         try:
-            self._connection.failure(task.id, report, stopped=lease.stopped)
+            self._connection.failure(held.task.id, report, stopped=held.stopped)
         except (Interrupted, ServiceError) as unheard:
-            told.warning("the failure could not be reported", reason=str(unheard))
+            held.told.warning("the failure could not be reported", reason=str(unheard))
 
-    def _give_back(self, task: LeasedTask, connection: Connection) -> None:
-        until = time.monotonic() + 2.0
-        try:
-            connection.release(task.id, task.attempt, stopped=lambda: time.monotonic() > until)
-        except (Interrupted, ServiceError) as error:
-            log.warning("the task could not be given back; its lease will run out", task=task.id, reason=str(error))
+    def _put_back(self, held: Held) -> None:
+        self._holding.give_back(held, self._connection)
 
     def _close_engine(self) -> None:
         engine, self._engine, self._loaded = self._engine, None, None
@@ -255,6 +327,11 @@ class Worker:
         graders, self._graders = self._graders, None
         if graders is not None:
             graders[1].close()
+
+
+def required(located: Located | None) -> Located:
+    assert located is not None, "only what is regraded needs no model"  # noqa: S101
+    return located
 
 
 def failure_report(error: Exception, *, attempt: int) -> FailureReport:

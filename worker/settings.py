@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds after SIGTERM until a task that could not be finished is given back and the worker ends.",
     )
+    lease_ahead: bool = Field(
+        True,
+        description="Whether the next task is leased and its rows fetched in the last seconds of the one before, and "
+        "results are handed in while the next pass runs.",
+    )
     once: bool = Field(False, description="End after one task.")
     exit_when_idle: float | None = Field(
         None, ge=0, description="End after so many seconds without a task; absent: wait for tasks forever."
@@ -140,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--graders", metavar="N", help=told("graders"))
     parser.add_argument("--request-seconds", metavar="SECONDS", help=told("request_seconds"))
     parser.add_argument("--ending-seconds", metavar="SECONDS", help=told("ending_seconds"))
+    parser.add_argument(
+        "--no-lease-ahead",
+        dest="lease_ahead",
+        action="store_false",
+        help="Hold one task at a time: lease the next one after the result of the one before was handed in.",
+    )
     ends = parser.add_mutually_exclusive_group()
     ends.add_argument("--once", action="store_true", help=told("once"))
     ends.add_argument("--exit-when-idle", metavar="SECONDS", help=told("exit_when_idle"))

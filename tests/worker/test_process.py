@@ -118,6 +118,18 @@ def test_a_worker_frozen_until_its_lease_is_gone_throws_its_work_away_and_goes_o
     assert service.released == []
 
 
+def test_a_result_that_is_still_on_its_way_does_not_keep_a_worker_from_ending(service: FakeService):
+    service.takes_results.clear()
+    service.tasks += [make_task("a"), make_task("b")]
+    worker, _ = start_stuck_worker(service, "--stuck-seconds", "0", "--ending-seconds", "1")
+    assert service.wait_for(lambda: len(service.leases) >= 3)  # both passes are over, and nothing else waits
+    worker.send_signal(signal.SIGTERM)
+
+    assert worker.wait(10) == 0
+    service.takes_results.set()
+    assert sorted(service.released) == [("a", 1), ("b", 1)]
+
+
 def test_a_log_that_nobody_watches_is_json(service: FakeService):
     service.tasks.append(make_task())
     worker = subprocess.run(

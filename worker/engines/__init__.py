@@ -41,6 +41,11 @@ class EmbedRequest:
     tokens: tuple[int, ...]
 
 
+def answers_to(request: ScoreRequest | SampleRequest) -> int:
+    """How many an engine gives to a request."""
+    return len(request.seeds) if isinstance(request, SampleRequest) else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     row: int

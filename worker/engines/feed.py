@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from premem.errors import Interrupted
-from worker.engines import SampleRequest, ScoreRequest
+from worker.engines import SampleRequest, ScoreRequest, answers_to
 
 _LOOK_SECONDS = 0.1
 """How long an idle engine waits before it looks again whether it was stopped."""
@@ -17,6 +17,7 @@ class Feed:
 
     def __init__(self, requests: Iterable[ScoreRequest | SampleRequest] = ()) -> None:
         self._requests = list(requests)
+        self._answers = sum(map(answers_to, self._requests))
         self._closed = False
         self._changed = threading.Condition()
 
@@ -34,7 +35,9 @@ class Feed:
         with self._changed:
             if self._closed:
                 raise ValueError("this feed is closed")
-            self._requests += requests
+            added = list(requests)
+            self._requests += added
+            self._answers += sum(map(answers_to, added))
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -42,6 +45,12 @@ class Feed:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    @property
+    def answers(self) -> int:
+        """That have been asked for so far, taken or not."""
+        with self._changed:
+            return self._answers
 
     @property
     def ended(self) -> bool:

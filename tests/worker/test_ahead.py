@@ -1,0 +1,237 @@
+"""The next task leased before the last one is done, and results handed in meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from premem.errors import EngineError
+from premem.wire import Sampling
+from tests.fakes import FakeEngine, FakeService, examples, make_task
+from tests.worker.workplace import Workplace
+from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
+from worker.engines.feed import Feed
+from worker.pace import Pace
+
+
+class Pausing(FakeEngine):
+    """Stops before its n-th answer, until it is let go."""
+
+    def __init__(self, *, before: int, seconds_each: float = 0.0) -> None:
+        super().__init__()
+        self.before = before
+        self.seconds_each = seconds_each
+        self.pausing = threading.Event()
+        self.go = threading.Event()
+
+    def run(
+        self,
+        requests: Feed | Sequence[ScoreRequest | SampleRequest],
+        *,
+        sampling: Sampling,
+        stopped: Callable[[], bool],
+    ) -> Iterator[Scored | Sampled]:
+        outcomes = super().run(requests, sampling=sampling, stopped=stopped)
+        for number, outcome in enumerate(outcomes, start=1):
+            if number == self.before:
+                self.pausing.set()
+                while not self.go.wait(0.01) and not stopped():
+                    pass
+            time.sleep(self.seconds_each)
+            yield outcome
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with FakeService(rows=examples(12)) as fake:
+        yield fake
+        fake.takes_results.set()
+
+
+LAST = 9
+"""Three rows have a score and two answers each."""
+
+
+def test_the_next_task_is_leased_and_kept_while_the_last_answers_are_drawn(service: FakeService):
+    service.tasks += [make_task("a"), make_task("b", lease_seconds=0.3)]
+    engine = Pausing(before=LAST)
+    workplace = Workplace(service, engine)
+    workplace.thread.start()
+
+    assert engine.pausing.wait(10)
+    assert service.wait_for(lambda: service.beats["b"] >= 2)
+    assert not service.results
+    assert service.leases[1].loaded_checkpoint == "/runs/checkpoint-5"
+    engine.go.set()
+    workplace.thread.join(10)
+    assert {task: len(sent) for task, sent in service.results.items()} == {"a": 1, "b": 1}
+    assert not service.released
+
+
+def test_a_task_that_others_could_begin_is_not_leased_while_much_is_left(service: FakeService):
+    service.tasks += [make_task("a", stop=12), make_task("b")]
+    engine = Pausing(before=5, seconds_each=0.1)  # 4 of 36 answers, in 0.4 s
+    workplace = Workplace(service, engine)
+    workplace.thread.start()
+
+    assert engine.pausing.wait(10)
+    time.sleep(0.5)
+    assert len(service.leases) == 1
+    engine.seconds_each = 0.0
+    engine.go.set()
+    workplace.thread.join(10)
+    assert list(service.results) == ["a", "b"]
+
+
+def test_no_more_than_one_task_is_leased_ahead(service: FakeService):
+    service.tasks += [make_task(name) for name in ("a", "b", "c")]
+    engine = Pausing(before=LAST)
+    workplace = Workplace(service, engine)
+    workplace.thread.start()
+
+    assert service.wait_for(lambda: len(service.leases) == 2)
+    time.sleep(0.3)
+    assert len(service.tasks) == 1
+    engine.go.set()
+    workplace.thread.join(10)
+    assert list(service.results) == ["a", "b", "c"]
+
+
+def test_a_worker_that_ends_gives_back_the_task_in_its_pass_and_the_one_ahead(service: FakeService):
+    service.tasks += [make_task("a"), make_task("b", attempt=3)]
+    workplace = Workplace(service, Pausing(before=LAST))
+    workplace.thread.start()
+    assert service.wait_for(lambda: len(service.leases) == 2)
+    workplace.end()
+
+    assert sorted(service.released) == [("a", 1), ("b", 3)]
+    assert not service.results
+    assert not service.failures
+
+
+def test_a_worker_whose_engine_failed_gives_back_the_task_ahead(service: FakeService):
+    class Failing(Pausing):
+        def answer(self, request: SampleRequest, sample: int, sampling: Sampling) -> Sampled:
+            if (request.row, sample) == (2, 1) and not service.failures:
+                assert service.wait_for(lambda: len(service.leases) == 2)
+                raise EngineError("it broke")
+            return super().answer(request, sample, sampling)
+
+    service.tasks += [make_task("a"), make_task("b")]
+    workplace = Workplace(service, Failing(before=0))
+
+    workplace.run()
+
+    assert [(task, report.error) for task, report in service.failures] == [("a", "it broke")]
+    assert service.released == [("b", 1)]
+
+
+def test_what_goes_wrong_ahead_is_told_of_that_task_alone(service: FakeService):
+    service.tasks += [make_task("a"), make_task("b").model_copy(update={"dataset": "gone"}), make_task("c")]
+
+    Workplace(service).run()
+
+    ((task, report),) = service.failures
+    assert (task, report.error, report.permanent) == ("b", "there is no data set gone", True)
+    assert list(service.results) == ["a", "c"]
+
+
+def test_a_pass_begins_while_the_result_before_is_handed_in(service: FakeService):
+    service.takes_results.clear()
+    service.tasks += [make_task("a", lease_seconds=0.3), make_task("b", lease_seconds=0.3)]
+    engine = Pausing(before=0)
+    workplace = Workplace(service, engine)
+    workplace.thread.start()
+
+    assert service.wait_for(lambda: service.beats["a"] >= 2 and service.beats["b"] >= 2)
+    assert not service.results
+    service.takes_results.set()
+    workplace.thread.join(10)
+    assert {task: len(sent) for task, sent in service.results.items()} == {"a": 1, "b": 1}
+
+
+def test_no_more_than_two_results_wait_to_be_handed_in(service: FakeService):
+    service.takes_results.clear()
+    service.tasks += [make_task(name) for name in "abcdef"]
+    workplace = Workplace(service)
+    workplace.thread.start()
+
+    time.sleep(1.0)
+    assert len(service.leases) <= 4  # two on their way, one that is ready, one ahead
+    assert not service.results
+    service.takes_results.set()
+    workplace.thread.join(10)
+    assert {task: len(sent) for task, sent in service.results.items()} == dict.fromkeys("abcdef", 1)
+
+
+def test_a_task_that_a_result_makes_is_asked_for_as_soon_as_the_result_is_answered(service: FakeService):
+    service.retry_seconds = 60.0
+    made = [make_task("drawn")]
+
+    def plan(task: str) -> None:
+        time.sleep(0.5)  # the worker has been told meanwhile that nothing waits
+        service.tasks.extend(made)
+        made.clear()
+
+    service.after_result = plan
+    service.tasks.append(make_task("scored"))
+    workplace = Workplace(service, exit_when_idle=0.0)
+    workplace.thread.start()
+
+    assert service.wait_for(lambda: "drawn" in service.results, seconds=10)
+    workplace.thread.join(10)
+    assert not workplace.thread.is_alive()
+
+
+def test_a_result_that_the_service_refuses_is_a_failure_of_its_task(service: FakeService):
+    service.refused["a"] = "no such column"
+    service.tasks += [make_task("a"), make_task("b")]
+    workplace = Workplace(service, exit_when_idle=5)
+    workplace.thread.start()
+
+    assert service.wait_for(lambda: "b" in service.results)
+    workplace.end()
+    assert [(task, report.error) for task, report in service.failures] == [("a", "no such column")]
+    assert workplace.engines_made == 1
+
+
+def test_without_leasing_ahead_a_task_is_leased_when_the_result_before_was_taken(service: FakeService):
+    order = []
+    service.after_result = lambda task: order.append((task, len(service.leases)))
+    service.tasks += [make_task("a"), make_task("b")]
+
+    Workplace(service, lease_ahead=False).run()
+
+    assert order == [("a", 1), ("b", 2)]
+
+
+def test_a_pass_has_as_long_to_go_as_its_answers_took():
+    now = [100.0]
+    pace = Pace(clock=lambda: now[0])
+    pace.begin(lambda: 30)
+    assert pace.seconds_left == float("inf")
+
+    for _ in range(10):
+        now[0] += 0.5
+        pace.answer()
+
+    assert pace.seconds_left == pytest.approx(10.0)
+    pace.end()
+    assert pace.seconds_left == 0.0
+
+
+def test_answers_that_are_asked_for_later_count_from_then_on():
+    now = [0.0]
+    feed = Feed([SampleRequest(0, (1,), (7, 8))])
+    pace = Pace(clock=lambda: now[0])
+    pace.begin(lambda: feed.answers)
+    now[0] = 1.0
+    pace.answer()
+    assert pace.seconds_left == pytest.approx(1.0)
+
+    feed.add([ScoreRequest(1, (1, 2), 1), SampleRequest(1, (1,), (9,))])
+
+    assert pace.seconds_left == pytest.approx(3.0)

@@ -1,0 +1,88 @@
+"""A worker inside a test, with its parts at hand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from premem.wire import GraderChoice, Sampling
+from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService
+from worker.ending import Ending
+from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
+from worker.engines.feed import Feed
+from worker.loop import Worker
+from worker.parts import Graders, Located, Parts
+from worker.settings import Settings
+
+
+class Held(FakeEngine):
+    """Answers nothing until it is let go, as if each step of the model took long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.go = threading.Event()
+
+    def run(
+        self,
+        requests: Feed | Sequence[ScoreRequest | SampleRequest],
+        *,
+        sampling: Sampling,
+        stopped: Callable[[], bool],
+    ) -> Iterator[Scored | Sampled]:
+        self.entered.set()
+        while not self.go.wait(0.01) and not stopped():
+            pass
+        yield from super().run(requests, sampling=sampling, stopped=stopped)
+
+
+class Workplace:
+    """A worker with its parts at hand."""
+
+    def __init__(
+        self,
+        service: FakeService,
+        engine: FakeEngine | None = None,
+        *,
+        has_engine: bool = True,
+        embeds_itself: bool = False,
+        **settings: object,
+    ) -> None:
+        self.service = service
+        self.engine = engine or FakeEngine()
+        self.engines_made = 0
+        self.embedders: list[FakeEmbedder] = []
+        self.graders: list[tuple[GraderChoice, Comparing]] = []
+        self.tokenizers = {"/runs/other-1": "another"}
+        self.ending = Ending()
+        how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
+        embedder = self.make_embedder  # each look at a method makes another object of it
+        engine_parts = ("fake", embedder if embeds_itself else self.make_engine, embedder)
+        parts = Parts(*(engine_parts if has_engine else (None, None, None)), self.locate, self.make_graders)
+        self.worker = Worker(Settings(**how), parts, ending=self.ending)  # type: ignore[arg-type]
+        self.thread = threading.Thread(target=self.worker.run, daemon=True)
+
+    def make_engine(self) -> FakeEngine:
+        self.engines_made += 1
+        return self.engine
+
+    def make_embedder(self) -> FakeEmbedder:
+        self.embedders.append(FakeEmbedder())
+        return self.embedders[-1]
+
+    def locate(self, path: str) -> Located:
+        return Located(Path(path), self.tokenizers.get(path, "usual"))
+
+    def make_graders(self, choice: GraderChoice) -> Graders:
+        self.graders.append((choice, Comparing()))
+        return self.graders[-1][1]
+
+    def run(self) -> None:
+        """Until no task is left."""
+        assert self.worker.run() == 0
+
+    def end(self) -> None:
+        self.ending.ask()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
