@@ -156,6 +156,7 @@ def show_job(job: Job) -> None:
         f"{', open for more checkpoints' if job.open else ''}",
         f"{counts.examples:,} of {counts.examples_total:,} examples done ({counts.skipped:,} skipped), "
         f"{counts.samples:,} samples, {counts.tokens:,} tokens"
+        f"{f', {counts.samples_saved:,} samples that need not be drawn' if counts.samples_saved else ''}"
         + ("" if job.seconds_left is None else f", about {duration(job.seconds_left)} left"),
         threshold_text(job.threshold),
         checkpoints_table(job),
@@ -198,7 +199,7 @@ def examples(
 ) -> None:
     """List the ranked examples, the lowest pre-memorization accuracy first.
 
-    A star marks an accuracy at a checkpoint where the example was memorized.
+    A star marks an accuracy at a checkpoint where the example was memorized, a dash one that was not drawn in full.
 
     Example: `premem examples job_0123 --limit 10`, then `premem examples job_0123 --row 17`
     """

@@ -42,6 +42,14 @@ class Rule(StrEnum):
     mean = "mean"
 
 
+class Trajectory(StrEnum):
+    """How much is drawn: premem.wire.Trajectory."""
+
+    final = "final"
+    full = "full"
+    everything = "everything"
+
+
 class EngineName(StrEnum):
     auto = "auto"
     vllm = "vllm"

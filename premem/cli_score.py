@@ -21,6 +21,7 @@ from premem.cli_options import (
     Question,
     RowsFormat,
     Trace,
+    Trajectory,
     asked,
     columns_from,
     memorized_below_from,
@@ -129,6 +130,22 @@ def score(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(rich_help_panel=SAMPLING_PANEL)] = 0,
+    trajectory: Annotated[
+        Trajectory | None,
+        typer.Option(
+            help="Draw only what can change the final scores, what the scores at every checkpoint need, or everything. "
+            "Absent: everything with --test or --calibration, else final.",
+            rich_help_panel=SAMPLING_PANEL,
+        ),
+    ] = None,
+    only_below: Annotated[
+        bool,
+        typer.Option(
+            "--only-below",
+            help="Draw only what tells whether a score is under --below: fewer answers, and no exact scores.",
+            rich_help_panel=SAMPLING_PANEL,
+        ),
+    ] = False,
     template_prompt: Annotated[
         str | None,
         typer.Option(
@@ -226,6 +243,8 @@ def score(
         copied_from=copied_from,
         perturbations=perturbations_from(answer_prefix or [], perturbations),
         previous=previous,
+        trajectory=trajectory.value if trajectory else None,
+        below=below if only_below else None,
         dtype=dtype.value if dtype else None,
     )
     scoring = Scoring(

@@ -46,9 +46,21 @@ def rank(score_E: Floats, accuracy_CE: Floats, perplexity_CE: Floats) -> Positio
     """Positions of the examples from hardest to easiest, ties broken as in TIE_ORDER.
 
     Examples without a score (NaN: they were skipped) are left out. With few samples most ties are real:
-    on MATH three quarters of the authors' scores are exactly 0, and the mean over checkpoints tells them apart best.
+    on MATH three quarters of the authors' scores are exactly 0, and the mean over checkpoints tells them apart best. Where
+    not all answers were drawn that mean is nobody's, and the next key decides.
     """
-    return _ordered(score_E, accuracy_CE.mean(axis=0), perplexity_CE[0])
+    return _ordered(score_E, mean_accuracies(score_E, accuracy_CE), perplexity_CE[0])
+
+
+def mean_accuracies(score_E: Floats, accuracy_CE: Floats) -> Floats:
+    """Over all checkpoints, of length E; NaN throughout where an example with a score lacks one of its accuracies."""
+    mean_E: Floats = accuracy_CE.mean(axis=0)
+    return np.full_like(mean_E, np.nan) if np.isnan(mean_E[~np.isnan(score_E)]).any() else mean_E
+
+
+def tie_order(*, means: bool) -> list[str]:
+    """TIE_ORDER, without the mean accuracies where they are not known."""
+    return [key for key in TIE_ORDER if means or not key.startswith("mean accuracy")]
 
 
 def select(
@@ -88,6 +100,11 @@ def select(
     elif policy == "variance":
         chosen = _ordered(-score_E * (1 - score_E), mean_E, first_E)
     elif policy == "mean":
+        if np.isnan(mean_E[scored]).any():
+            raise InputError(
+                "the policy 'mean' needs the accuracy at every checkpoint, and the job drew only what its scores needed: "
+                "score with the trajectory 'everything', or choose another policy"
+            )
         chosen = _ordered(np.where(np.isnan(score_E) | (mean_E >= below), np.nan, mean_E), score_E, first_E)
     elif policy == "random":
         chosen = random.permutation(scored)

@@ -7,6 +7,9 @@ at the last checkpoint, which is only the cap, at the end and if the maximum is 
 drawn whose outcome cannot matter. What is drawn has the seeds that it always has, so the score is the one that all
 samples would have given.
 
+A full trajectory needs every unmemorized pair whole, and of a memorized one only what caps the maximum before it: then the
+score is known as it stood at every checkpoint.
+
 Shapes: C checkpoints in order.
 """
 
@@ -18,12 +21,67 @@ from math import ceil
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be known of one example at one checkpoint, however many answers that takes."""
+
+    checkpoint: int
+    floor: int
+    """It is enough to know that no more than so many of all answers can be right; -1: it is not."""
+    ceiling: int
+    """It is enough to know that so many are."""
+
+    def more(self, correct: int, drawn: int, *, samples: int) -> int:
+        """Samples that are surely needed still, `correct` of `drawn` being right; 0: the goal is reached."""
+        reach = correct + samples - drawn
+        if correct >= self.ceiling or reach <= self.floor or drawn >= samples:
+            return 0
+        return min(self.ceiling - correct, reach - self.floor, samples - drawn)
+
+
+@dataclass(frozen=True, slots=True)
 class Draw:
     """Samples of one example at one checkpoint that are surely needed."""
 
     checkpoint: int
     samples: int
     """At least 1: whatever fewer came out, the score would still be open."""
+
+
+def next_goal(
+    memorized_C: Sequence[bool],
+    correct_C: Sequence[int],
+    drawn_C: Sequence[int],
+    *,
+    samples: int,
+    below: float | None = None,
+    full: bool = False,
+) -> Goal | None:
+    """What to find out next for one example; None where its score is settled.
+
+    `correct_C` of `drawn_C` answers were right so far, of at most `samples` per checkpoint. With `below` only whether the
+    score is under it is to be settled, which takes fewer; with `full` the score as it stood at every checkpoint.
+    """
+    if full:
+        return _next_of_all(memorized_C, correct_C, drawn_C, samples=samples)
+    enough = samples if below is None else min(samples, ceil(round(below * samples, 9)))
+    last = len(memorized_C) - 1
+    if not memorized_C[last]:  # the maximum is at least the cap, so the cap is the score
+        return _open(Goal(last, -1 if below is None else enough - 1, enough), correct_C, drawn_C, samples)
+    best = 0
+    for checkpoint in range(last - 1, -1, -1):
+        if memorized_C[checkpoint]:
+            continue
+        if best >= enough:
+            break
+        # It may still be, or become, the maximum.
+        goal = Goal(checkpoint, best if below is None else enough - 1, enough)
+        if _open(goal, correct_C, drawn_C, samples):
+            return goal
+        best = max(best, correct_C[checkpoint])
+    if best == 0 or (below is not None and best < enough):
+        return None
+    cap = Goal(last, -1, best) if below is None else Goal(last, enough - 1, enough)
+    return _open(cap, correct_C, drawn_C, samples)
 
 
 def next_draw(
@@ -33,34 +91,13 @@ def next_draw(
     *,
     samples: int,
     below: float | None = None,
+    full: bool = False,
 ) -> Draw | None:
-    """What to draw next for one example; None where its score is settled.
-
-    `correct_C` of `drawn_C` answers were right so far, of at most `samples` per checkpoint. With `below` only
-    whether the score is under it is to be settled, which takes fewer.
-    """
-    enough = samples if below is None else min(samples, ceil(round(below * samples, 9)))
-    last = len(memorized_C) - 1
-    if not memorized_C[last]:  # the maximum is at least the cap, so the cap is the score
-        return _until(last, correct_C, drawn_C, samples=samples, enough=enough, exactly=below is None)
-    best = 0
-    for checkpoint in range(last - 1, -1, -1):
-        if memorized_C[checkpoint]:
-            continue
-        if best >= enough:
-            break
-        right, reach = _bounds(checkpoint, correct_C, drawn_C, samples)
-        if below is not None:
-            draw = _until(checkpoint, correct_C, drawn_C, samples=samples, enough=enough, exactly=False)
-            if draw is not None:
-                return draw
-        elif reach > max(best, right):  # it may still be, or become, the maximum
-            return Draw(checkpoint, reach - max(best, right))
-        best = max(best, right)
-    if best == 0 or (below is not None and best < enough):
+    """What to draw next for one example; None where its score is settled. The arguments are those of `next_goal`."""
+    goal = next_goal(memorized_C, correct_C, drawn_C, samples=samples, below=below, full=full)
+    if goal is None:
         return None
-    cap = best if below is None else enough
-    return _until(last, correct_C, drawn_C, samples=samples, enough=cap, exactly=below is None)
+    return Draw(goal.checkpoint, goal.more(correct_C[goal.checkpoint], drawn_C[goal.checkpoint], samples=samples))
 
 
 def settled_score(
@@ -75,7 +112,7 @@ def settled_score(
 
 
 def replay(
-    memorized_C: Sequence[bool], outcome_CS: Sequence[Sequence[bool]], *, below: float | None = None
+    memorized_C: Sequence[bool], outcome_CS: Sequence[Sequence[bool]], *, below: float | None = None, full: bool = False
 ) -> tuple[list[int], list[int]]:
     """How many answers would have been right, and how many drawn, per checkpoint, where all outcomes are known.
 
@@ -84,25 +121,26 @@ def replay(
     samples = len(outcome_CS[0])
     correct_C = [0] * len(memorized_C)
     drawn_C = [0] * len(memorized_C)
-    while (draw := next_draw(memorized_C, correct_C, drawn_C, samples=samples, below=below)) is not None:
+    while (draw := next_draw(memorized_C, correct_C, drawn_C, samples=samples, below=below, full=full)) is not None:
         known = drawn_C[draw.checkpoint]
         correct_C[draw.checkpoint] += sum(outcome_CS[draw.checkpoint][known : known + draw.samples])
         drawn_C[draw.checkpoint] = known + draw.samples
     return correct_C, drawn_C
 
 
-def _until(
-    checkpoint: int, correct_C: Sequence[int], drawn_C: Sequence[int], *, samples: int, enough: int, exactly: bool
-) -> Draw | None:
-    """Samples until it is known that `enough` are right, or that they are not; `exactly`: and then how many are."""
-    right, reach = _bounds(checkpoint, correct_C, drawn_C, samples)
-    if right >= enough or right == reach or (reach < enough and not exactly):
-        return None
-    left = reach - right
-    return Draw(checkpoint, min(enough - right, left) if exactly else min(enough - right, reach - enough + 1))
+def _next_of_all(
+    memorized_C: Sequence[bool], correct_C: Sequence[int], drawn_C: Sequence[int], *, samples: int
+) -> Goal | None:
+    best = 0
+    for checkpoint, known in enumerate(memorized_C):
+        goal = Goal(checkpoint, -1, best if known else samples)
+        if _open(goal, correct_C, drawn_C, samples):
+            return goal
+        if not known:
+            best = max(best, correct_C[checkpoint])
+    return None
 
 
-def _bounds(checkpoint: int, correct_C: Sequence[int], drawn_C: Sequence[int], samples: int) -> tuple[int, int]:
-    """Answers that are right, and those that may be in the end."""
-    right = correct_C[checkpoint]
-    return right, right + samples - drawn_C[checkpoint]
+def _open(goal: Goal, correct_C: Sequence[int], drawn_C: Sequence[int], samples: int) -> Goal | None:
+    at = goal.checkpoint
+    return goal if goal.more(correct_C[at], drawn_C[at], samples=samples) else None

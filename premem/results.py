@@ -11,12 +11,14 @@ from typing import get_args
 import polars as pl
 
 from premem.errors import InputError
+from premem.planning import Goal
 from premem.records import Answer, Grade, Verdict
+from premem.wire_tasks import DrawPlan
 
 COLUMNS: dict[str, pl.DataType] = {
     "row": pl.Int64(),  # position in the data set
     "skipped": pl.String(),  # why there is no score; null where there is one
-    "perplexity": pl.Float64(),  # of the target given the prompt; null for test rows
+    "perplexity": pl.Float64(),  # of the target given the prompt; null for test rows and draws
     "target_tokens": pl.Int64(),
     "span_shifted": pl.Boolean(),  # prompt and target merged into a token where they meet
     "texts": pl.List(pl.String()),
@@ -102,28 +104,73 @@ def decode(content: bytes) -> tuple[list[RowResult], dict[str, str]]:
     return rows, produced_by
 
 
-def check(content: bytes, *, start: int, stop: int, samples: int, train: bool) -> tuple[pl.DataFrame, dict[str, str]]:
-    """The frame and its metadata, after making sure that it holds each row of [start, stop) once and whole.
+def check(
+    content: bytes,
+    *,
+    kind: str,
+    start: int,
+    stop: int,
+    samples: int,
+    plan: DrawPlan | None = None,
+    regraded: bool = False,
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The frame and its metadata, after making sure that it holds each row of the task once and whole.
 
-    Raises InputError, naming the first thing that is wrong.
+    The rows are those of [start, stop), of a draw those of its plan, each with as many answers as reach its goal (unless
+    they were `regraded`). Raises InputError, naming the first thing that is wrong.
     """
     frame, produced_by = read(content, SCHEMA)
-    check_rows(frame, start=start, stop=stop)
+    if plan is None:
+        check_rows(frame, start=start, stop=stop)
+    elif frame["row"].to_list() != plan.rows:
+        raise InputError(f"the result must hold each of the {len(plan.rows)} rows of the task's plan once and in order")
     scored = frame.filter(pl.col("skipped").is_null())
-    for column in ("texts", "verdicts", "extracted", "tokens", "finished"):
-        if not (scored[column].list.len() == samples).fill_null(False).all():
-            raise InputError(f"each scored row needs {samples} entries in {column}")
-    like, compared = scored["similarities"], samples if train else 0
-    if not (like.list.drop_nulls().list.len() == compared).fill_null(False).all():
-        raise InputError(f"each scored row needs {compared} entries in similarities")
-    if not like.explode().drop_nulls().is_between(0.0, 1.0).all():  # NaN is not
-        raise InputError("similarities lie between 0 and 1")
-    unknown = set(scored["verdicts"].explode().unique()) - set(get_args(Verdict))
-    if unknown and scored.height:
-        raise InputError(f"unknown verdicts: {sorted(map(str, unknown))}")
-    if train and not (scored["perplexity"].is_finite() & (scored["perplexity"] >= 1.0)).fill_null(False).all():
+    most = 0 if kind == "perplexity" else samples
+    _check_answers(scored, least=1 if kind == "draw" else most, most=most, compared=kind in ("train", "draw"))
+    if plan is not None and not regraded:
+        _check_goals(frame, plan, samples=samples)
+    measured = (scored["perplexity"].is_finite() & (scored["perplexity"] >= 1.0)).fill_null(False).all()
+    if kind in ("train", "perplexity") and not measured:
         raise InputError("each scored training row needs a finite perplexity of at least 1")
     return frame, produced_by
+
+
+def check_partial(content: bytes, *, kind: str, start: int, stop: int, samples: int) -> None:
+    """Raises InputError where it holds anything but what rows of the task have so far."""
+    frame, _ = read(content, SCHEMA)
+    row = frame["row"]
+    if not (row.is_between(start, stop - 1).all() and (row.diff().drop_nulls() > 0).all()):
+        raise InputError(f"a partial result holds rows from {start} to {stop - 1}, each once and in order")
+    _check_answers(frame.filter(pl.col("skipped").is_null()), least=0, most=samples, compared=kind in ("train", "draw"))
+
+
+def _check_answers(scored: pl.DataFrame, *, least: int, most: int, compared: bool) -> None:
+    """Raises InputError."""
+    counted = scored["verdicts"].list.len()
+    between = str(most) if least == most else f"{least} to {most}"
+    for column in ("texts", "verdicts", "extracted", "tokens", "finished"):
+        lengths = scored[column].list.len()
+        if not (lengths.is_between(least, most) & (lengths == counted)).fill_null(False).all():
+            raise InputError(f"each scored row needs {between} entries in {column}")
+    like = scored["similarities"]
+    wanted = counted if compared else counted * 0
+    if not (like.list.drop_nulls().list.len() == wanted).fill_null(False).all():
+        raise InputError(f"each scored row needs {between if compared else 0} entries in similarities")
+    if not like.explode().drop_nulls().is_between(0.0, 1.0).all():  # NaN is not
+        raise InputError("similarities lie between 0 and 1")
+    unknown = set(scored["verdicts"].explode().drop_nulls().unique()) - set(get_args(Verdict))
+    if unknown and scored.height:
+        raise InputError(f"unknown verdicts: {sorted(map(str, unknown))}")
+
+
+def _check_goals(frame: pl.DataFrame, plan: DrawPlan, *, samples: int) -> None:
+    """Raises InputError."""
+    right = frame["verdicts"].list.count_matches("right").to_list()
+    drawn = frame["verdicts"].list.len().to_list()
+    for row, floor, ceiling, correct, answers in zip(plan.rows, plan.floor, plan.ceiling, right, drawn, strict=True):
+        more = Goal(0, floor, ceiling).more(correct, answers, samples=samples)
+        if more:
+            raise InputError(f"row {row} has {answers} answers, and its plan needs {more} more at least")
 
 
 def read(content: bytes, schema: pl.Schema) -> tuple[pl.DataFrame, dict[str, str]]:

@@ -113,7 +113,7 @@ def selection_lines(selection: Selection, *, most: int) -> list[Table | Text | s
         "", "chosen row", "pre-memorization accuracy", "mean accuracy", "control row", "pre-memorization accuracy"
     )
     for place, (chosen, control) in enumerate(zip(selection.chosen[:most], selection.control[:most], strict=True)):
-        numbers = (f"{chosen.score:.2f}", f"{chosen.mean_accuracy:.2f}", str(control.row), f"{control.score:.2f}")
+        numbers = (f"{chosen.score:.2f}", _share(chosen.mean_accuracy), str(control.row), f"{control.score:.2f}")
         rows.add_row(str(place), str(chosen.row), *numbers)
     if selection.chosen:
         lines.append(rows)
@@ -207,7 +207,7 @@ def examples_table(page: ExamplePage) -> Table:
     table = _table(*numbers, left=("question",))
     for item in page.items:
         history = " ".join(
-            f"{accuracy:.1f}{'*' if memorized else ' '}"
+            f"{'  –' if accuracy is None else f'{accuracy:.1f}'}{'*' if memorized else ' '}"
             for accuracy, memorized in zip(item.accuracy, item.memorized, strict=True)
         )
         table.add_row(
@@ -336,8 +336,8 @@ def example_text(example: ExampleDetail) -> Text:
     text.append(
         f"pre-memorization accuracy {example.pre_memorization_accuracy:.2f}"
         f"{f' (90% interval {_interval(example.interval)})' if example.interval else ''}, "
-        f"mean accuracy {example.mean_accuracy:.2f}"
-        f"{'' if example.last_accuracy is None else f', last accuracy {example.last_accuracy:.2f}'}, "
+        f"{'' if example.mean_accuracy is None else f'mean accuracy {example.mean_accuracy:.2f}, '}"
+        f"{'' if example.last_accuracy is None else f'last accuracy {example.last_accuracy:.2f}, '}"
         f"{f'memorized at {printable(example.memorized_at)}' if example.memorized_at else 'never memorized'}\n\n"
     )
     _append_section(text, "Question", example.question)

@@ -4,7 +4,8 @@ At each checkpoint an example's true accuracy p is taken as a draw from Beta(a, 
 (empirical Bayes), so that c right answers of k leave the posterior Beta(a + c, b + k − c). Posteriors of different
 checkpoints are taken as independent.
 
-Shapes: C checkpoints, E examples, k samples per pair, K = k + 1 possible counts, G points of a grid on [0, 1].
+Shapes: C checkpoints, E examples, k samples per pair at most, U counts (right, drawn) that differ, P patterns of such
+counts over the checkpoints, G points of a grid on [0, 1].
 """
 
 from __future__ import annotations
@@ -20,22 +21,28 @@ GRID = 200
 """Intervals are found on a grid of this many steps."""
 
 
-def fit_beta_binomial(correct_E: Ints, *, samples: int) -> tuple[float, float]:
+def fit_beta_binomial(correct_E: Ints, *, samples: int, drawn_E: Ints | None = None) -> tuple[float, float]:
     """a and b of the Beta distribution under which these counts are likeliest.
 
-    Of counts that are all the same, or with one sample per example, nothing can be said of the spread between
-    examples: then the spread is taken as none (a + b at its upper bound).
+    `drawn_E`: how many answers each count is of; None: `samples`. What was left undrawn by the plan says nothing of its
+    outcome beyond what was drawn, so it is left out of the likelihood. Of counts that are all the same, or with one
+    sample per example, nothing can be said of the spread between examples: then the spread is taken as none (a + b at its
+    upper bound). Where nothing was drawn every accuracy is as likely as the next.
     """
-    times_K = np.bincount(correct_E, minlength=samples + 1).astype(np.float64)
-    counts_K = np.arange(samples + 1)
+    drawn_E = np.full(len(correct_E), samples) if drawn_E is None else drawn_E
+    code_U, times_U = np.unique(drawn_E * (samples + 1) + correct_E, return_counts=True)
+    drawn_U, correct_U = np.divmod(code_U, samples + 1)
+    answers = float(times_U @ drawn_U)
+    if answers == 0:
+        return 1.0, 1.0
 
     def negative_log_likelihood(logs: Floats) -> float:
         a, b = np.exp(logs)
-        log_K = special.betaln(a + counts_K, b + samples - counts_K) - special.betaln(a, b)
-        return -float(times_K @ log_K) / max(1.0, float(times_K.sum()))
+        log_U = special.betaln(a + correct_U, b + drawn_U - correct_U) - special.betaln(a, b)
+        return -float(times_U @ log_U) / float(times_U.sum())
 
-    mean = float(np.clip((times_K @ counts_K) / max(1.0, times_K.sum() * samples), 0.01, 0.99))
-    if samples == 1:
+    mean = float(np.clip(float(times_U @ correct_U) / answers, 0.01, 0.99))
+    if drawn_U.max() == 1:
         return mean * 1e3, (1 - mean) * 1e3
     start = np.log([mean, 1 - mean])
     found = optimize.minimize(negative_log_likelihood, start, method="L-BFGS-B", bounds=[(-7.0, 7.0)] * 2)
@@ -53,55 +60,66 @@ def shrunken(correct_CE: Ints, *, samples: int) -> Floats:
 
 
 def score_intervals(
-    correct_CE: Ints, memorized_CE: NDArray[np.bool_], *, samples: int, coverage: float = 0.9
+    correct_CE: Ints,
+    memorized_CE: NDArray[np.bool_],
+    *,
+    samples: int,
+    drawn_CE: Ints | None = None,
+    coverage: float = 0.9,
 ) -> tuple[Floats, Floats]:
     """Lower and upper end, each of length E, of an interval for every pre-memorization accuracy.
 
     Exact under the model above: with F_m the posterior distribution at checkpoint m, M the unmemorized checkpoints and
     the last one l, P(score > s) = (1 − F_l(s)) · (1 − Π_M F_m(s)), or 1 − F_l(s) where l itself is unmemorized. An
-    example that was memorized at every checkpoint scores 0 whatever was sampled: its interval is [0, 0].
+    example that was memorized at every checkpoint scores 0 whatever was sampled: its interval is [0, 0]. `drawn_CE`: how
+    many answers each count is of, where not all `samples` were drawn; of none, the posterior is the prior.
     """
-    checkpoints, _ = correct_CE.shape
     grid_G = np.linspace(0.0, 1.0, GRID + 1)
-    log_below_CKG = np.empty((checkpoints, samples + 1, GRID + 1))
-    counts_K1 = np.arange(samples + 1)[:, None]
+    log_below_CUG: list[Floats] = []
+    place_CE = np.empty(correct_CE.shape, np.int64)
     for c, correct_E in enumerate(correct_CE):
-        a, b = fit_beta_binomial(correct_E, samples=samples)
+        drawn_E = np.full(len(correct_E), samples) if drawn_CE is None else drawn_CE[c]
+        a, b = fit_beta_binomial(correct_E, samples=samples, drawn_E=drawn_E)
+        code_U, place_CE[c] = np.unique(drawn_E * (samples + 1) + correct_E, return_inverse=True)
+        drawn_U, correct_U = np.divmod(code_U, samples + 1)
         with np.errstate(divide="ignore"):
-            log_below_CKG[c] = np.log(special.betainc(a + counts_K1, b + samples - counts_K1, grid_G))
+            log_below_CUG.append(
+                np.log(special.betainc(a + correct_U[:, None], b + (drawn_U - correct_U)[:, None], grid_G))
+            )
     # Few samples make few patterns: each is worked out once.
-    pattern_EC = np.where(memorized_CE, -1, correct_CE).T
+    pattern_EC = np.where(memorized_CE, -1, place_CE).T
+    sizes_C = [len(table) + 1 for table in log_below_CUG]
     key_E = np.zeros(len(pattern_EC), dtype=np.int64)
-    if (samples + 2.0) ** (checkpoints + 1) < 2**62:
-        for c in range(checkpoints):
-            key_E = key_E * (samples + 2) + pattern_EC[:, c] + 1
-        key_E = key_E * (samples + 2) + correct_CE[-1] + 1
+    if np.prod([*sizes_C, sizes_C[-1]], dtype=np.float64) < 2**62:
+        for c, size in enumerate(sizes_C):
+            key_E = key_E * size + pattern_EC[:, c] + 1
+        key_E = key_E * sizes_C[-1] + place_CE[-1]
         _, first, inverse = np.unique(key_E, return_index=True, return_inverse=True)
     else:
         first = inverse = np.arange(len(pattern_EC))
-    low_U, high_U = np.empty(len(first)), np.empty(len(first))
+    low_P, high_P = np.empty(len(first)), np.empty(len(first))
     tail = (1 - coverage) / 2
     for start in range(0, len(first), 4096):
         part = slice(start, start + 4096)
-        exceeds_UG = _exceeds(log_below_CKG, pattern_EC[first[part]], correct_CE[-1][first[part]])
+        exceeds_PG = _exceeds(log_below_CUG, pattern_EC[first[part]], place_CE[-1][first[part]])
         # P(score > s) falls with s: the ends are where it passes 1 − tail and tail.
-        low_U[part] = grid_G[np.maximum((exceeds_UG >= 1 - tail).sum(axis=1) - 1, 0)]
-        high_U[part] = grid_G[np.minimum((exceeds_UG > tail).sum(axis=1), GRID)]
-    never_U = (pattern_EC[first] < 0).all(axis=1)
-    low_U[never_U] = high_U[never_U] = 0.0
-    return low_U[inverse], high_U[inverse]
+        low_P[part] = grid_G[np.maximum((exceeds_PG >= 1 - tail).sum(axis=1) - 1, 0)]
+        high_P[part] = grid_G[np.minimum((exceeds_PG > tail).sum(axis=1), GRID)]
+    never_P = (pattern_EC[first] < 0).all(axis=1)
+    low_P[never_P] = high_P[never_P] = 0.0
+    return low_P[inverse], high_P[inverse]
 
 
-def _exceeds(log_below_CKG: Floats, pattern_UC: Ints, last_U: Ints) -> Floats:
+def _exceeds(log_below_CUG: list[Floats], pattern_PC: Ints, last_P: Ints) -> Floats:
     """P(score > s) for every pattern and every s of the grid."""
-    log_best_below_UG = np.zeros((len(pattern_UC), log_below_CKG.shape[2]))
-    for c, table_KG in enumerate(log_below_CKG):
-        counted = pattern_UC[:, c] >= 0
-        log_best_below_UG[counted] += table_KG[pattern_UC[counted, c]]
-    best_exceeds_UG = -np.expm1(log_best_below_UG)
-    last_exceeds_UG = -np.expm1(log_below_CKG[-1][last_U])
-    unmemorized_U1 = (pattern_UC[:, -1] >= 0)[:, None]
-    return np.where(unmemorized_U1, last_exceeds_UG, last_exceeds_UG * best_exceeds_UG)
+    log_best_below_PG = np.zeros((len(pattern_PC), GRID + 1))
+    for c, table_UG in enumerate(log_below_CUG):
+        counted = pattern_PC[:, c] >= 0
+        log_best_below_PG[counted] += table_UG[pattern_PC[counted, c]]
+    best_exceeds_PG = -np.expm1(log_best_below_PG)
+    last_exceeds_PG = -np.expm1(log_below_CUG[-1][last_P])
+    unmemorized_P1 = (pattern_PC[:, -1] >= 0)[:, None]
+    return np.where(unmemorized_P1, last_exceeds_PG, last_exceeds_PG * best_exceeds_PG)
 
 
 def mean_interval(

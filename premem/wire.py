@@ -131,6 +131,9 @@ class Perturbation(Body):
 BASELINE = "baseline"
 """The unperturbed answers that are drawn anew beside the perturbed ones, and compared with them."""
 CalibrationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Trajectory = Literal["final", "full", "everything"]
+"""What is drawn: `final` only what can change the final scores; `full` also what the scores as they stood at every
+checkpoint need; `everything` every answer at every checkpoint. With the same seeds the final scores are the same."""
 MemorizedBelow = Annotated[float, Field(gt=1.0, le=1e6)] | Literal["gsm8k-llama3", "math-llama3"]
 
 
@@ -180,12 +183,27 @@ class JobRequest(Body):
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="Absent: what the first checkpoint was saved in."
     )
+    trajectory: Trajectory | None = Field(
+        None,
+        description="How much is drawn: only what can change the final scores, what every checkpoint's scores need, or everything. Absent: everything with a test_dataset, a calibration or open, else final.",
+    )
+    below: Share | None = Field(
+        None,
+        description="Only whether each score is under this is to be settled, which takes fewer answers; with the trajectory final.",
+    )
     shard_rows: int = Field(256, ge=1, le=100_000, description="Examples per task.")
 
     @model_validator(mode="after")
     def _sound(self) -> JobRequest:
         if self.calibration is not None and self.memorized_below is not None:
             raise ValueError("give memorized_below or a calibration, not both: a calibration brings its threshold")
+        if self.calibration is not None and self.trajectory in ("final", "full"):
+            raise ValueError(
+                "a calibration forecasts from every checkpoint's accuracy: leave out trajectory, or give memorized_below in "
+                "place of the calibration"
+            )
+        if self.below is not None and (self.trajectory_drawn != "final" or self.below == 0.0):
+            raise ValueError("below is above 0, and is for the trajectory final: set that, or leave out below")
         if not self.checkpoints and not self.open:
             raise ValueError("checkpoints is empty: name at least one, or set open and append them later")
         names = [checkpoint.name for checkpoint in self.checkpoints]
@@ -197,6 +215,12 @@ class JobRequest(Body):
         if twice:
             raise ValueError(f"two perturbations are named {twice[0]!r}: give each a name of its own")
         return self
+
+    @property
+    def trajectory_drawn(self) -> Trajectory:
+        """What is drawn where nothing is said: a curve, a forecast and a test accuracy need everything."""
+        curves = self.open or self.test_dataset is not None or self.calibration is not None
+        return self.trajectory or ("everything" if curves else "final")
 
 
 # Data sets
@@ -239,9 +263,10 @@ JobState = Literal["queued", "running", "finalizing", "completed", "failed", "ca
 ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 TaskState = Literal["queued", "leased", "completed", "failed", "cancelled"]
 JobKind = Literal["score", "regrade", "acquire"]
-TaskKind = Literal["train", "test", "perturbed", "embed"]
-"""`train`: the reference's log-probability and sampled answers; `test`: sampled answers only; `perturbed`: the same for
-training examples under another prompt; `embed`: the mean hidden state of each prompt."""
+TaskKind = Literal["train", "perplexity", "draw", "test", "perturbed", "embed"]
+"""`train`: the reference's log-probability and sampled answers; `perplexity`: the first of these alone, `draw`: the second
+for the examples that still need them; `test`: sampled answers only; `perturbed`: the same for training examples under
+another prompt; `embed`: the mean hidden state of each prompt."""
 
 
 class ThresholdReply(Reply):
@@ -274,6 +299,8 @@ class JobCounts(Reply):
     skipped: int = Field(description="Of these, pairs that were skipped, each with a reason in its result.")
     samples: int
     tokens: int = Field(description="Scored and sampled.")
+    samples_saved: int = Field(0, description="Answers that need not be drawn, of the examples whose score is settled.")
+    tokens_saved: int = Field(0, description="As many answers at the mean length of those that were drawn.")
 
 
 class CheckpointProgress(Reply):
@@ -299,6 +326,8 @@ class Job(Reply):
     template: Template
     grader: GraderChoice
     dtype: str | None
+    trajectory: Trajectory = "everything"
+    below: float | None = Field(None, description="Its scores are settled only as under this, or not.")
     threshold: ThresholdReply
     calibration: str | None = Field(None, description="Id of the calibration that its threshold was taken from.")
     task: str = Field("", description="What a calibration is kept for.")
@@ -331,14 +360,18 @@ class ScoredExample(Reply):
     id: str
     question: str = Field(description="Its first 300 characters.")
     pre_memorization_accuracy: float
-    mean_accuracy: float = Field(description="Over all checkpoints, memorized or not.")
-    accuracy: list[float] = Field(description="Per checkpoint.")
+    mean_accuracy: float | None = Field(
+        description="Over all checkpoints, memorized or not; null where not every answer was drawn."
+    )
+    accuracy: list[float | None] = Field(description="Per checkpoint; null where not every answer was drawn.")
     perplexity: list[float] = Field(description="Of the reference, per checkpoint.")
     memorized: list[bool] = Field(description="Per checkpoint.")
     interval: IntervalReply | None = Field(
         None, description="Of the pre-memorization accuracy; null in scores that an older service wrote."
     )
-    last_accuracy: float | None = Field(None, description="At the last checkpoint, memorized or not.")
+    last_accuracy: float | None = Field(
+        None, description="At the last checkpoint, memorized or not; null where not every answer was drawn."
+    )
     memorized_at: str | None = Field(None, description="The first checkpoint at which it was memorized.")
     copied: list[float | None] = Field(
         default_factory=list,

@@ -43,7 +43,9 @@ class SelectedExample(Reply):
     row: int = Field(description="Position in the data set, from 0.")
     id: str
     score: float = Field(description="Pre-memorization accuracy.")
-    mean_accuracy: float = Field(description="Over all checkpoints, memorized or not.")
+    mean_accuracy: float | None = Field(
+        description="Over all checkpoints, memorized or not; null where not every answer was drawn."
+    )
 
 
 class TraitReply(Reply):

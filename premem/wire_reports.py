@@ -21,9 +21,11 @@ class ForecastReply(Reply):
 class CheckpointReport(Reply):
     checkpoint: str
     examples: int = Field(description="Scored, of the training set.")
-    train_accuracy: float
+    train_accuracy: float | None = Field(description="Null where not every answer was drawn.")
     memorized: float = Field(description="Share of the examples.")
-    pre_memorization_accuracy: float
+    pre_memorization_accuracy: float | None = Field(
+        description="Null where not every answer that it needs was drawn (`trajectory`)."
+    )
     test_accuracy: float | None
     test_examples: int | None
     forecast: ForecastReply | None = Field(None, description="Null where it is refused.")

@@ -29,6 +29,14 @@ class LeaseRequest(Body):
     )
 
 
+class DrawPlan(Body):
+    """Of a `draw` task: which rows, and what is to be known of each (premem.planning.Goal)."""
+
+    rows: list[int]
+    floor: list[int]
+    ceiling: list[int]
+
+
 class LeasedTask(Reply):
     """A task, for as long as its lease lasts."""
 
@@ -41,6 +49,10 @@ class LeasedTask(Reply):
     variant: int = Field(0, description="Of perturbed tasks: 0 is the fresh baseline, the others count perturbations.")
     perturbation: Perturbation | None = None
     regrade: bool = Field(False, description="True: grade the answers of its `…/source` anew; no engine is needed.")
+    plan: DrawPlan | None = None
+    partial: bool = Field(
+        False, description="True: `…/partial` holds what is known already; only the rest is to be computed."
+    )
     checkpoint: Checkpoint
     dataset: str
     start: int = Field(description="First row, counted from 0.")

@@ -53,7 +53,7 @@ def add(connection: Connection, job: RowMapping, added: Sequence[Checkpoint], *,
         {"job": job["id"], "position": position, "name": checkpoint.name, "path": checkpoint.path}
         for position, checkpoint in enumerate(added, first)
     ]
-    kinds = [("train", job["dataset"])]
+    kinds = [("perplexity" if states.is_planned(job) else "train", job["dataset"])]
     if job["test_dataset"] is not None:
         kinds.append(("test", job["test_dataset"]))
     sizes = _sizes(connection, job)
@@ -111,7 +111,13 @@ def new_task(job: RowMapping, checkpoint: Mapping[str, Any] | RowMapping, **valu
         "job_number": job["number"],
         "checkpoint": checkpoint["position"],
         "checkpoint_path": checkpoint["path"],
+        "turn": checkpoint["position"],
         "variant": 0,
+        "plan": None,
+        "partial": None,
+        "source": None,
+        "artifact": None,
+        "finished_at": None,
         "state": "queued",
         "attempt": 0,
         "failures": 0,

@@ -222,7 +222,7 @@ def _abouts(scored: pa.Table, chosen_by: dict[str, str]) -> list[dict[str, Any]]
     columns = {}
     for name in SCORED.names:
         column = scored[name].combine_chunks()
-        if pa.types.is_list(column.type):
+        if pa.types.is_list(column.type) and not column.flatten().null_count:
             columns[name] = column.flatten().to_numpy().reshape(len(column), -1).tolist()
         else:
             columns[name] = column.to_pylist()

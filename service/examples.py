@@ -182,39 +182,54 @@ def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return record
 
 
-def _artifacts(connection: Connection, job: str, row: int, names: list[str]) -> dict[str, str]:
-    """Of the results that hold a training row, by checkpoint."""
+def _artifacts(connection: Connection, job: str, row: int, names: list[str]) -> dict[str, list[str]]:
+    """Of the results that may hold a training row, by checkpoint: its perplexity first, then the draws in their order."""
     held = (
         select(checkpoints.c.name, tasks.c.artifact)
         .join(checkpoints, (checkpoints.c.job == tasks.c.job) & (checkpoints.c.position == tasks.c.checkpoint))
         .where(
             tasks.c.job == job,
-            tasks.c.kind == "train",
+            tasks.c.kind.in_(("train", "perplexity", "draw")),
+            tasks.c.state == "completed",
             tasks.c.start <= row,
             tasks.c.stop > row,
             checkpoints.c.name.in_(names),
         )
+        .order_by(tasks.c.kind == "draw", tasks.c.variant)
     )
-    return dict(connection.execute(held).all())
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for name, artifact in connection.execute(held).all():
+        found[name].append(artifact)
+    return found
 
 
-def _result_of(store: Store, artifact: str, row: int) -> dict[str, Any]:
-    """One row of a result, with its texts; only its row group is read."""
+def _result_of(store: Store, artifacts: list[str], row: int) -> dict[str, Any]:
+    """One row of the results, with its texts: the last answers that were drawn beside the perplexity."""
+    first, *draws = artifacts
+    result = _row_of(store, first, row)
+    if result is None:
+        raise NotFound(f"the result {first} does not hold row {row}")
+    for artifact in draws:
+        drawn = _row_of(store, artifact, row)
+        if drawn is not None:
+            result |= {name: drawn[name] for name in ANSWERS}
+    return result
+
+
+def _row_of(store: Store, artifact: str, row: int) -> dict[str, Any] | None:
+    """Only its row group is read."""
     with store.open(artifact) as content, pq.ParquetFile(content) as file:
-        first = None
         for group in range(file.metadata.num_row_groups):
             statistics = file.metadata.row_group(group).column(0).statistics
             if statistics is None or not statistics.has_min_max or statistics.min <= row <= statistics.max:
                 table = file.read_row_group(group)
                 places = np.flatnonzero(table["row"].to_numpy() == row)
                 if places.size:
-                    first = table.slice(int(places[0]), 1).to_pylist()[0]
-                    break
-    if first is None:
-        raise NotFound(f"the result {artifact} does not hold row {row}")
-    return dict(first)
+                    return dict(table.slice(int(places[0]), 1).to_pylist()[0])
+    return None
 
 
+ANSWERS = ("texts", "verdicts", "extracted", "tokens", "finished", "similarities")
 _NOT_RECORDED: dict[str, Any] = {"texts": [], "verdicts": [], "extracted": [], "tokens": [], "finished": []}
 """Whoever recorded the run kept how many answers were right, and not the answers."""
 

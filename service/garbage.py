@@ -9,6 +9,7 @@ from sqlalchemy import Column, delete, select
 
 from service import shards
 from service.db import Database, now
+from service.draws import PREFIX as PARTIALS
 from service.recorded import PREFIX as RECORDED
 from service.results import PREFIX as RESULTS
 from service.scores import PREFIX as SCORES
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 def collect(database: Database, store: Store, settings: Settings) -> int:
     """Delete what is old and not named. Returns how many artifacts went."""
     collected = _sweep(database, store, RESULTS, tasks.c.artifact, age_seconds=settings.garbage_seconds)
+    collected += _sweep(database, store, PARTIALS, tasks.c.partial, age_seconds=settings.garbage_seconds)
     collected += _sweep(database, store, SCORES, jobs.c.scores_artifact, age_seconds=settings.garbage_seconds)
     collected += _sweep(database, store, RECORDED, jobs.c.recorded, age_seconds=settings.garbage_seconds)
     uploads_seconds = max(settings.garbage_seconds, LONGEST_UPLOAD_SECONDS)

@@ -14,7 +14,7 @@ from premem.forecast import SPAN
 from premem.grading import get_grader
 from premem.thresholds import FIRST_CHECKPOINT_QUANTILE, Threshold, resolve
 from premem.wire import ENDED, Checkpoint, GraderChoice, Job, JobRequest, Page
-from service import checkpoints, cursors, states
+from service import checkpoints, cursors, draws, states
 from service.calibrations import held_calibration, threshold_of
 from service.changes import check_previous
 from service.datasets import read_rows
@@ -46,6 +46,8 @@ def post_job(
     _check_columns(database, store, request)
     with database.begin() as connection:
         job = insert_job(connection, request)
+        if states.is_planned(job):
+            draws.add_plans(connection, job, max_tasks=settings.max_tasks)
         checkpoints.add(connection, job, request.checkpoints, first=0, max_tasks=settings.max_tasks)
         if not request.open:
             checkpoints.add_perturbed(connection, job, max_tasks=settings.max_tasks)
@@ -129,7 +131,9 @@ def insert_job(connection: Connection, request: JobRequest, *, span: str = SPAN,
         "open": request.open,
         "dataset": request.dataset,
         "test_dataset": request.test_dataset,
-        "request": request.model_copy(update={"grader": grader}).model_dump(mode="json", exclude={"checkpoints"}),
+        "request": request.model_copy(update={"grader": grader, "trajectory": request.trajectory_drawn}).model_dump(
+            mode="json", exclude={"checkpoints"}
+        ),
         "memorized_below": None if threshold is None else threshold.memorized_below,
         "threshold_basis": "quantile" if threshold is None else threshold.basis,
         "threshold_source": WITHOUT_THRESHOLD if threshold is None else threshold.source,

@@ -38,10 +38,10 @@ def claim(
 ) -> RowMapping | None:
     """The next task, now leased to this worker; None where nothing waits.
 
-    The checkpoint that the worker has loaded goes first, then the order of jobs and of their checkpoints. A worker
+    The checkpoint that the worker has loaded goes first, then the order of jobs and of the turns of their tasks. A worker
     without an engine gets what is graded again.
     """
-    waiting = tasks.c.state == "queued"
+    waiting = and_(tasks.c.state == "queued", tasks.c.kind != states.PLAN)
     if not has_engine:
         waiting = and_(waiting, tasks.c.source.is_not(None))
     if loaded is not None:
@@ -58,7 +58,7 @@ def _claim(
     next_one = (
         select(tasks.c.id)
         .where(waiting)
-        .order_by(tasks.c.job_number, tasks.c.checkpoint, tasks.c.kind, tasks.c.start)
+        .order_by(tasks.c.job_number, tasks.c.turn, tasks.c.kind, tasks.c.start)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()

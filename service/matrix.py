@@ -31,15 +31,17 @@ def get_matrix(job: str, request: Request, database: DatabaseGiven) -> MatrixRes
     """Every accuracy and perplexity, for ranking anew under another threshold without a new job.
 
     Little-endian, C checkpoints in the report's order and E examples from the lowest score to the highest: uint32 C,
-    uint32 E, uint32 row (E), float32 accuracy (C × E), float32 perplexity (C × E). NaN: nothing was drawn.
+    uint32 E, uint32 row (E), float32 score (E), float32 accuracy (C × E), float32 perplexity (C × E). NaN: not every answer
+    was drawn, and then only the score under the job's own threshold is known.
     """
     with database.connect() as connection:
         row = completed(connection, job)
     files: ScoreFiles = request.app.state.score_files
     with files.open(row["scores_artifact"]) as scores:
-        table = scores.columns("row", "accuracy", "perplexity")
+        table = scores.columns("row", "score", "accuracy", "perplexity")
     accuracy_CE, perplexity_CE = (_transposed(table[name]) for name in ("accuracy", "perplexity"))
-    return MatrixResponse(ScoreMatrix(table["row"].to_numpy().astype(np.uint32), accuracy_CE, perplexity_CE).encode())
+    row_E, score_E = table["row"].to_numpy().astype(np.uint32), table["score"].to_numpy().astype(np.float32)
+    return MatrixResponse(ScoreMatrix(row_E, score_E, accuracy_CE, perplexity_CE).encode())
 
 
 def _transposed(lists: pa.ChunkedArray) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
-from premem.memorization import memorized
+from premem.memorization import memorized, pre_memorization_accuracies
 from premem.recordings import decode
 from premem.results import PRODUCED_BY
 from premem.thresholds import Threshold, from_first_checkpoint
@@ -25,15 +25,22 @@ from service.store import Store
 from service.tables import tasks
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class Observed:
-    """What the checkpoints did with the training examples; NaN where an example was skipped."""
+    """What the checkpoints did with the training examples."""
 
     names: list[str]
     accuracy_CE: Floats
+    """NaN where an example was skipped, or not every answer was drawn."""
     perplexity_CE: Floats
+    """NaN where an example was skipped."""
+    correct_CE: Ints
+    drawn_CE: Ints
+    per_pair: int
+    """Answers of an example at a checkpoint, where all are drawn."""
     test: list[tuple[float, int | None] | None]
     """Per checkpoint: accuracy and number of the test examples that were answered."""
     reasons: dict[int, str] = field(default_factory=dict)
@@ -48,9 +55,14 @@ class Observed:
     untrained: int = 0
     """Rows of the data set that the run was not trained on: no score is missing there."""
 
+    def counted(self) -> Floats:
+        """C × E, what scores are made of: the accuracy, or the least that it can be where not every answer was drawn."""
+        undrawn_CE = np.isnan(self.accuracy_CE) & ~np.isnan(self.perplexity_CE)
+        return np.where(undrawn_CE, self.correct_CE / self.per_pair, self.accuracy_CE)
+
     def scored_only(self) -> Observed:
         """Without the checkpoints that skipped every example."""
-        scored = np.flatnonzero(~np.isnan(self.accuracy_CE).all(axis=1))
+        scored = np.flatnonzero(~np.isnan(self.perplexity_CE).all(axis=1))
         if scored.size == len(self.names):
             return self
         return replace(
@@ -59,6 +71,8 @@ class Observed:
             test=[self.test[place] for place in scored],
             accuracy_CE=self.accuracy_CE[scored],
             perplexity_CE=self.perplexity_CE[scored],
+            correct_CE=self.correct_CE[scored],
+            drawn_CE=self.drawn_CE[scored],
             copied_CE=None if self.copied_CE is None else self.copied_CE[scored],
         )
 
@@ -69,6 +83,9 @@ class Results:
 
     name: str
     train: list[RowMapping]
+    """Each with the perplexities of its rows, and with their answers where everything is drawn."""
+    draws: list[RowMapping]
+    """Each with answers of some rows; a later one holds those of an earlier one too, where both have a row."""
     test: list[RowMapping]
     """Empty where one of them is missing."""
 
@@ -80,13 +97,14 @@ def completed_results(connection: Connection, job: str) -> list[Results]:
         of_checkpoint = (
             select(tasks.c.kind, tasks.c.state, tasks.c.start, tasks.c.stop, tasks.c.artifact)
             .where(tasks.c.job == job, tasks.c.checkpoint == position)
-            .order_by(tasks.c.start)
+            .order_by(tasks.c.start, tasks.c.variant)
         )
         every = connection.execute(of_checkpoint).mappings().all()
         test = [task for task in every if task["kind"] == "test"]
         whole = all(task["state"] == "completed" for task in test)
-        train = [task for task in every if task["kind"] == "train"]
-        found.append(Results(name=name, train=train, test=test if whole else []))
+        train = [task for task in every if task["kind"] in ("train", "perplexity")]
+        draws = [task for task in every if task["kind"] == "draw" and task["state"] == "completed"]
+        found.append(Results(name=name, train=train, draws=draws, test=test if whole else []))
     return found
 
 
@@ -105,18 +123,25 @@ def read(
         names=[checkpoint.name for checkpoint in results],
         accuracy_CE=np.full(shape, np.nan),
         perplexity_CE=np.full(shape, np.nan),
+        correct_CE=np.zeros(shape, np.int64),
+        drawn_CE=np.zeros(shape, np.int64),
+        per_pair=samples,
         test=[],
+        copied_CE=np.full(shape, np.nan),
     )
-    copied_CE = seen.copied_CE = np.full(shape, np.nan)
     for place, checkpoint in enumerate(results):
         for task in checkpoint.train:
             check()
             frame = _frame(store, task["artifact"], seen)
-            seen.accuracy_CE[place, task["start"] : task["stop"]] = _accuracy(frame, samples)
             seen.perplexity_CE[place, task["start"] : task["stop"]] = frame["perplexity"].fill_null(np.nan).to_numpy()
-            copied_CE[place, task["start"] : task["stop"]] = _copied(frame, copied_from)
             for row, reason in frame.filter(pl.col("skipped").is_not_null()).select("row", "skipped").iter_rows():
                 seen.reasons.setdefault(row, reason)
+            _put_answers(seen, place, frame, copied_from)
+        for task in checkpoint.draws:
+            check()
+            _put_answers(seen, place, _frame(store, task["artifact"], seen), copied_from)
+        whole_E = seen.drawn_CE[place] == samples
+        seen.accuracy_CE[place, whole_E] = seen.correct_CE[place, whole_E] / samples
         tested = [np.zeros(0)]
         for task in checkpoint.test:
             check()
@@ -125,6 +150,15 @@ def read(
         answered = answered[~np.isnan(answered)]
         seen.test.append((float(answered.mean()), answered.size) if answered.size else None)
     return seen
+
+
+def _put_answers(seen: Observed, place: int, frame: pl.DataFrame, copied_from: float) -> None:
+    answered = frame.filter(pl.col("drawn") > 0)
+    rows = answered["row"].to_numpy()
+    seen.correct_CE[place, rows] = answered["correct"].to_numpy()
+    seen.drawn_CE[place, rows] = answered["drawn"].to_numpy()
+    if seen.copied_CE is not None:
+        seen.copied_CE[place, rows] = _copied(answered, copied_from)
 
 
 def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
@@ -136,6 +170,9 @@ def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
         names=[checkpoint.name for checkpoint in about.checkpoints],
         accuracy_CE=np.full(shape, np.nan),
         perplexity_CE=np.full(shape, np.nan),
+        correct_CE=np.zeros(shape, np.int64),
+        drawn_CE=np.zeros(shape, np.int64),
+        per_pair=about.samples,
         test=[
             None if checkpoint.test_accuracy is None else (checkpoint.test_accuracy, checkpoint.test_examples)
             for checkpoint in about.checkpoints
@@ -144,6 +181,8 @@ def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
     )
     seen.accuracy_CE[:, recording.row_E] = recording.accuracy_CE
     seen.perplexity_CE[:, recording.row_E] = recording.perplexity_CE
+    seen.correct_CE[:, recording.row_E] = np.rint(recording.accuracy_CE * about.samples)
+    seen.drawn_CE[:, recording.row_E] = about.samples
     seen.produced_by["engine"].add("recorded")
     seen.produced_by["model"].add(about.model)
     return seen
@@ -158,24 +197,33 @@ def threshold_of_history(job: RowMapping, seen: Observed) -> Threshold:
     )
 
 
+def trajectory_scores(seen: Observed, *, memorized_below: float, trajectory: str) -> Floats:
+    """C × E: pre-memorization accuracies as they stood at every checkpoint; NaN where too little was drawn to know."""
+    scores_CE = pre_memorization_accuracies(seen.counted(), seen.perplexity_CE, memorized_below=memorized_below)
+    if trajectory == "final":
+        scores_CE[:-1] = np.nan
+    return scores_CE
+
+
 def checkpoint_reports(seen: Observed, scores_CE: Floats, *, memorized_below: float) -> list[CheckpointReport]:
     """One line per checkpoint, each of which has scored an example."""
     memorized_CE = memorized(seen.perplexity_CE, memorized_below=memorized_below)
     lines = []
     for place, name in enumerate(seen.names):
-        known_E = ~np.isnan(seen.accuracy_CE[place])
-        scored_E = ~np.isnan(scores_CE[place])
+        known_E = ~np.isnan(seen.perplexity_CE[place])
+        accuracy_E = seen.accuracy_CE[place][known_E]
+        score_E = scores_CE[place][~np.isnan(scores_CE[place])]
         test = seen.test[place]
         lines.append(
             CheckpointReport(
                 checkpoint=name,
                 examples=int(known_E.sum()),
-                train_accuracy=float(seen.accuracy_CE[place][known_E].mean()),
+                train_accuracy=None if np.isnan(accuracy_E).any() else float(accuracy_E.mean()),
                 memorized=float(memorized_CE[place][known_E].mean()),
-                pre_memorization_accuracy=float(scores_CE[place][scored_E].mean()),
+                pre_memorization_accuracy=float(score_E.mean()) if score_E.size else None,
                 test_accuracy=None if test is None else test[0],
                 test_examples=None if test is None else test[1],
-                copied=_mean_copied(seen, place),
+                copied=None if np.isnan(accuracy_E).any() else _mean_copied(seen, place),
             )
         )
     return lines
@@ -226,4 +274,6 @@ def _frame(store: Store, artifact: str, seen: Observed) -> pl.DataFrame:
     if "similarities" not in frame.columns:  # of a worker before there were any
         frame = frame.with_columns(similarities=pl.lit(None, pl.List(pl.Float64)))
     right = pl.col("verdicts").list.count_matches("right")
-    return frame.select("row", "skipped", "perplexity", "similarities", correct=right)
+    return frame.select(
+        "row", "skipped", "perplexity", "similarities", correct=right, drawn=pl.col("verdicts").list.len()
+    )

@@ -23,6 +23,7 @@ from premem.wire import (
     ThresholdReply,
 )
 from service.db import now
+from service.states import ACTIVE, PLAN, is_planned
 from service.tables import checkpoints, jobs, tasks
 
 RECENT_TASKS = 32
@@ -46,6 +47,7 @@ def job_replies(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]
         select(
             tasks.c.job,
             tasks.c.checkpoint,
+            tasks.c.kind,
             tasks.c.state,
             func.count().label("tasks"),
             func.sum(tasks.c.stop - tasks.c.start).label("examples"),
@@ -54,7 +56,7 @@ def job_replies(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]
             func.sum(tasks.c.tokens).label("tokens"),
         )
         .where(tasks.c.job.in_(ids))
-        .group_by(tasks.c.job, tasks.c.checkpoint, tasks.c.state)
+        .group_by(tasks.c.job, tasks.c.checkpoint, tasks.c.kind, tasks.c.state)
     )
     for group in connection.execute(sums).mappings():
         counted[group["job"]].append(group)
@@ -83,6 +85,8 @@ def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMap
         template=Template.model_validate(request["template"]),
         grader=GraderChoice.model_validate(request["grader"]),
         dtype=dtype(row),
+        trajectory=request.get("trajectory", "everything"),
+        below=request.get("below"),
         threshold=threshold_reply(row),
         calibration=row["calibration"],
         task=(row["setting"] or {}).get("task", ""),
@@ -104,14 +108,21 @@ def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMap
 
 
 def _counts(groups: list[RowMapping]) -> JobCounts:
-    done = [group for group in groups if group["state"] == "completed"]
+    """A draw counts no pair: its perplexity did."""
+    leased = [group for group in groups if group["kind"] != PLAN]
+    done = [group for group in leased if group["state"] == "completed"]
+    draws = [group for group in done if group["kind"] == "draw"]
+    drawn, length = (sum(int(group[name]) for group in draws) for name in ("samples", "tokens"))
+    saved = sum(int(group["samples"]) for group in groups if group["kind"] == PLAN and group["state"] == "completed")
     return JobCounts(
-        tasks=_task_counts(groups),
-        examples=sum(int(group["examples"]) for group in done),
-        examples_total=sum(int(group["examples"]) for group in groups),
-        skipped=sum(int(group["skipped"]) for group in done),
+        tasks=_task_counts(leased),
+        examples=sum(int(group["examples"]) for group in done if group["kind"] != "draw"),
+        examples_total=sum(int(group["examples"]) for group in leased if group["kind"] != "draw"),
+        skipped=sum(int(group["skipped"]) for group in done if group["kind"] != "draw"),
         samples=sum(int(group["samples"]) for group in done),
         tokens=sum(int(group["tokens"]) for group in done),
+        samples_saved=saved,
+        tokens_saved=round(saved * length / drawn) if drawn else 0,
     )
 
 
@@ -138,26 +149,40 @@ def _checkpoint(job: RowMapping, row: RowMapping, groups: list[RowMapping]) -> C
         progress.state = "failed"
     elif counts.cancelled and not counts.leased:
         progress.state = "cancelled"
-    elif counts.completed == counts.total and (counts.total or job["recorded"]):
+    elif counts.completed == counts.total and (counts.total or job["recorded"]) and not _may_draw(job):
         progress.state = "completed"
     elif counts.leased or counts.completed:
         progress.state = "running"
     return progress
 
 
+def _may_draw(job: RowMapping) -> bool:
+    """Whether a checkpoint without a task in the queue may get one."""
+    return is_planned(job) and job["state"] in ACTIVE
+
+
 def _seconds_left(connection: Connection, row: RowMapping, groups: list[RowMapping]) -> float | None:
     """Examples that are left, at the rate of the last tasks; None where nothing can be said."""
-    left = sum(int(group["examples"]) for group in groups if group["state"] in ("queued", "leased"))
-    if row["state"] != "running" or not any(group["state"] == "completed" for group in groups):
+    # Of a planned job the draws take the time, and until there is one nobody knows how long; a shard whose plan is not
+    # done is taken to need one more.
+    counted = [group for group in groups if group["kind"] != PLAN or group["state"] == "queued"]
+    left = sum(int(group["examples"]) for group in counted if group["state"] in ("queued", "leased"))
+    kinds = [tasks.c.kind == "draw"] if is_planned(row) else [tasks.c.kind != PLAN]
+    done = [group for group in groups if group["state"] == "completed" and group["kind"] != PLAN]
+    if is_planned(row):
+        done = [group for group in done if group["kind"] == "draw"]
+    if row["state"] != "running" or not done:
         return 0.0 if row["finished_at"] is not None else None
     recent = (
         select(tasks.c.leased_at, (tasks.c.stop - tasks.c.start).label("examples"))
-        .where(tasks.c.job == row["id"], tasks.c.state == "completed")
+        .where(tasks.c.job == row["id"], tasks.c.state == "completed", tasks.c.leased_at.is_not(None), *kinds)
         .order_by(tasks.c.finished_at.desc())
         .limit(RECENT_TASKS)
         .subquery()
     )
     since, examples = connection.execute(select(func.min(recent.c.leased_at), func.sum(recent.c.examples))).one()
+    if since is None:
+        return None
     seconds = max(now(connection) - since, 1e-3)
     return float(left * seconds / float(examples))
 

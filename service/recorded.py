@@ -68,6 +68,7 @@ def _take(database: Database, store: Store, content: bytes) -> Job:
     about = recording.about
     named = [Checkpoint(path=f"recorded:{one.name}"[:4096], name=one.name) for one in about.checkpoints]
     request = JobRequest(
+        trajectory="everything",
         dataset=about.dataset,
         checkpoints=named,
         name=about.name,

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from premem.errors import Conflict
 from premem.wire import Checkpoint, GraderChoice, Job
 from premem.wire_reports import DisagreementReply, RegradeReply, RegradeRequest, VerdictCount
+from service import draws, states
 from service.checkpoints import new_task
-from service.dependencies import DatabaseGiven, StoreGiven
+from service.dependencies import DatabaseGiven, SettingsGiven
 from service.examples import completed
 from service.jobs import insert_derived
 from service.problems import FieldError, described
@@ -30,22 +31,23 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 @router.post("/{job}/regrade", status_code=202, responses=described(404, 409))
 def post_regrade(
-    job: str, request: RegradeRequest, response: Response, database: DatabaseGiven, store: StoreGiven
+    job: str, request: RegradeRequest, response: Response, database: DatabaseGiven, settings: SettingsGiven
 ) -> Job:
     """Grade the stored answers of a completed job with another grader: a new job, for any worker, with or without an engine.
 
-    It has a ranking, a subset and a report like any other, and the report says where the two graders disagree.
+    It has a ranking, a subset and a report like any other, and the report says where the two graders disagree. Of a job
+    that drew only what its scores needed, the new verdicts may need answers that nobody drew: those take an engine.
     """
     with database.begin() as connection:
         parent = completed(connection, job)
-        made = _insert(connection, parent, request)
+        made = _insert(connection, parent, request, max_tasks=settings.max_tasks)
         reply = job_reply(connection, made["id"])
     response.headers["Location"] = f"/v1/jobs/{reply.id}"
     response.headers["Retry-After"] = "1"
     return reply
 
 
-def _insert(connection: Connection, parent: RowMapping, request: RegradeRequest) -> RowMapping:
+def _insert(connection: Connection, parent: RowMapping, request: RegradeRequest, *, max_tasks: int) -> RowMapping:
     if parent["recorded"] is not None:
         raise Conflict(f"job {parent['id']} was imported: the answers that it was scored by are not here")
     if request.grader == GraderChoice.model_validate(parent["request"]["grader"]):
@@ -63,21 +65,26 @@ def _insert(connection: Connection, parent: RowMapping, request: RegradeRequest)
     )
     connection.execute(insert(checkpoints), [{**one, "job": job["id"]} for one in kept])
     answered = select(tasks).where(
-        tasks.c.job == parent["id"], tasks.c.checkpoint.in_(counted), tasks.c.state == "completed"
+        tasks.c.job == parent["id"],
+        tasks.c.checkpoint.in_(counted),
+        tasks.c.state == "completed",
+        tasks.c.kind != states.PLAN,
     )
-    same = ("kind", "variant", "dataset", "start", "stop")
+    same = ("kind", "variant", "turn", "plan", "dataset", "start", "stop")
     connection.execute(
         insert(tasks),
         [
             new_task(
                 job,
                 {"position": task["checkpoint"], "path": task["checkpoint_path"]},
-                source=task["artifact"],
                 **{name: task[name] for name in same},
+                **(states.kept(task) if task["kind"] == "perplexity" else {"source": task["artifact"]}),
             )
             for task in connection.execute(answered).mappings()
         ],
     )
+    if states.is_planned(job):  # another grader may need answers that the first one did not
+        draws.add_plans(connection, job, max_tasks=max_tasks)
     return job
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 from uuid import uuid4
 
@@ -16,12 +16,13 @@ from premem.errors import InputError, NotFound, StaleAttempt
 from premem.results import check
 from premem.wire import Sampling
 from premem.wire_tasks import ResultSummary
-from service import leases, states
+from service import draws, leases, states
 from service.db import Database, now
 from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven, Wake
 from service.problems import TooLarge, described
 from service.store import Store
 from service.tables import checkpoints, jobs, tasks
+from service.tasks import plan_of
 
 PREFIX = "results/"
 
@@ -89,6 +90,10 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
         raise taken
     if taken.repeated:
         store.delete([artifact])
+    if row["kind"] in draws.SHARD_KINDS:
+        # Now, and not in the next round: the worker is about to ask for more, with the right weights in memory.
+        state = draws.plan_shard(database, store, row["job"], row["start"])
+        taken = replace(taken, job_state=state)
     return taken
 
 
@@ -100,11 +105,19 @@ def _checked(row: RowMapping, job: RowMapping, content: bytes) -> tuple[dict[str
         return {"skipped": skipped, "samples": 0, "tokens": int(frame["tokens"].sum())}, produced_by
     samples = Sampling.model_validate(job["request"]["sampling"]).samples
     frame, produced_by = check(
-        content, start=row["start"], stop=row["stop"], samples=samples, train=row["kind"] == "train"
+        content,
+        kind=row["kind"],
+        start=row["start"],
+        stop=row["stop"],
+        samples=samples,
+        plan=plan_of(row),
+        regraded=row["source"] is not None,
     )
     counters = _counters(frame)
     if row["source"] is not None:
         counters["tokens"] = 0  # none was scored or sampled
+    for name, number in ((row["plan"] or {}).get("given") or {}).items():
+        counters[name] -= number  # it was there before
     return counters, produced_by
 
 

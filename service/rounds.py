@@ -1,4 +1,4 @@
-"""What nobody asks for and somebody must do: end what is exhausted, finalize, collect garbage."""
+"""What nobody asks for and somebody must do: end what is exhausted, plan draws, finalize, collect garbage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from service import garbage, leases, scores
+from service import draws, garbage, leases, scores
 from service.db import Database, now
 from service.metrics import Metrics
 from service.settings import Settings
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Rounds:
-    """Two threads of one service. Those of several services do not get in each other's way."""
+    """Three threads of one service. Those of several services do not get in each other's way."""
 
     def __init__(self, database: Database, store: Store, settings: Settings, metrics: Metrics) -> None:
         self._database = database
@@ -32,6 +32,7 @@ class Rounds:
         self._collect_next = time.monotonic()
         self._threads = [
             threading.Thread(target=self._every_round, args=(self.look,), name="rounds", daemon=True),
+            threading.Thread(target=self._every_round, args=(self.plan,), name="planning", daemon=True),
             threading.Thread(target=self._every_round, args=(self.finalize,), name="finalizing", daemon=True),
         ]
 
@@ -64,6 +65,10 @@ class Rounds:
         if time.monotonic() >= self._collect_next:
             self._collect_next = time.monotonic() + self._settings.garbage_seconds / COLLECTIONS_PER_AGE
             garbage.collect(self._database, self._store, self._settings)
+
+    def plan(self) -> None:
+        """Every shard whose next draws are due, where its last result did not see to that."""
+        draws.plan_due(self._database, self._store, stopped=self._stopped.is_set)
 
     def finalize(self) -> None:
         """Every job that waits for it."""

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from sqlalchemy import RowMapping
 
+from premem.errors import Conflict
 from premem.forecast import SPAN, Setting
 from premem.grading import get_grader
 from premem.runs import Floats, ScoredRun
 from premem.wire import GraderChoice, Template
 from service.examples import ScoreFiles
+from service.states import is_planned
 
 UNKNOWN_MODEL = (
     "the results of job {job} do not say which model made them: a worker of an older premem scored it; score it again"
@@ -44,7 +46,12 @@ def setting_of(job: RowMapping | Mapping[str, Any]) -> Setting | None:
 
 
 def scored_run(files: ScoreFiles, job: RowMapping) -> ScoredRun:
-    """The examples that have a score, in the order of the data set. Raises ArtifactLost, StoreError."""
+    """The examples that have a score, in the order of the data set. Raises Conflict, ArtifactLost, StoreError."""
+    if is_planned(job):
+        raise Conflict(
+            f"job {job['id']} drew only what its scores needed under its own threshold (trajectory "
+            f"{job['request']['trajectory']}): score with the trajectory 'everything' to look at it under another"
+        )
     with files.open(job["scores_artifact"]) as scores:
         table = scores.columns("row", "accuracy", "perplexity")
     row_E = table["row"].to_numpy()

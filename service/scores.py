@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, or_, select, update
 
 from premem.copying import COPIED_FROM
-from premem.curation import TIE_ORDER, rank
+from premem.curation import mean_accuracies, rank, tie_order
 from premem.errors import InputError, Interrupted, PrememError
-from premem.memorization import memorized, pre_memorization_accuracies
+from premem.memorization import memorized
 from premem.runs import ScoredRun
 from premem.uncertainty import score_intervals
 from premem.wire import GraderChoice
@@ -41,6 +41,7 @@ from service.observations import (
     read,
     read_recorded,
     threshold_of_history,
+    trajectory_scores,
 )
 from service.progress import threshold_reply
 from service.regrades import disagreement, grader_of, regraded_results
@@ -67,8 +68,8 @@ SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("question", pa.string(), nullable=False),  # its first characters
         pa.field("score", pa.float64(), nullable=False),  # pre-memorization accuracy at the last checkpoint
-        pa.field("mean_accuracy", pa.float64(), nullable=False),
-        pa.field("accuracy", pa.list_(pa.float64()), nullable=False),  # per checkpoint
+        pa.field("mean_accuracy", pa.float64()),  # null: not every answer was drawn
+        pa.field("accuracy", pa.list_(pa.float64()), nullable=False),  # per checkpoint, null as the mean
         pa.field("perplexity", pa.list_(pa.float64()), nullable=False),
         pa.field("memorized", pa.list_(pa.bool_()), nullable=False),
         pa.field("low", pa.float64(), nullable=False),  # of the score's 90% interval
@@ -212,9 +213,8 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
         warnings = _warnings(connection, job, seen)
     seen = _without_unscored(seen, warnings)
     threshold = threshold_of_history(job, seen)
-    scores_CE = pre_memorization_accuracies(
-        seen.accuracy_CE, seen.perplexity_CE, memorized_below=threshold.memorized_below
-    )
+    trajectory = job["request"].get("trajectory", "everything")
+    scores_CE = trajectory_scores(seen, memorized_below=threshold.memorized_below, trajectory=trajectory)
     ranked = rank(scores_CE[-1], seen.accuracy_CE, seen.perplexity_CE)
     if ranked.size == 0:
         raise Unscorable(f"no example has a score at every checkpoint{_why(seen)}")
@@ -288,9 +288,10 @@ def _with_comparisons(
     check: Callable[[], None],
 ) -> JobReport:
     scored = np.flatnonzero(~np.isnan(score_E))
-    low_E = score_E[scored] < LOW
+    below = job["request"].get("below") or LOW
+    low_E = score_E[scored] < below
     in_low, notes = in_common(database, store, job["dataset"], scored, low_E, seed=0)
-    update: dict[str, Any] = {"low": LowReply(below=LOW, examples=int(low_E.sum()), traits=in_low, notes=notes)}
+    update: dict[str, Any] = {"low": LowReply(below=below, examples=int(low_E.sum()), traits=in_low, notes=notes)}
     if beside.before is not None:
         after = GraderChoice.model_validate(job["request"]["grader"])
         update["regrade"] = disagreement(
@@ -304,7 +305,7 @@ def _with_comparisons(
 
 def _without_unscored(seen: Observed, warnings: list[str]) -> Observed:
     """A checkpoint that skipped every example would leave no example a score."""
-    empty_C = np.asarray(np.isnan(seen.accuracy_CE).all(axis=1))
+    empty_C = np.asarray(np.isnan(seen.perplexity_CE).all(axis=1))
     if empty_C.all():
         raise Unscorable(f"no example was scored{_why(seen)}")
     warnings += [
@@ -334,6 +335,11 @@ def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[s
         ]
     if seen.reasons:
         found.append(f"{len(seen.reasons):,} training examples were skipped and have no score{_why(seen)}")
+    if (below := job["request"].get("below")) is not None:
+        found.append(
+            f"only whether a score is under {below:g} was settled: one that is not under it may be higher than it says, and "
+            "one that is under it too"
+        )
     if seen.timeouts:
         found.append(
             f"{seen.timeouts:,} of {seen.samples:,} answers ran out of time while being graded; none counts as right"
@@ -357,7 +363,7 @@ def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int,
         job=job["id"],
         dataset=job["dataset"],
         threshold=threshold,
-        tie_order=list(TIE_ORDER),
+        tie_order=tie_order(means=not np.isnan(mean_accuracies(scores_CE[-1], seen.accuracy_CE)).all()),
         checkpoints=checkpoint_reports(seen, scores_CE, memorized_below=threshold.memorized_below),
         skipped=int(seen.accuracy_CE.shape[1] - seen.untrained - scored),
         skipped_reasons=dict(Counter(seen.reasons.values())),
@@ -392,8 +398,8 @@ def _write(
     lease: _Lease,
 ) -> None:
     ids, questions = _names(database, store, job["dataset"], lease)
-    mean_E = seen.accuracy_CE.mean(axis=0)
-    low_R, high_R = _intervals(job, seen, ranked, memorized_below)
+    mean_E = mean_accuracies(score_E, seen.accuracy_CE)
+    low_R, high_R = _intervals(seen, ranked, memorized_below)
     with store.writing(artifact) as out, pq.ParquetWriter(out, SCHEMA, compression="zstd") as writer:
         for first in range(0, ranked.size, WRITTEN_AT_ONCE):
             lease.check()
@@ -405,8 +411,8 @@ def _write(
                 ids.take(pa.array(rows)),
                 questions.take(pa.array(rows)),
                 pa.array(score_E[rows]),
-                pa.array(mean_E[rows]),
-                _lists(seen.accuracy_CE[:, rows].T),
+                pa.array(mean_E[rows], from_pandas=True),
+                _lists(seen.accuracy_CE[:, rows].T, from_pandas=True),
                 _lists(perplexity_EC),
                 _lists(perplexity_EC < memorized_below),
                 pa.array(low_R[first : first + rows.size]),
@@ -418,14 +424,12 @@ def _write(
             writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=GROUP_ROWS)
 
 
-def _intervals(
-    job: RowMapping, seen: Observed, ranked: NDArray[np.int64], memorized_below: float
-) -> tuple[Floats, Floats]:
+def _intervals(seen: Observed, ranked: NDArray[np.int64], memorized_below: float) -> tuple[Floats, Floats]:
     """Of every score, in the order of the ranks."""
-    samples = job["request"]["sampling"]["samples"]
-    correct_CR = np.rint(seen.accuracy_CE[:, ranked] * samples).astype(np.int64)
     memorized_CR = memorized(seen.perplexity_CE[:, ranked], memorized_below=memorized_below)
-    return score_intervals(correct_CR, memorized_CR, samples=samples)
+    return score_intervals(
+        seen.correct_CE[:, ranked], memorized_CR, samples=seen.per_pair, drawn_CE=seen.drawn_CE[:, ranked]
+    )
 
 
 def _copied(seen: Observed, rows: NDArray[np.int64]) -> pa.ListArray:

@@ -16,6 +16,7 @@ from sqlalchemy import RowMapping
 
 from premem import curation
 from premem.curation import PolicyName
+from premem.errors import Conflict
 from premem.records import Example
 from premem.traits import traits
 from premem.wire_curation import Group, Lineage, SelectedExample, Selection, TraitReply
@@ -97,7 +98,13 @@ def get_selection(
 
 
 def choose(files: ScoreFiles, job: RowMapping, asked: Policy) -> Chosen:
-    """Raises InputError for thresholds that do not fit together, ArtifactLost, StoreError."""
+    """Raises InputError for thresholds that do not fit together, Conflict, ArtifactLost, StoreError."""
+    settled = job["request"].get("below")
+    if settled is not None and (asked.policy not in ("lowest", "random") or asked.below != settled):
+        raise Conflict(
+            f"of job {job['id']} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "
+            f"below={settled:g}, or score again without below"
+        )
     with files.open(job["scores_artifact"]) as scores:
         table = scores.columns("row", "score", "mean_accuracy", "perplexity")
     row_R = table["row"].to_numpy()

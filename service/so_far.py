@@ -8,10 +8,9 @@ from sqlalchemy import select
 
 from premem.copying import COPIED_FROM
 from premem.errors import Conflict, NotFound
-from premem.memorization import pre_memorization_accuracies
 from premem.wire_reports import JobReport, SoFar
 from service.dependencies import DatabaseGiven, StoreGiven
-from service.observations import checkpoint_reports, completed_results, read, threshold_of_history
+from service.observations import checkpoint_reports, completed_results, read, threshold_of_history, trajectory_scores
 from service.problems import described
 from service.progress import threshold_reply
 from service.tables import datasets, jobs
@@ -51,10 +50,11 @@ def get_so_far(job: str, database: DatabaseGiven, store: StoreGiven) -> SoFar:
     if not seen.names:
         return nothing
     threshold = threshold_of_history(row, seen)
-    scores_CE = pre_memorization_accuracies(
-        seen.accuracy_CE, seen.perplexity_CE, memorized_below=threshold.memorized_below
-    )
-    if np.isnan(scores_CE).all(axis=1).any():  # no example has a score at every checkpoint
+    trajectory = row["request"].get("trajectory", "everything")
+    scores_CE = trajectory_scores(seen, memorized_below=threshold.memorized_below, trajectory=trajectory)
+    if trajectory != "everything":  # what was drawn so far says of no score what it will be
+        scores_CE[:] = np.nan
+    elif np.isnan(scores_CE).all(axis=1).any():  # no example has a score at every checkpoint
         return nothing
     drawn = {"memorized_below": threshold.memorized_below, "threshold_source": threshold.source}
     return SoFar(

@@ -9,7 +9,8 @@ nobody who holds a job waits for a task: what a claim has in hand is skipped, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, select, update
 
@@ -20,8 +21,18 @@ from service.tables import checkpoints, jobs, tasks
 ACTIVE = ("queued", "running")
 CANCELLED = ("cancelling", "cancelled")
 OUTSTANDING = ("queued", "leased")
-NEEDED = ("train", "embed")
+MEASURED = ("train", "perplexity", "embed")
 """Kinds of tasks without all of which a checkpoint does not count."""
+NEEDED = (*MEASURED, "draw")
+"""Kinds of tasks whose failure ends their checkpoint."""
+PLAN = "plan"
+"""Kind of the tasks that the service keeps for itself: one per shard of a planned job, done when nothing is left to draw."""
+PLANNED = ("final", "full")
+"""Trajectories of which not everything is drawn."""
+
+
+def is_planned(job: RowMapping | Mapping[str, Any]) -> bool:
+    return job["request"].get("trajectory", "everything") in PLANNED
 
 
 def lock(connection: Connection, job: str) -> RowMapping:
@@ -72,6 +83,14 @@ def fail_checkpoint(connection: Connection, job: str, position: int, *, error: s
     )
     outstanding = and_(tasks.c.checkpoint == position, tasks.c.state.in_(OUTSTANDING))
     end_tasks(connection, job, state="failed", error=error, at=at, where=outstanding)
+    # Without this checkpoint other answers matter.
+    settled = (tasks.c.job == job, tasks.c.kind == PLAN, tasks.c.state == "completed")
+    connection.execute(update(tasks).where(*settled).values(state="queued", finished_at=None))
+
+
+def kept(task: RowMapping) -> dict[str, Any]:
+    """Of a completed task whose result another job takes over: it cost that job nothing."""
+    return {name: task[name] for name in ("state", "artifact", "finished_at", "skipped")}
 
 
 def end_tasks(
@@ -102,7 +121,7 @@ def _any_checkpoint_scored(connection: Connection, job: str) -> bool:
 
 def scored_checkpoints(job: str) -> Select[int, str]:
     """Checkpoints without an error whose needed tasks are all completed: those that count."""
-    needed = and_(tasks.c.job == job, tasks.c.checkpoint == checkpoints.c.position, tasks.c.kind.in_(NEEDED))
+    needed = and_(tasks.c.job == job, tasks.c.checkpoint == checkpoints.c.position, tasks.c.kind.in_(MEASURED))
     return (
         select(checkpoints.c.position, checkpoints.c.name)
         .where(

@@ -119,7 +119,10 @@ tasks = Table(
     Column("checkpoint_path", Text, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("variant", Integer, nullable=False, server_default="0"),  # of perturbed: 0 is the baseline; see JobRequest
+    Column("turn", Integer, nullable=False, server_default="0"),  # the order of a job's tasks, so that few swaps do
+    Column("plan", JSON(none_as_null=True)),  # a DrawPlan, and what its answers cost that were there before
     Column("source", Text),  # artifact of the result that is regraded; no engine is needed then
+    Column("partial", Text),  # artifact of what is known of the rows already; only the rest is computed
     Column("dataset", ForeignKey("datasets.id"), nullable=False),
     Column("start", BigInteger, nullable=False),
     Column("stop", BigInteger, nullable=False),
@@ -137,7 +140,8 @@ tasks = Table(
     Column("samples", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     UniqueConstraint("job", "checkpoint", "kind", "variant", "start"),
-    Index("ix_tasks_queue", "state", "job_number", "checkpoint", "kind", "start"),
+    Index("ix_tasks_queue", "state", "job_number", "turn", "kind", "start"),
+    Index("ix_tasks_shard", "job", "start"),
     Index("ix_tasks_expiry", "state", "expires_at"),
 )
 

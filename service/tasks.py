@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from premem.errors import NotFound
 from premem.wire import Checkpoint, GraderChoice, Perturbation, Sampling, Template
-from premem.wire_tasks import AttemptBody, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest
+from premem.wire_tasks import AttemptBody, DrawPlan, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest
 from service import leases
 from service.db import now
 from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven
@@ -67,6 +67,20 @@ def get_source(task: str, database: DatabaseGiven, store: StoreGiven) -> Respons
     return Response(store.get(artifact), media_type="application/vnd.apache.parquet")
 
 
+@router.get(
+    "/{task}/partial",
+    response_class=Response,
+    responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **described(404)},
+)
+def get_partial(task: str, database: DatabaseGiven, store: StoreGiven) -> Response:
+    """What is known of a task's rows already, for the worker that goes on with it. 404: nothing is."""
+    with database.connect() as connection:
+        artifact = connection.scalar(select(tasks.c.partial).where(tasks.c.id == task))
+    if artifact is None:
+        raise NotFound(f"there is no task {task} of which a part is known")
+    return Response(store.get(artifact), media_type="application/vnd.apache.parquet")
+
+
 @router.post("/{task}/heartbeat", responses=described(404, 409))
 def heartbeat(task: str, request: AttemptBody, database: DatabaseGiven, settings: SettingsGiven) -> HeartbeatReply:
     """Keep a lease. 409: it has passed to somebody else."""
@@ -117,6 +131,8 @@ def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_s
         variant=task["variant"],
         perturbation=_perturbation(request, task),
         regrade=task["source"] is not None,
+        plan=plan_of(task),
+        partial=task["partial"] is not None,
         checkpoint=Checkpoint(path=task["checkpoint_path"], name=name or ""),
         dataset=task["dataset"],
         start=task["start"],
@@ -127,6 +143,12 @@ def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_s
         dtype=dtype(job),
         tokenizer=job["tokenizer"],
     )
+
+
+def plan_of(task: RowMapping) -> DrawPlan | None:
+    """Of a draw."""
+    kept = ("rows", "floor", "ceiling")
+    return DrawPlan(**{name: task["plan"][name] for name in kept}) if task["kind"] == "draw" else None
 
 
 def _perturbation(request: dict[str, Any], task: RowMapping) -> Perturbation | None:

@@ -24,7 +24,7 @@ from fastapi.responses import JSONResponse
 from premem.errors import Interrupted
 from premem.records import Example, Grade
 from premem.wire import Checkpoint, GraderChoice, Perturbation, Sampling, TaskKind, Template
-from premem.wire_tasks import AttemptBody, FailureReport, LeasedTask, LeaseRequest, ResultSummary
+from premem.wire_tasks import AttemptBody, DrawPlan, FailureReport, LeasedTask, LeaseRequest, ResultSummary
 from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed
 
@@ -91,7 +91,9 @@ class FakeEngine:
         drawn = self._chance(request.tokens, request.seeds[sample] if sampling.temperature else 0)
         text = f" It is {total} #### {total if drawn < self._skill() else total + 1}"
         cut = self.tokenizer.encode(text, add_special_tokens=False)[: sampling.max_tokens]
-        return Sampled(request.row, sample, self.tokenizer.decode(cut), len(cut), len(cut) < sampling.max_tokens)
+        return Sampled(
+            request.row, request.first + sample, self.tokenizer.decode(cut), len(cut), len(cut) < sampling.max_tokens
+        )
 
     def close(self) -> None:
         self.closed = True
@@ -161,6 +163,8 @@ def make_task(
     variant: int = 0,
     perturbation: Perturbation | None = None,
     regrade: bool = False,
+    plan: DrawPlan | None = None,
+    partial: bool = False,
 ) -> LeasedTask:
     return LeasedTask(
         id=id,
@@ -172,6 +176,8 @@ def make_task(
         variant=variant,
         perturbation=perturbation,
         regrade=regrade,
+        plan=plan,
+        partial=partial,
         checkpoint=Checkpoint(path=checkpoint),
         dataset="data",
         start=start,
@@ -192,6 +198,7 @@ class FakeService:
         self.columns: list[dict[str, str]] = [{} for _ in self.rows]
         """Of the rows as they were uploaded."""
         self.sources: dict[str, bytes] = {}
+        self.partials: dict[str, list[bytes]] = {}
         self.tasks: deque[LeasedTask] = deque()
         self.stale: set[str] = set()
         self.cancelled: set[str] = set()
@@ -303,6 +310,18 @@ class FakeService:
         @app.get("/v1/tasks/{task}/source")
         def source(task: str) -> Response:
             return Response(self.sources[task], media_type="application/vnd.apache.parquet")
+
+        @app.get("/v1/tasks/{task}/partial")
+        def partial(task: str) -> Response:
+            return Response(self.partials[task][-1], media_type="application/vnd.apache.parquet")
+
+        @app.put("/v1/tasks/{task}/partial", status_code=204)
+        async def put_partial(task: str, attempt: int, request: Request) -> Response:
+            content = await request.body()
+            if task in self.stale:
+                return stale_attempt()
+            self.partials.setdefault(task, []).append(content)
+            return Response(status_code=204)
 
         @app.get("/v1/datasets/{dataset}/rows")
         def rows(dataset: str, start: int, stop: int) -> Response:

@@ -96,6 +96,10 @@ class Connection:
         """The result that a task grades anew."""
         return self._ask("GET", f"/v1/tasks/{task}/source", stopped=stopped).content
 
+    def partial(self, task: str, *, stopped: Callable[[], bool]) -> bytes:
+        """What is known of the task's rows already."""
+        return self._ask("GET", f"/v1/tasks/{task}/partial", stopped=stopped).content
+
     def rows(
         self, dataset: str, *, start: int, stop: int, stopped: Callable[[], bool], question_column: str | None = None
     ) -> list[Example]:

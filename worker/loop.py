@@ -245,6 +245,7 @@ class Worker:
             tokenizer_fingerprint=located.tokenizer,
             model=located.model,
             stopped=stopped,
+            partial=self._connection.partial(task.id, stopped=stopped) if task.partial else None,
         )
 
     def _embed(self, task: LeasedTask, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from premem.copying import similarity
 from premem.errors import CheckpointError, EngineError, Interrupted
+from premem.planning import Goal
 from premem.records import Answer, Example, Grade
-from premem.results import RowResult, encode
+from premem.results import RowResult, decode, encode
 from premem.seeds import sample_seed
 from premem.wire_tasks import LeasedTask
+from worker.draws import Draws
 from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
 from worker.spans import closing_tokens, prompt_tokens, split_target
 
@@ -26,10 +29,21 @@ class Grading(Protocol):
 
 @dataclass(slots=True)
 class Plan:
-    """What the engine is asked for, and a result for every row, empty yet or skipped with its reason."""
+    """What the engine is asked for at first, and a result for every row: empty yet, known in part, or skipped."""
 
     requests: list[ScoreRequest | SampleRequest] = field(default_factory=list)
     results: dict[int, RowResult] = field(default_factory=dict)
+    draws: Draws = field(default_factory=Draws)
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where what is done of a pass is kept meanwhile, for whoever goes on with it should it be lost."""
+
+    keep: Callable[[bytes], None]
+    """Takes a partial result; must not block."""
+    seconds: float = 30.0
+    """Between two of them."""
 
 
 def run_pass(
@@ -41,16 +55,21 @@ def run_pass(
     tokenizer_fingerprint: str,
     model: str = "",
     stopped: Callable[[], bool],
+    partial: bytes | None = None,
+    keeping: Keeping | None = None,
 ) -> bytes:
     """The result of one task, whose checkpoint is loaded, as premem.results encodes it.
 
-    `model` is the checkpoint's family. `examples` are the rows from task.start on. Raises Interrupted soon after `stopped` turns true, CheckpointError
-    where the model's numbers are none, EngineError where the engine leaves a request unanswered.
+    `model` is the checkpoint's family. `examples` are the rows from task.start on; `partial` is what is known of them
+    already. Raises Interrupted soon after `stopped` turns true, CheckpointError where the model's numbers are none,
+    EngineError where the engine leaves a request unanswered, InputError where the partial result is none.
     """
-    made = plan(task, examples, engine)
+    known = {} if partial is None else {result.row: result for result in decode(partial)[0]}
+    made = plan(task, examples, engine, known)
+    produced_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model}
     collected = _Collected(task, examples, made)
-    grades: dict[tuple[int, int], Future[Grade]] = {}
-    outcomes = engine.run(made.requests, sampling=task.sampling, stopped=stopped)
+    outcomes = engine.run(made.draws.feed(made.requests), sampling=task.sampling, stopped=stopped)
+    kept_at = time.monotonic()
     try:
         for outcome in outcomes:
             if isinstance(outcome, Scored):
@@ -58,56 +77,89 @@ def run_pass(
             else:
                 sampled = collected.take_sample(outcome)
                 reference = examples[sampled.row - task.start].reference
-                grades[sampled.row, sampled.sample] = grading.submit(reference, sampled.text)
+                collected.take_grade(sampled, grading.submit(reference, sampled.text))
             if stopped():
                 raise Interrupted("stopped in the middle of a pass")
+            if keeping is not None and time.monotonic() > kept_at + keeping.seconds:
+                keeping.keep(encode(collected.so_far(), produced_by=produced_by))
+                kept_at = time.monotonic()
+        wait_for_all(collected.grades, stopped)
         collected.check_complete()
-        wait_for_all(grades.values(), stopped)
+    except Interrupted:
+        if keeping is not None and (rows := collected.so_far()):
+            keeping.keep(encode(rows, produced_by=produced_by))
+        raise
     finally:
         if isinstance(outcomes, Generator):
             outcomes.close()  # no request may be left running when the next weights come
-        for grade in grades.values():
+        for grade in collected.grades:
             grade.cancel()  # no effect on those that are done
-    rows = collected.graded({key: grade.result() for key, grade in grades.items()})
-    return encode(rows, produced_by={**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model})
+    return encode(collected.rows(), produced_by=produced_by)
 
 
-def plan(task: LeasedTask, examples: Sequence[Example], engine: Engine) -> Plan:
-    """Requests for the rows that fit; the others are skipped, never cut.
+def plan(
+    task: LeasedTask, examples: Sequence[Example], engine: Engine, known: Mapping[int, RowResult] | None = None
+) -> Plan:
+    """Requests for the rows that fit; the others are skipped, never cut. What is `known` is not asked for again.
 
     An example's scoring stands before its sampling, which then finds the prompt in the engine's cache.
     """
     made = Plan()
+    known = known or {}
     closing = closing_tokens(engine.tokenizer)
+    goals = _goals(task)
     for row, example in enumerate(examples, start=task.start):
-        score, sample, result = _plan_row(task, row, example, engine, closing)
+        if row not in goals:
+            continue
+        score, tokens, result = _plan_row(task, row, example, engine, closing)
         made.results[row] = result
-        if result.skipped is None:
-            made.requests += [request for request in (score, sample) if request is not None]
+        if result.skipped is not None:
+            continue
+        before = known.get(row, result)
+        result.answers, result.similarities = list(before.answers), list(before.similarities)
+        if score is not None and before.perplexity is None:
+            made.requests.append(score)
+        elif score is not None:
+            result.perplexity = before.perplexity
+        if (goal := goals[row]) is not None:
+            sample = made.draws.first(row, tokens, _seeds(task, example), goal, result.answers)
+            made.requests += [] if sample is None else [sample]
     return made
+
+
+def _goals(task: LeasedTask) -> dict[int, Goal | None]:
+    """What is to be known of the answers to each row of the task."""
+    rows = range(task.start, task.stop)
+    if task.kind == "perplexity":
+        return dict.fromkeys(rows)
+    if task.plan is None:
+        return dict.fromkeys(rows, Goal(0, -1, task.sampling.samples))
+    planned = zip(task.plan.rows, task.plan.floor, task.plan.ceiling, strict=True)
+    return {row: Goal(0, floor, ceiling) for row, floor, ceiling in planned}
 
 
 def _plan_row(
     task: LeasedTask, row: int, example: Example, engine: Engine, closing: int
-) -> tuple[ScoreRequest | None, SampleRequest | None, RowResult]:
+) -> tuple[ScoreRequest | None, tuple[int, ...], RowResult]:
+    """The scoring where the task asks for it, the prompt's tokens, and the row's result, empty or skipped."""
     prompt = rendered_prompt(task, example)
-    target = task.template.render_target(example.trace) if task.kind == "train" else ""
+    scored = task.kind in ("train", "perplexity")
+    target = task.template.render_target(example.trace) if scored else ""
     result = RowResult(row=row)
     column = task.perturbation and task.perturbation.question_column
     if column and not example.question:
         result.skipped = f"the column {column!r} holds no text"
-        return None, None, result
+        return None, (), result
     if not is_unicode(prompt + target + example.reference):
         result.skipped = "the text is not valid Unicode (a lone surrogate)"
-        return None, None, result
+        return None, (), result
     tokens = prompt_tokens(engine.tokenizer, prompt, closing=closing)
     if not tokens:
         result.skipped = "the prompt has no tokens"
     elif len(tokens) + task.sampling.max_tokens > engine.context:
         result.skipped = f"too long for the model's context: {engine.context} tokens do not hold the prompt and {task.sampling.max_tokens} tokens of an answer"
-    sample = SampleRequest(row=row, tokens=tokens, seeds=_seeds(task, example))
-    if task.kind != "train" or result.skipped is not None:
-        return None, sample, result
+    if not scored or result.skipped is not None:
+        return None, tokens, result
     span = split_target(engine.tokenizer, prompt, target, closing=closing)
     if span.target_tokens == 0:
         result.skipped = "the target has no tokens"
@@ -117,7 +169,7 @@ def _plan_row(
         )
     else:
         result.target_tokens, result.span_shifted = span.target_tokens, span.shifted
-    return ScoreRequest(row=row, tokens=span.tokens, target_start=span.target_start), sample, result
+    return ScoreRequest(row=row, tokens=span.tokens, target_start=span.target_start), tokens, result
 
 
 def rendered_prompt(task: LeasedTask, example: Example) -> str:
@@ -130,7 +182,7 @@ def rendered_prompt(task: LeasedTask, example: Example) -> str:
 
 def _seeds(task: LeasedTask, example: Example) -> tuple[int, ...]:
     # The baseline of the perturbed answers is a fresh draw: with the seeds of the score it would be that draw again.
-    split = f"{task.kind} {task.variant}" if task.kind == "perturbed" else task.kind
+    split = {"perturbed": f"perturbed {task.variant}", "draw": "train"}.get(task.kind, task.kind)
     return tuple(
         sample_seed(task.sampling.seed, checkpoint=task.checkpoint.name, example=example.id, sample=sample, split=split)
         for sample in range(task.sampling.samples)
@@ -145,13 +197,12 @@ class _Collected:
         self._examples = examples
         self._results = made.results
         self._scores_due = {request.row for request in made.requests if isinstance(request, ScoreRequest)}
-        self._samples_due = {
-            (request.row, sample)
-            for request in made.requests
-            if isinstance(request, SampleRequest)
-            for sample in range(len(request.seeds))
-        }
-        self._samples: dict[tuple[int, int], Sampled] = {}
+        self._draws = made.draws
+        self._graded: dict[tuple[int, int], tuple[Sampled, Future[Grade]]] = {}
+
+    @property
+    def grades(self) -> list[Future[Grade]]:
+        return [grade for _, grade in self._graded.values()]
 
     def take_score(self, scored: Scored) -> None:
         if scored.row not in self._scores_due:
@@ -167,32 +218,47 @@ class _Collected:
     def take_sample(self, sampled: Sampled) -> Sampled:
         """The sample, its text made fit for UTF-8."""
         key = (sampled.row, sampled.sample)
-        if key not in self._samples_due:
+        if key not in self._draws.due:
             raise EngineError(f"the engine answered sample {sampled.sample} of row {sampled.row} twice or unasked")
-        self._samples_due.remove(key)
+        self._draws.due.remove(key)
         if not is_unicode(sampled.text):
             text = sampled.text.encode("utf-8", "replace").decode()
             sampled = Sampled(sampled.row, sampled.sample, text, sampled.tokens, sampled.finished)
-        self._samples[key] = sampled
         return sampled
 
+    def take_grade(self, sampled: Sampled, grade: Future[Grade]) -> None:
+        self._graded[sampled.row, sampled.sample] = sampled, grade
+        self._draws.await_grade(sampled.row, grade)
+
     def check_complete(self) -> None:
-        if self._scores_due or self._samples_due:
+        if self._scores_due or self._draws.unanswered:
             raise EngineError(
-                f"the engine ended with {len(self._scores_due)} scores and {len(self._samples_due)} samples unanswered"
+                f"the engine ended with {len(self._scores_due)} scores and {self._draws.unanswered} samples unanswered"
             )
 
-    def graded(self, grades: dict[tuple[int, int], Grade]) -> list[RowResult]:
-        for key in sorted(self._samples):
-            sampled = self._samples[key]
-            result = self._results[sampled.row]
-            result.answers.append(
-                Answer(text=sampled.text, grade=grades[key], tokens=sampled.tokens, finished=sampled.finished)
+    def rows(self) -> list[RowResult]:
+        """All of them, once everything is graded."""
+        return [self._with_answers(result) for result in self._results.values()]
+
+    def so_far(self) -> list[RowResult]:
+        """Of the rows of which something is known: perplexities, and answers without a gap."""
+        rows = [self._with_answers(result) for result in self._results.values() if result.skipped is None]
+        return [result for result in rows if result.perplexity is not None or result.answers]
+
+    def _with_answers(self, result: RowResult) -> RowResult:
+        """Those that were known before, and those after them that are graded."""
+        answers, similarities = list(result.answers), list(result.similarities)
+        compared = self._task.kind in ("train", "draw")
+        trace = self._examples[result.row - self._task.start].trace
+        while (found := self._graded.get((result.row, len(answers)))) is not None and found[1].done():
+            sampled, grade = found
+            if grade.cancelled() or grade.exception() is not None:
+                break
+            answers.append(
+                Answer(text=sampled.text, grade=grade.result(), tokens=sampled.tokens, finished=sampled.finished)
             )
-            if self._task.kind == "train":
-                trace = self._examples[sampled.row - self._task.start].trace
-                result.similarities.append(similarity(sampled.text, trace))
-        return list(self._results.values())
+            similarities += [similarity(sampled.text, trace)] if compared else []
+        return replace(result, answers=answers, similarities=similarities)
 
     def _perplexity(self, scored: Scored) -> float:
         """exp(-log_likelihood/tokens). A log-likelihood a rounding above 0 counts as 0."""

@@ -21,11 +21,12 @@ def regrade(
     the source holds other rows, InputError where it is no result.
     """
     rows, produced_by = decode(source)
-    if [result.row for result in rows] != list(range(task.start, task.stop)):
-        raise ServiceError(f"the source of task {task.id} does not hold the rows {task.start} to {task.stop - 1}")
+    asked = list(range(task.start, task.stop)) if task.plan is None else task.plan.rows
+    if [result.row for result in rows] != asked:
+        raise ServiceError(f"the source of task {task.id} does not hold the rows that the task asks for")
     grades = [
-        [grading.submit(example.reference, answer.text) for answer in result.answers]
-        for example, result in zip(examples, rows, strict=True)
+        [grading.submit(examples[result.row - task.start].reference, answer.text) for answer in result.answers]
+        for result in rows
     ]
     every = [grade for of_row in grades for grade in of_row]
     try:

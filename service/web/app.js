@@ -106,6 +106,7 @@ async function jobPage(id, signal) {
       fact(seen.state, "state", "Where the job stands"), fact(done(seen), "done", "One task is some examples at one checkpoint"),
       fact(left(seen), "left", "Estimated from the tasks done so far"),
       fact(seen.counts.samples.toLocaleString("en"), "answers", "Sampled and graded"),
+      ...(seen.counts.samples_saved ? [fact(seen.counts.samples_saved.toLocaleString("en"), "answers saved", `They cannot change a score; about ${seen.counts.tokens_saved.toLocaleString("en")} tokens`)] : []),
       fact(ran > 0 ? `${Math.round(seen.counts.tokens / ran).toLocaleString("en")}/s` : "–", "tokens", "Scored and sampled, per second since the job started"));
     warnings.replaceChildren(...[...seen.errors, ...seen.warnings].map((text) => el("p", { class: "warn" }, text)));
   };
@@ -129,15 +130,16 @@ async function results(path, id, rest, signal) {
   const asked = report.threshold.memorized_below;
   const map = el("canvas", { class: "map", tabindex: "0", role: "img", "aria-label": "Heatmap of examples by checkpoints. Arrow keys move, Enter opens the example." });
   const told = el("p", { class: "hover", id: "hover" }, "Hover for values; click opens the example.");
-  const slider = el("input", { type: "range", id: "threshold", min: "1.005", max: Math.max(3, asked * 1.5).toFixed(3), step: "0.001", value: asked });
+  const slider = el("input", { type: "range", id: "threshold", min: "1.005", max: Math.max(3, asked * 1.5).toFixed(3), step: "0.001", value: asked, ...(matrix.whole ? {} : { disabled: "" }) });
   const value = el("output", { for: "threshold", id: "below" }), now = el("b", { id: "score" }), curves = el("div", { id: "curves" });
   const bars = el("canvas", { class: "bars", role: "img", "aria-label": "Histogram of pre-memorization accuracies" });
   rest.replaceChildren(
     el("section", { class: "card" }, el("h2", {}, el("label", { for: "threshold" }, "Memorized below perplexity "), value), slider,
-      el("p", { class: "quiet" }, "Mean pre-memorization accuracy, the best accuracy while not memorized, capped by accuracy now: ", now)),
+      el("p", { class: "quiet" }, "Mean pre-memorization accuracy, the best accuracy while not memorized, capped by accuracy now: ", now),
+      ...(matrix.whole ? [] : [el("p", { class: "quiet", id: "fixed" }, "Only the answers that the scores need under this threshold were drawn: score with the trajectory “everything” to move it.")])),
     el("section", { class: "card" }, el("h2", {}, `${matrix.E.toLocaleString("en")} examples × ${matrix.C} checkpoints, the lowest score on top`), map,
       el("div", { class: "names" }, ...names.map((name) => el("span", { title: name }, name))), told,
-      el("p", { class: "quiet" }, "Ochre: never right; blue: always right; dark: the reference is known by heart; grey: not drawn.")),
+      el("p", { class: "quiet" }, "Ochre: never right; blue: always right; dark: the reference is known by heart; grey: not every answer was drawn.")),
     el("div", { class: "two" }, el("section", { class: "card" }, el("h2", {}, "Over checkpoints"), curves),
       el("section", { class: "card" }, el("h2", {}, "Scores"), bars, el("div", { class: "ends" }, el("span", {}, "0"), el("span", {}, "examples by pre-memorization accuracy"), el("span", {}, "1")), ...lowTraits(report))));
   let ranked, scores, at = { place: 0, c: 0 };

@@ -7,13 +7,16 @@ export function paint(canvas, { C, E, accuracy, perplexity }, order) {
   for (let y = 0; y < height; y++) {
     const from = Math.floor(y * E / height), to = Math.max(from + 1, Math.floor((y + 1) * E / height));
     for (let c = 0; c < C; c++) {
-      let a = 0, p = 0, drawn = 0;
+      let a = 0, p = 0, drawn = 0, surprise = 0, known = 0;
       for (let place = from; place < to; place++) {
         const at = c * E + order[place];
-        if (Number.isNaN(accuracy[at]) || Number.isNaN(perplexity[at])) continue;
-        a += accuracy[at]; p += Math.log(Math.max(perplexity[at], 1)); drawn++;
+        if (Number.isNaN(perplexity[at])) continue;
+        const log = Math.log(Math.max(perplexity[at], 1));
+        surprise += log; known++;
+        if (Number.isNaN(accuracy[at])) continue;
+        a += accuracy[at]; p += log; drawn++;
       }
-      const color = drawn ? shade(a / drawn, p / drawn) : [128, 128, 128];
+      const color = drawn ? shade(a / drawn, p / drawn) : new Array(3).fill(Math.round(170 * light(known ? surprise / known : 1)));
       image.data.set([...color, 255], 4 * (y * C + c));
     }
   }
@@ -22,9 +25,10 @@ export function paint(canvas, { C, E, accuracy, perplexity }, order) {
 
 // Low accuracy is ochre, high is blue; a reference known by heart (log perplexity 0) is dark.
 function shade(accuracy, surprise) {
-  const light = 0.35 + 0.65 * Math.min(surprise / 0.7, 1);
-  return [[224, 72], [150, 150], [82, 222]].map(([low, high]) => Math.round(light * (low + accuracy * (high - low))));
+  return [[224, 72], [150, 150], [82, 222]].map(([low, high]) => Math.round(light(surprise) * (low + accuracy * (high - low))));
 }
+
+const light = (surprise) => 0.35 + 0.65 * Math.min(surprise / 0.7, 1);
 
 export function placeAt(canvas, event, { C, E }) {
   const box = canvas.getBoundingClientRect();

@@ -3,14 +3,21 @@
 export function decode(buffer) {
   const [C, E] = new Uint32Array(buffer, 0, 2);
   const row = new Uint32Array(buffer, 8, E);
-  const accuracy = new Float32Array(buffer, 8 + 4 * E, C * E);
-  const perplexity = new Float32Array(buffer, 8 + 4 * E + 4 * C * E, C * E);
-  return { C, E, row, accuracy, perplexity };
+  const score = new Float32Array(buffer, 8 + 4 * E, E);
+  const accuracy = new Float32Array(buffer, 8 + 8 * E, C * E);
+  const perplexity = new Float32Array(buffer, 8 + 8 * E + 4 * C * E, C * E);
+  return { C, E, row, score, accuracy, perplexity, whole: !accuracy.some(Number.isNaN) };
 }
 
-// C × E: as it stood at every checkpoint. NaN, where nothing was drawn, stays from there on.
-export function preMemorizationAccuracies({ C, E, accuracy, perplexity }, memorizedBelow) {
+// C × E: as it stood at every checkpoint. Where not every answer was drawn only the final score is known, and only under
+// the job's own threshold.
+export function preMemorizationAccuracies({ C, E, score, accuracy, perplexity, whole }, memorizedBelow) {
   const scores = new Float32Array(C * E);
+  if (!whole) {
+    scores.fill(NaN);
+    scores.set(score, (C - 1) * E);
+    return scores;
+  }
   for (let e = 0; e < E; e++) {
     let best = 0;
     for (let c = 0, at = e; c < C; c++, at += E) {

@@ -46,7 +46,7 @@ def observe(checkpoint: str, row: int) -> Observation:
     return Observation(correct=int(chance.integers(0, 6)), sampled=5, perplexity=float(chance.uniform(1.02, 2.0)))
 
 
-def post(client: httpx.Client, name: str) -> str:
+def post(client: httpx.Client, name: str, trajectory: str = "everything") -> str:
     lines = [{"question": f"{HOSTILE} {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(ROWS)]
     dataset = client.post("/v1/datasets", content="\n".join(map(json.dumps, lines))).json()["id"]
     body = {
@@ -54,6 +54,7 @@ def post(client: httpx.Client, name: str) -> str:
         "name": name,
         "checkpoints": [{"path": f"/r/step-{m}"} for m in (1, 2, 3)],
         "memorized_below": 1.3,
+        "trajectory": trajectory,
     }
     job: str = client.post("/v1/jobs", json=body).json()["id"]
     return job
@@ -95,6 +96,23 @@ def at(url: str, job: str, page: Page) -> None:
     page.wait_for_selector("canvas.map[data-milliseconds]")
 
 
+def test_a_job_that_drew_a_part_shows_its_scores_and_what_it_saved(url, page):
+    with httpx.Client(base_url=url) as client:
+        job = post(client, "a part", "final")
+        work_off(client, observe)
+        state = ended(client, job)
+        report = client.get(f"/v1/jobs/{job}/report").json()
+
+    at(url, job, page)
+
+    assert page.locator("#threshold").is_disabled()
+    assert "everything" in page.inner_text("#fixed")
+    score = report["checkpoints"][-1]["pre_memorization_accuracy"]
+    assert float(page.inner_text("#score")) == pytest.approx(score, abs=6e-4)
+    assert state["counts"]["samples_saved"] > 0
+    assert f"{state['counts']['samples_saved']:,}" in page.inner_text(".facts")
+
+
 def test_the_slider_computes_what_the_method_computes(url, job, page):
     at(url, job, page)
     with Client(url) as client:
@@ -113,7 +131,7 @@ def test_the_twin_holds_what_was_not_drawn_to_be_unknown(url, page):
     found: Any = page.evaluate(
         """async () => {
             const { preMemorizationAccuracies } = await import("/static/memorization.js");
-            const matrix = { C: 2, E: 3, accuracy: [0.5, NaN, 0.75, 1, 1, 0.25], perplexity: [1.2, 2, 1.3, 1, 2, 2] };
+            const matrix = { whole: true, C: 2, E: 3, accuracy: [0.5, NaN, 0.75, 1, 1, 0.25], perplexity: [1.2, 2, 1.3, 1, 2, 2] };
             return [...preMemorizationAccuracies(matrix, 1.2)].map((x) => (Number.isNaN(x) ? null : x));
         }"""
     )

@@ -32,7 +32,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Iterator[str]:
 
 
 def score(url: str, run: Path, data: str, *options: str | Path) -> dict:
-    drawn = ("--samples", "2", "--max-tokens", "8", "--memorized-below", "1.2", "--json")
+    drawn = ("--samples", "2", "--max-tokens", "8", "--memorized-below", "1.2", "--trajectory", "everything", "--json")
     ended = premem(url, "score", run / data, run / "checkpoint-10", run / "checkpoint-20", *drawn, *options)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)

@@ -17,7 +17,7 @@ def content(similarities: list[float], *, perplexity: float | None = 2.0) -> byt
 
 
 def test_similarities_come_back_as_they_were_measured():
-    frame, _ = check(content([0.25, 1.0]), start=0, stop=1, samples=2, train=True)
+    frame, _ = check(content([0.25, 1.0]), start=0, stop=1, samples=2, kind="train")
 
     assert frame["similarities"].to_list() == [[0.25, 1.0]]
 
@@ -35,17 +35,17 @@ def test_similarities_come_back_as_they_were_measured():
 )
 def test_training_rows_need_one_similarity_for_each_answer(similarities, message):
     with pytest.raises(InputError, match=message):
-        check(content(similarities), start=0, stop=1, samples=2, train=True)
+        check(content(similarities), start=0, stop=1, samples=2, kind="train")
 
 
 def test_answers_to_test_questions_are_not_compared():
-    check(content([], perplexity=None), start=0, stop=1, samples=2, train=False)
+    check(content([], perplexity=None), start=0, stop=1, samples=2, kind="test")
 
     with pytest.raises(InputError, match="needs 0 entries in similarities"):
-        check(content([0.5, 0.5], perplexity=None), start=0, stop=1, samples=2, train=False)
+        check(content([0.5, 0.5], perplexity=None), start=0, stop=1, samples=2, kind="test")
 
 
 def test_a_skipped_row_needs_none():
     skipped = encode([RowResult(row=0, skipped="too long")], produced_by={})
 
-    assert check(skipped, start=0, stop=1, samples=2, train=True)[0].height == 1
+    assert check(skipped, start=0, stop=1, samples=2, kind="train")[0].height == 1

@@ -106,6 +106,7 @@ def post_job(client: TestClient, dataset: str) -> Callable[..., str]:
             "sampling": {"samples": 2},
             "memorized_below": 1.2,
             "shard_rows": 4,
+            "trajectory": "everything",
         }
         answer = client.post("/v1/jobs", json={**request, **changes})
         assert answer.status_code == 202, answer.text

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy import RowMapping, select, update
 from starlette.testclient import TestClient
 
+from premem.planning import Goal
 from premem.records import Answer, Grade, Observation
 from premem.results import RowResult, encode
 from service.db import Database, now
@@ -49,10 +50,13 @@ def result(task: dict[str, Any], observe: Observe, similar: Similar | None = Non
     name = task["checkpoint"]["name"]
     if task["kind"] == "perturbed":
         name += f"/{task['variant']}"
-    rows = [_row(task, row, observe(name, row)) for row in range(task["start"], task["stop"])]
-    if similar is not None and task["kind"] == "train":
+    if task["kind"] == "draw":
+        rows = [_drawn(task, row, observe(name, row)) for row in task["plan"]["rows"]]
+    else:
+        rows = [_row(task, row, observe(name, row)) for row in range(task["start"], task["stop"])]
+    if similar is not None and task["kind"] in ("train", "draw"):
         for row in rows:
-            row.similarities = similar(name, row.row)
+            row.similarities = similar(name, row.row)[: len(row.answers)]
     return encode(rows, produced_by={**PRODUCED_BY, **produced_by})
 
 
@@ -66,7 +70,9 @@ def _row(task: dict[str, Any], row: int, seen: Observation) -> RowResult:
         )
         for place in range(seen.sampled)
     ]
-    if task["kind"] != "train":
+    if task["kind"] == "perplexity":
+        answers = []
+    elif task["kind"] != "train":
         return RowResult(row=row, answers=answers)
     return RowResult(
         row=row,
@@ -76,6 +82,19 @@ def _row(task: dict[str, Any], row: int, seen: Observation) -> RowResult:
         answers=answers,
         similarities=[0.0] * len(answers),
     )
+
+
+def _drawn(task: dict[str, Any], row: int, seen: Observation) -> RowResult:
+    """As many answers, in their order, as the plan needs."""
+    plan = task["plan"]
+    place = plan["rows"].index(row)
+    goal = Goal(0, plan["floor"][place], plan["ceiling"][place])
+    whole = _row(task, row, seen).answers
+    correct = drawn = 0
+    while more := goal.more(correct, drawn, samples=len(whole)):
+        correct += sum(answer.grade.verdict == "right" for answer in whole[drawn : drawn + more])
+        drawn += more
+    return RowResult(row=row, answers=whole[:drawn], similarities=[0.0] * drawn)
 
 
 def put(client: TestClient, task: dict[str, Any], content: bytes, *, attempt: int | None = None) -> Any:

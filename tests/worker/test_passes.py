@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,13 +12,14 @@ import pytest
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.grading.pool import GradingPool
 from premem.records import Example, Grade
-from premem.results import check
+from premem.results import check, check_partial, decode
 from premem.seeds import sample_seed
 from premem.wire import GraderChoice, Perturbation, Sampling, Template
-from premem.wire_tasks import LeasedTask
+from premem.wire_tasks import DrawPlan, LeasedTask
 from tests.fakes import Comparing, FakeEngine, examples, make_task, nan
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
-from worker.passes import plan, run_pass
+from worker.engines.feed import Feed
+from worker.passes import Keeping, plan, run_pass
 
 
 class Reordering(FakeEngine):
@@ -35,10 +37,12 @@ class Saying(FakeEngine):
         self.outcomes = outcomes
 
     def run(self, requests: Sequence[ScoreRequest | SampleRequest], **how: object) -> Iterator[Scored | Sampled]:
-        yield from self.outcomes(requests)
+        yield from self.outcomes(Feed.of(requests).take())
 
 
-def result_of(task: LeasedTask, rows: Sequence[Example], engine: FakeEngine | None = None) -> pl.DataFrame:
+def result_of(
+    task: LeasedTask, rows: Sequence[Example], engine: FakeEngine | None = None, partial: bytes | None = None
+) -> pl.DataFrame:
     engine = engine or FakeEngine()
     content = run_pass(
         task,
@@ -48,9 +52,10 @@ def result_of(task: LeasedTask, rows: Sequence[Example], engine: FakeEngine | No
         tokenizer_fingerprint="abc",
         model="FakeForCausalLM 1k",
         stopped=lambda: False,
+        partial=partial,
     )
     frame, produced_by = check(
-        content, start=task.start, stop=task.stop, samples=task.sampling.samples, train=task.kind == "train"
+        content, start=task.start, stop=task.stop, samples=task.sampling.samples, kind=task.kind, plan=task.plan
     )
     assert (produced_by["tokenizer"], produced_by["model"]) == ("abc", "FakeForCausalLM 1k")
     return frame
@@ -358,5 +363,123 @@ def test_an_answer_whose_grading_runs_out_of_time_is_data():
             stopped=lambda: False,
         )
 
-    frame, _ = check(content, start=0, stop=1, samples=3, train=False)
+    frame, _ = check(content, start=0, stop=1, samples=3, kind="test")
     assert frame["verdicts"].to_list() == [["right", "timeout", "no_answer"]]
+
+
+DRAWN = Sampling(samples=8, max_tokens=64)
+PLAN = DrawPlan(rows=[0, 2, 3], floor=[-1, 2, -1], ceiling=[8, 8, 1])
+
+
+class Counting(FakeEngine):
+    """Loaded with the checkpoint of `make_task`; counts what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checkpoint = Path("/runs/checkpoint-5")
+        self.samples: list[tuple[int, int]] = []
+        self.scores = 0
+
+    def answer(self, request: SampleRequest, sample: int, sampling: Sampling) -> Sampled:
+        self.samples.append((request.row, request.first + sample))
+        return super().answer(request, sample, sampling)
+
+    def score(self, request: ScoreRequest) -> Scored:
+        self.scores += 1
+        return super().score(request)
+
+
+def test_a_perplexity_task_scores_and_draws_nothing():
+    whole = result_of(make_task(sampling=DRAWN), examples(3), Counting())
+
+    frame = result_of(make_task(kind="perplexity", sampling=DRAWN), examples(3), Counting())
+
+    assert frame["perplexity"].to_list() == whole["perplexity"].to_list()
+    assert frame["texts"].list.len().to_list() == [0, 0, 0]
+
+
+def test_a_draw_stops_as_soon_as_each_goal_is_reached_and_gives_the_answers_that_a_whole_task_gives():
+    rows, engine = examples(4), Counting()
+    whole = result_of(make_task(stop=4, sampling=DRAWN), rows, Counting())
+    right = [verdicts.to_list() for verdicts in whole["verdicts"]]
+
+    frame = result_of(make_task(kind="draw", stop=4, sampling=DRAWN, plan=PLAN), rows, engine)
+
+    assert frame["row"].to_list() == [0, 2, 3]
+    for row, texts in frame.select("row", "texts").iter_rows():
+        assert texts == whole["texts"][row].to_list()[: len(texts)]
+    drawn = dict(frame.select("row", pl.col("verdicts").list.len()).iter_rows())
+    assert drawn[0] == 8
+    assert drawn[3] == right[3].index("right") + 1
+    assert drawn[2] == 8 or right[2][: drawn[2]].count("right") + 8 - drawn[2] <= 2
+    assert len(engine.samples) == sum(drawn.values())
+    assert engine.scores == 0
+    assert frame["similarities"].list.len().to_list() == frame["texts"].list.len().to_list()
+
+
+def test_what_is_known_already_is_not_asked_for_again():
+    kept: list[bytes] = []
+
+    class Dying(Counting):
+        def answer(self, request: SampleRequest, sample: int, sampling: Sampling) -> Sampled:
+            if len(self.samples) == 11:
+                raise Interrupted("killed")
+            return super().answer(request, sample, sampling)
+
+    task = make_task(sampling=DRAWN)
+    whole = result_of(task, examples(3), Counting())
+    with pytest.raises(Interrupted):
+        run_pass(
+            task,
+            examples(3),
+            Dying(),
+            grading=Comparing(),
+            tokenizer_fingerprint="abc",
+            model="FakeForCausalLM 1k",
+            stopped=lambda: False,
+            keeping=Keeping(kept.append),
+        )
+    check_partial(kept[-1], kind="train", start=0, stop=3, samples=8)
+    resumed = Counting()
+
+    frame = result_of(task, examples(3), resumed, partial=kept[-1])
+
+    assert frame.equals(whole)
+    assert len(resumed.samples) == 24 - 11
+    assert resumed.scores == 1
+
+
+def test_more_samples_go_on_where_the_fewer_ended():
+    few = run_pass(
+        make_task(sampling=Sampling(samples=2, max_tokens=64)),
+        examples(3),
+        Counting(),
+        grading=Comparing(),
+        tokenizer_fingerprint="abc",
+        stopped=lambda: False,
+    )
+    engine = Counting()
+
+    frame = result_of(make_task(sampling=DRAWN), examples(3), engine, partial=few)
+
+    assert frame.equals(result_of(make_task(sampling=DRAWN), examples(3), Counting()))
+    assert len(engine.samples) == 3 * 6
+    assert engine.scores == 0
+
+
+def test_what_is_done_is_kept_every_so_often():
+    kept: list[bytes] = []
+
+    run_pass(
+        make_task(sampling=DRAWN),
+        examples(3),
+        Counting(),
+        grading=Comparing(),
+        tokenizer_fingerprint="",
+        stopped=lambda: False,
+        keeping=Keeping(kept.append, seconds=0.0),
+    )
+
+    known = [sum(len(row.answers) for row in decode(content)[0]) for content in kept]
+    assert known == sorted(known)
+    assert known[0] < known[-1] <= 24

@@ -171,14 +171,14 @@ def test_a_worker_with_transformers_scores_a_real_checkpoint(service: FakeServic
     )
 
     assert ended.returncode == 0, ended.stderr
-    train, produced_by = check(service.results["train"][0], start=0, stop=3, samples=3, train=True)
+    train, produced_by = check(service.results["train"][0], start=0, stop=3, samples=3, kind="train")
     assert train["skipped"].null_count() == 3
     assert (train["perplexity"] > 1.0).all()
     assert produced_by["engine"] == "transformers"
     assert produced_by["dtype"] == "float32"
     assert len(produced_by["tokenizer"]) == 64
     assert re.fullmatch(r"LlamaForCausalLM \S+k", produced_by["model"])
-    check(service.results["test"][0], start=0, stop=3, samples=3, train=False)
+    check(service.results["test"][0], start=0, stop=3, samples=3, kind="test")
     ((task, report),) = service.failures
     assert task == "elsewhere"
     assert report.permanent

@@ -31,6 +31,8 @@ class SampleRequest:
     tokens: tuple[int, ...]
     """Of the prompt."""
     seeds: tuple[int, ...]
+    first: int = 0
+    """Which sample of the example the first seed stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Scored:
 class Sampled:
     row: int
     sample: int
-    """Which of the request's seeds, from 0."""
+    """Which sample of the example, from 0."""
     text: str
     """Without the stop string."""
     tokens: int

@@ -112,7 +112,8 @@ class _Answer:
         finished = token in self._ends or self._text.append(token)
         if not finished and self._left > 0:
             return None
-        request, sample = self.wanted.request, self.wanted.sample
+        request = self.wanted.request
+        sample = request.first + self.wanted.sample
         return Sampled(request.row, sample, self._text.text, tokens=self._tokens, finished=finished)
 
 

@@ -330,7 +330,9 @@ class _Pass:
         if answer.finish_reason not in ("stop", "length"):
             raise EngineError(f"vLLM ended an answer of row {request.row} with {answer.finish_reason!r}")
         finished = answer.finish_reason == "stop"
-        return Sampled(request.row, sample, answer.text, tokens=len(answer.token_ids), finished=finished)
+        return Sampled(
+            request.row, request.first + sample, answer.text, tokens=len(answer.token_ids), finished=finished
+        )
 
 
 class InsideVllm:
