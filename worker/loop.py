@@ -114,7 +114,7 @@ class Worker:
 
     def _next(self) -> Held | None:
         """The task that was leased ahead, or another one. None: there is none. Raises Interrupted."""
-        held = self._ahead.take(stopped=self._is_over)
+        held = self._ahead.take(stopped=self._ending.asked)
         if held is not None:
             return held
         try:
