@@ -99,6 +99,9 @@ class FakeEngine:
         self.closed = True
         self.checkpoint = None
 
+    def kill(self) -> None:
+        pass
+
     def _skill(self) -> float:
         step = re.search(r"-(\d+)$", str(self.checkpoint))
         return int(step[1]) / 10 if step else 0.5

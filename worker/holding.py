@@ -27,6 +27,8 @@ class Fetched:
     examples: list[Example]
     source: bytes | None
     """The result that it grades anew."""
+    partial: bytes | None
+    """What an attempt before left behind."""
     located: Located | None
     """None where no model is needed."""
     seconds: float

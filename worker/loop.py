@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar, cast
 
 import structlog
@@ -30,9 +31,11 @@ from worker.holding import Fetched, Held, Holding
 from worker.pace import Pace, Paced
 from worker.parts import Graders, Located, Parts
 from worker.passes import run_pass
+from worker.processes import ENGINE_HANGS, end_now
 from worker.regrading import regrade
 from worker.settings import Settings
 from worker.uploads import Uploads
+from worker.watchdog import Watch, watched
 
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
@@ -60,6 +63,7 @@ class Worker:
         self._loaded: str | None = None
         """As its task named it."""
         self._graders: tuple[GraderChoice, Graders] | None = None
+        self._current: Held | None = None
         self._welcome = False
         self._failures_in_a_row = 0
         self._idle_since = time.monotonic()
@@ -167,7 +171,7 @@ class Worker:
 
     def _work(self, held: Held) -> None:
         """One task until its result is on its way, or whatever else becomes of it. Raises nothing."""
-        held.began = time.monotonic()
+        held.began, self._current = time.monotonic(), held
         try:
             content = self._score(held, stopped=lambda: held.stopped() or self._ending.asked())
             self._uploads.put(held, content, stopped=held.stopped)
@@ -177,6 +181,7 @@ class Worker:
                 self._close_engine()
                 self._close_graders()
             self._end_without_result(held, error)
+        self._current = None
         if not self._settings.lease_ahead:
             self._uploads.finish()
         if self._failures_in_a_row:
@@ -217,7 +222,8 @@ class Worker:
         )
         source = self._connection.source(task.id, stopped=stopped) if task.regrade else None
         located = None if task.regrade else self._locate(task)
-        return Fetched(examples, source, located, seconds=time.monotonic() - began)
+        partial = self._connection.partial(task.id, stopped=stopped) if task.partial else None
+        return Fetched(examples, source, partial, located, seconds=time.monotonic() - began)
 
     def _look_ahead(self, pace: Pace) -> None:
         """Lease the next task, if the one in hand is nearly done: sooner, it would be kept from those who wait."""
@@ -237,34 +243,64 @@ class Worker:
         if stopped():
             raise Interrupted("stopped before the engine was started")
         engine = self._load(task, located, self._parts.make_engine)
-        return run_pass(
-            task,
-            fetched.examples,
-            self._paced(engine),
-            grading=graders,
-            tokenizer_fingerprint=located.tokenizer,
-            model=located.model,
-            stopped=stopped,
-            partial=self._connection.partial(task.id, stopped=stopped) if task.partial else None,
-        )
+        with self._paced(engine) as paced:
+            return run_pass(
+                task,
+                fetched.examples,
+                paced,
+                grading=graders,
+                tokenizer_fingerprint=located.tokenizer,
+                model=located.model,
+                stopped=stopped,
+                partial=fetched.partial,
+            )
 
     def _embed(self, task: LeasedTask, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
         located = required(fetched.located)
         if stopped():
             raise Interrupted("stopped before the engine was started")
         engine = self._load(task, located, self._parts.make_embedder)
-        return run_embedding(
-            task,
-            fetched.examples,
-            self._paced(engine),
-            tokenizer_fingerprint=located.tokenizer,
-            model=located.model,
-            stopped=stopped,
-        )
+        with self._paced(engine) as paced:
+            return run_embedding(
+                task,
+                fetched.examples,
+                paced,
+                tokenizer_fingerprint=located.tokenizer,
+                model=located.model,
+                stopped=stopped,
+            )
 
-    def _paced(self, engine: Engine) -> Paced:
+    @contextmanager
+    def _paced(self, engine: Engine) -> Iterator[Paced]:
+        """The engine for one pass: watched over, and the next task leased when it is nearly done."""
         pace = Pace()
-        return Paced(engine, pace, told=lambda: self._look_ahead(pace))
+        with self._watched("in the middle of a pass", seconds=self._settings.engine_seconds) as watch:
+            watch.rest()  # until it is asked
+            yield Paced(engine, pace, watch, told=lambda: self._look_ahead(pace))
+
+    def _watched(self, what: str, *, seconds: float) -> AbstractContextManager[Watch]:
+        return watched(what, seconds=seconds, kill=self._kill_engine, last_resort=self._end_with_engine)
+
+    def _kill_engine(self) -> None:
+        engine = self._engine
+        if engine is not None:
+            engine.kill()
+
+    def _end_with_engine(self, reason: str) -> None:
+        """From the watchdog's thread: the main thread is lost. Give back what is in hand, and end the process."""
+        held = self._current
+        if held is not None:
+            report = failure_report(EngineError(reason), attempt=held.task.attempt)
+            until = time.monotonic() + 5.0
+            try:
+                self._beats.failure(held.task.id, report, stopped=lambda: time.monotonic() > until)
+            except (Interrupted, ServiceError) as unheard:
+                held.told.warning("the failure could not be reported", reason=str(unheard))
+            self._holding.drop(held)
+        self._uploads.answered_since(self._uploads.answered, seconds=5.0, stopped=lambda: False)
+        self._holding.give_back_all()
+        log.error("worker ends with its engine", status=ENGINE_HANGS)
+        end_now(ENGINE_HANGS)
 
     def _locate(self, task: LeasedTask) -> Located:
         path = task.checkpoint.path
@@ -282,11 +318,12 @@ class Worker:
             raise EngineError("this worker has no engine and can only grade anew what others sampled")
         if self._engine is not None and self._made_by is not making:
             self._close_engine()
-        if self._engine is None:
-            self._engine, self._made_by = making(), making
-        engine = cast(AnyEngine, self._engine)
-        self._loaded = None  # until it is, again
-        engine.load(located.folder, dtype=task.dtype)
+        with self._watched("while a checkpoint was loaded", seconds=self._settings.load_seconds):
+            if self._engine is None:
+                self._engine, self._made_by = making(), making
+            engine = cast(AnyEngine, self._engine)
+            self._loaded = None  # until it is, again
+            engine.load(located.folder, dtype=task.dtype)
         self._loaded = task.checkpoint.path
         return engine
 

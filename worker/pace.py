@@ -20,6 +20,7 @@ from worker.engines import (
     answers_to,
 )
 from worker.engines.feed import Feed
+from worker.watchdog import Watch
 
 Outcome = TypeVar("Outcome")
 
@@ -57,11 +58,15 @@ class Pace:
 
 
 class Paced:
-    """An engine for the length of one pass; `told` is called after each of its answers and after the last one."""
+    """An engine for the length of one pass; `told` is called after each of its answers and after the last one.
 
-    def __init__(self, engine: Engine, pace: Pace, *, told: Callable[[], None]) -> None:
+    Each answer, and each time that the engine looks whether it was stopped, is a sign of life.
+    """
+
+    def __init__(self, engine: Engine, pace: Pace, watch: Watch, *, told: Callable[[], None]) -> None:
         self._engine = engine
         self._pace = pace
+        self._watch = watch
         self._told = told
         self.name = engine.name
 
@@ -93,22 +98,36 @@ class Paced:
         else:
             asked = sum(map(answers_to, requests))
             self._pace.begin(lambda: asked)
-        return self._counted(self._engine.run(requests, sampling=sampling, stopped=stopped))
+        return self._counted(self._engine.run(requests, sampling=sampling, stopped=self._alive(stopped)))
 
     def embed(self, requests: Sequence[EmbedRequest], *, stopped: Callable[[], bool]) -> Iterator[Embedded]:
         self._pace.begin(lambda: len(requests))
-        return self._counted(cast(EmbeddingEngine, self._engine).embed(requests, stopped=stopped))
+        return self._counted(cast(EmbeddingEngine, self._engine).embed(requests, stopped=self._alive(stopped)))
 
     def close(self) -> None:
         raise RuntimeError("an engine is not closed by the pass that it serves")
 
+    def kill(self) -> None:
+        self._engine.kill()
+
+    def _alive(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
+        def look() -> bool:
+            self._watch.alive()
+            return stopped()
+
+        return look
+
     def _counted(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        self._watch.alive()
         try:
             for outcome in outcomes:
+                self._watch.rest()
                 self._pace.answer()
                 self._told()
                 yield outcome
+                self._watch.alive()
         finally:
+            self._watch.rest()
             if isinstance(outcomes, Generator):
                 outcomes.close()  # no request may be left running when the next weights come
         self._pace.end()

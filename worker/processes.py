@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+ENGINE_HANGS = 75
+"""Exit status of a worker whose engine hangs in a way that only its end can end: start it again (EX_TEMPFAIL)."""
 
 _GUARD = """
 import os, signal, sys, time
@@ -47,6 +54,33 @@ def guard_group() -> None:
         os.close(theirs)
     _held.append((ours, guard))
     os.register_at_fork(after_in_child=_forget)
+
+
+def end_now(status: int) -> NoReturn:
+    """End this process with that status, and everything that it has started, whatever its threads are doing."""
+    spared = {guard.pid for _, guard in _held}  # it ends those that come up meanwhile
+    for process in descendants(os.getpid()):
+        if process not in spared:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def descendants(process: int) -> list[int]:
+    """Children, their children and so on, where the system tells (Linux)."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it is gone
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [process]
+    for one in found:
+        found += children.get(one, [])
+    return found[1:]
 
 
 def _forget() -> None:

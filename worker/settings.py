@@ -68,6 +68,16 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds after SIGTERM until a task that could not be finished is given back and the worker ends.",
     )
+    engine_seconds: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="Seconds without a sign of life (a step of the model) during a pass, after which the engine is "
+        "killed and its task fails; an engine that cannot be killed takes the worker along, with exit status 75.",
+    )
+    load_seconds: float = Field(
+        3600.0, gt=0, le=86_400, description="The same while a checkpoint is loaded, which shows no steps."
+    )
     lease_ahead: bool = Field(
         True,
         description="Whether the next task is leased and its rows fetched in the last seconds of the one before, and "
@@ -145,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--graders", metavar="N", help=told("graders"))
     parser.add_argument("--request-seconds", metavar="SECONDS", help=told("request_seconds"))
     parser.add_argument("--ending-seconds", metavar="SECONDS", help=told("ending_seconds"))
+    parser.add_argument("--engine-seconds", metavar="SECONDS", help=told("engine_seconds"))
+    parser.add_argument("--load-seconds", metavar="SECONDS", help=told("load_seconds"))
     parser.add_argument(
         "--no-lease-ahead",
         dest="lease_ahead",

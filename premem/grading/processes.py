@@ -80,7 +80,7 @@ class Forge:
             try:
                 return self._forked()
             except OSError:
-                self._abandon()  # it has died in between: a new one
+                self._abandon()  # it has died in between, or was killed: a new one
             try:
                 return self._forked()
             except OSError as error:
@@ -154,13 +154,17 @@ class Forge:
                 if not received:
                     break
                 line += received
-        except OSError as error:
+        except TimeoutError as error:
             self._abandon()
-            raise GraderError(f"the grader did not load within {START_SECONDS:.0f} seconds: {error}") from error
+            raise GraderError(f"the grader did not load within {START_SECONDS:.0f} seconds") from error
+        except OSError:
+            line = b""  # it is gone
         if not line.endswith(b"\n"):
             self._abandon()
             if self._closed:
                 raise Interrupted("grading was stopped")
+            if popen.returncode < 0:
+                raise ConnectionError(f"signal {-popen.returncode} ended the grader's process while it loaded")
             raise GraderError(f"the grader's process ended while it loaded (exit status {popen.returncode})")
         if "error" in (said := json.loads(line)):
             self._abandon()

@@ -124,6 +124,11 @@ class Engine(Protocol):
         """Give back memory and end every process of the engine."""
         ...
 
+    def kill(self) -> None:
+        """From another thread, while the engine does not answer: end its processes at once, so that what waits for
+        them raises. What computes in this process cannot be ended by itself, and goes on."""
+        ...
+
 
 class EmbeddingEngine(Engine, Protocol):
     """An engine that gives hidden states away; vLLM gives none while it generates."""

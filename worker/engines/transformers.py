@@ -124,6 +124,9 @@ class TransformersEngine:
         self._loaded = None
         self._give_memory_back()
 
+    def kill(self) -> None:
+        """Nothing: it has no process of its own."""
+
     def _now(self) -> _Loaded:
         if self._loaded is None:
             raise EngineError("no checkpoint is loaded")

@@ -5,10 +5,15 @@ from __future__ import annotations
 import gc
 import importlib.util
 import math
+import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +137,26 @@ class VllmEngine:
         del llm
         gc.collect()
 
+    def kill(self) -> None:
+        for process in multiprocessing.active_children():  # whatever else a worker starts, it starts otherwise
+            process.kill()
+
+    def _notice_death(self) -> None:
+        """vLLM leaves whoever waits for a step or a call of a process that died waiting forever."""
+        core = self._llm.engine_core
+        sentinels = [process.sentinel for process in multiprocessing.active_children()]
+
+        def wait() -> None:
+            from vllm.v1.engine.exceptions import EngineDeadError
+
+            multiprocessing.connection.wait(sentinels)
+            core.outputs_queue.put_nowait(EngineDeadError())
+            for called in list(core.utility_results.values()):
+                with suppress(InvalidStateError):  # it was answered all the same
+                    called.set_exception(EngineDeadError())
+
+        threading.Thread(target=wait, name="engine's death", daemon=True).start()
+
     def _pass(self, loaded: _Loaded, sampling: Sampling, stopped: Callable[[], bool]) -> _Pass:
         self._passes += 1
         # Twice as many as run side by side, so that one is always ready to take a free place.
@@ -152,7 +177,8 @@ class VllmEngine:
         except Exception as error:
             _clean_up_after_failed_start()
             raise _start_error(folder, error) from error
-        if not self._cpu:
+        if multiprocessing.active_children():
+            self._notice_death()
             self._llm.collective_rpc("die_with_parent")
         return self._checked(folder, stamp, signature, dtype, tokenizer, expected)
 
