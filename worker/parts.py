@@ -64,5 +64,13 @@ def real_parts(settings: Settings) -> Parts:
 
     if name is None:
         return Parts(None, None, None, locate, make_graders)
-    making = (lambda: make_engine("vllm")) if name == "vllm" else make_embedder
-    return Parts(name, making, make_embedder, locate, make_graders)
+
+    def transformers() -> EmbeddingEngine:
+        return make_embedder(batch_rows=settings.max_sequences)
+
+    def vllm() -> Engine:
+        return make_engine(
+            "vllm", max_sequences=settings.max_sequences, gpu_memory_utilization=settings.gpu_memory_utilization
+        )
+
+    return Parts(name, vllm if name == "vllm" else transformers, transformers, locate, make_graders)

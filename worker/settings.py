@@ -68,6 +68,16 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds after SIGTERM until a task that could not be finished is given back and the worker ends.",
     )
+    max_sequences: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Answers computed side by side; absent: 1,024 with vLLM on a GPU, 256 with transformers there, 128 "
+        "on a CPU.",
+    )
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="Share of a GPU's memory that vLLM may take; absent: all but 4 GiB."
+    )
     engine_seconds: float = Field(
         600.0,
         gt=0,
@@ -155,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--graders", metavar="N", help=told("graders"))
     parser.add_argument("--request-seconds", metavar="SECONDS", help=told("request_seconds"))
     parser.add_argument("--ending-seconds", metavar="SECONDS", help=told("ending_seconds"))
+    parser.add_argument("--max-sequences", metavar="N", help=told("max_sequences"))
+    parser.add_argument("--gpu-memory-utilization", metavar="SHARE", help=told("gpu_memory_utilization"))
     parser.add_argument("--engine-seconds", metavar="SECONDS", help=told("engine_seconds"))
     parser.add_argument("--load-seconds", metavar="SECONDS", help=told("load_seconds"))
     parser.add_argument(

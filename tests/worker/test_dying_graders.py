@@ -24,11 +24,11 @@ UNBOUNDED = GraderChoice(name="regex", options={"pattern": r"#### (\d+)$"})
 
 
 class Killing(FakeEngine):
-    """Has grading processes killed between its answers."""
+    """Has the grading processes killed after its n-th answer."""
 
-    def __init__(self, kills: Callable[[int], bool], *, forge_too: bool) -> None:
+    def __init__(self, *, after: int, forge_too: bool) -> None:
         super().__init__()
-        self.kills = kills
+        self.after = after
         self.forge_too = forge_too
         self.killed: list[int] = []
 
@@ -41,7 +41,7 @@ class Killing(FakeEngine):
     ) -> Iterator[Scored | Sampled]:
         for number, outcome in enumerate(super().run(requests, sampling=sampling, stopped=stopped)):
             yield outcome
-            if self.kills(number):
+            if number == self.after:
                 for process in grading_processes()[0 if self.forge_too else 1 :]:
                     os.kill(process, signal.SIGKILL)
                     self.killed.append(process)
@@ -61,12 +61,12 @@ def graded(engine: FakeEngine) -> pl.DataFrame:
         for future in [pool.submit("1", "#### 1"), pool.submit("1", "#### 2")]:
             future.result(timeout=60)  # both processes are there
         content = run_pass(task, examples(12), engine, grading=pool, tokenizer_fingerprint="t", stopped=lambda: False)
-    return check(content, start=0, stop=12, samples=4, train=True)[0]
+    return check(content, start=0, stop=12, samples=4, kind="train")[0]
 
 
 @pytest.mark.parametrize("forge_too", [False, True])
 def test_a_pass_whose_grading_processes_are_killed_gives_the_same_grades(forge_too: bool):
-    engine = Killing(lambda number: number in (5, 30), forge_too=forge_too)
+    engine = Killing(after=20, forge_too=forge_too)
 
     disturbed = graded(engine)
 

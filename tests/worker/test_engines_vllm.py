@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from premem.errors import EngineError
 from premem.wire import Sampling
 from tests.checkpoints import make_checkpoint
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.choose import engine_name, make_engine
+from worker.engines.loading import is_out_of_memory
 from worker.engines.vllm import InsideVllm, VllmEngine, check_close
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
@@ -108,6 +110,75 @@ def test_an_output_layer_left_behind_by_a_swap_is_noticed(runs: Path, monkeypatc
     engine.close()
 
     assert swapped == fresh
+
+
+@needs_vllm
+@pytest.mark.vllm
+def test_a_pass_that_lacks_memory_goes_on_in_a_smaller_engine(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = VllmEngine(max_sequences=8)
+    engine.load(runs / "tied-1", dtype=None)
+    scores = [ScoreRequest(row, (1, 5, 6, 7 + row, 8), 2) for row in range(24)]
+    samples = [SampleRequest(row, (1, 5, 6 + row), (3 * row, 3 * row + 1)) for row in range(24)]
+    asked = [*scores, *samples]
+    undisturbed = list(engine.run(asked, sampling=Sampling(max_tokens=4), stopped=lambda: False))
+    out_of_memory_after(engine, 6, monkeypatch)
+
+    disturbed = list(engine.run(asked, sampling=Sampling(max_tokens=4), stopped=lambda: False))
+
+    assert sorted(map(repr, disturbed)) == sorted(map(repr, undisturbed))
+    assert engine._max_sequences == 4
+    out_of_memory_after(engine, 2, monkeypatch)
+    with pytest.raises(EngineError, match="set --max-sequences or --gpu-memory-utilization lower"):
+        list(engine.run(asked, sampling=Sampling(max_tokens=4), stopped=lambda: False))
+    engine.close()
+
+
+@needs_vllm
+@pytest.mark.vllm
+def test_a_start_that_lacks_memory_is_tried_once_more_smaller(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = VllmEngine(max_sequences=8)
+    make, tried = engine._make, []
+
+    def lacking(*how: object) -> object:
+        tried.append(engine._max_sequences)
+        if len(tried) == 1:
+            raise ValueError("No available memory for the cache blocks. Try increasing `gpu_memory_utilization`")
+        return make(*how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "_make", lacking)
+    engine.load(runs / "tied-1", dtype=None)
+    engine.close()
+
+    assert tried == [8, 4]
+
+
+def out_of_memory_after(engine: VllmEngine, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch says it on a GPU."""
+    step, left = engine._llm.step, iter(range(steps))
+
+    def lacking() -> object:
+        if next(left, None) is None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return step()
+
+    monkeypatch.setattr(engine._llm, "step", lacking)
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"), True),
+        (ValueError("Free memory on device (1/80 GiB) is less than desired GPU memory utilization (0.9)"), True),
+        (RuntimeError("probability tensor contains inf"), False),
+    ],
+)
+def test_lack_of_memory_is_told_from_other_errors_also_as_their_cause(error: Exception, lacks: bool) -> None:
+    outer = EngineError("it failed")
+    outer.__cause__ = error
+
+    assert is_out_of_memory(error) is is_out_of_memory(outer) is lacks
 
 
 def test_log_probabilities_that_differ_or_are_none_are_noticed() -> None:

@@ -58,6 +58,26 @@ def check_requests(requests: Sequence[ScoreRequest | SampleRequest], sampling: S
             raise DoesNotFit(f"row {request.row} does not fit into the model's context of {context} tokens")
 
 
+_TOO_LITTLE = (
+    "out of memory",  # CUDA
+    "not enough memory",  # torch on a CPU, in a plain RuntimeError
+    "can't allocate memory",
+    "cannot allocate memory",
+    "available memory for the cache blocks",  # vLLM
+    "desired gpu memory utilization",  # vLLM
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it, or what it was raised from, says that memory lacked, on a GPU or here."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or any(words in str(cause).lower() for words in _TOO_LITTLE):
+            return True
+        cause = cause.__cause__
+    return False
+
+
 def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__

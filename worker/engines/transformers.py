@@ -18,7 +18,15 @@ from worker.checkpoints import Dtype, Signature
 from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
 from worker.engines.embedding import embed_batch
 from worker.engines.feed import Feed
-from worker.engines.loading import canary, check_finite, check_requests, check_vocabulary, first_line, load_tokenizer
+from worker.engines.loading import (
+    canary,
+    check_finite,
+    check_requests,
+    check_vocabulary,
+    first_line,
+    is_out_of_memory,
+    load_tokenizer,
+)
 from worker.engines.sampling import Wanted, each_wanted, sample_batch, sampling_batches
 from worker.engines.scoring import log_probabilities, score_batch, scoring_batches
 
@@ -258,7 +266,7 @@ class TransformersEngine:
                 yield result
             return
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         self._give_memory_back()
         left = [asked for place, asked in enumerate(batch) if place not in done]
@@ -268,10 +276,11 @@ class TransformersEngine:
                 for _, result in work(half) if half else ():
                     yield result
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise EngineError(
-                    f"{self.device} has too little memory for {len(half)} rows side by side: {first_line(error)}"
+                    f"{self.device} has too little memory for {len(half)} rows side by side: set --max-sequences "
+                    f"lower ({first_line(error)})"
                 ) from error
 
     def _cache_bytes(self) -> int:
@@ -338,8 +347,3 @@ def _bytes_per_token(model: Any) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # On a CPU torch raises a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -1,4 +1,4 @@
-"""The vLLM engine: one for the worker's lifetime, whose weights are swapped under it. The only import of vLLM."""
+"""The vLLM engine: one for the worker's lifetime, whose weights are swapped under it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from premem.errors import CheckpointError, EngineError, Interrupted, PrememError
 from premem.wire import Sampling
 from worker import checkpoints
 from worker.checkpoints import Dtype, Signature
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
 from worker.engines.feed import Feed
+from worker.engines.inside import InsideVllm
 from worker.engines.loading import (
     DoesNotFit,
     canary,
@@ -31,11 +34,16 @@ from worker.engines.loading import (
     check_requests,
     check_vocabulary,
     first_line,
+    is_out_of_memory,
     load_tokenizer,
 )
+from worker.engines.starting import clean_up_after_failed_start, is_death, settle_environment, start_error
 
 _SPARE_BYTES = 4 * 2**30
 """GPU memory left free: vLLM puts the logits of whole prompts beside what it reserves."""
+
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,22 @@ class VllmEngine:
 
     name = "vllm"
 
-    def __init__(self, *, max_sequences: int | None = None):
-        """`max_sequences`: computed side by side; None: 128 on a CPU, 1,024 on a GPU."""
+    def __init__(self, *, max_sequences: int | None = None, gpu_memory_utilization: float | None = None):
+        """`max_sequences`: computed side by side; None: 128 on a CPU, 1,024 on a GPU. `gpu_memory_utilization`: the
+        share of a GPU's memory that vLLM may take; None: all but 4 GiB.
+
+        Where that is more than the memory holds, the engine is started once more with half the sequences, half the
+        tokens in a step and less memory, and stays that small.
+        """
         if not importlib.util.find_spec("vllm"):
             raise EngineError("vLLM is not installed: pip install 'premem[vllm]', or take the transformers engine")
-        self._cpu = _settle_environment()
+        self._cpu = settle_environment()
         self._max_sequences = max_sequences or (128 if self._cpu else 1024)
+        self._step_tokens: int | None = None
+        """None: vLLM's own choice."""
+        self._memory_share = gpu_memory_utilization
+        self._smaller = False
+        self._killed = False
         self._llm: Any = None
         self._loaded: _Loaded | None = None
         self._matched: set[tuple[Signature, Dtype, bool]] = set()
@@ -119,13 +137,22 @@ class VllmEngine:
         loaded = self._now()
         if not isinstance(requests, Feed):
             check_requests(requests, sampling, context=loaded.context)
-        try:
-            yield from self._pass(loaded, sampling, stopped).run(Feed.of(requests))
-        except (DoesNotFit, GeneratorExit, PrememError):
-            raise
-        except Exception as error:
-            self.close()
-            raise EngineError(f"vLLM failed: {type(error).__name__}: {first_line(error)}") from error
+        feed, again = Feed.of(requests), list[_Asked]()
+        while True:
+            this = self._pass(loaded, sampling, stopped)
+            try:
+                yield from this.run(feed, again)
+                return
+            except (DoesNotFit, GeneratorExit, PrememError):
+                raise
+            except Exception as error:
+                self.close()
+                if not self._lacks_memory(error):
+                    raise EngineError(f"vLLM failed: {type(error).__name__}: {first_line(error)}") from error
+                self._make_smaller(error)
+            again = this.unanswered
+            loaded = self._start(loaded.folder, loaded.stamp, loaded.signature, loaded.dtype)
+            self._loaded = loaded
 
     def close(self) -> None:
         self._loaded = None
@@ -138,6 +165,7 @@ class VllmEngine:
         gc.collect()
 
     def kill(self) -> None:
+        self._killed = True
         for process in multiprocessing.active_children():  # whatever else a worker starts, it starts otherwise
             process.kill()
 
@@ -175,8 +203,11 @@ class VllmEngine:
         try:
             self._llm = self._make(folder, dtype)
         except Exception as error:
-            _clean_up_after_failed_start()
-            raise _start_error(folder, error) from error
+            clean_up_after_failed_start()
+            if not self._lacks_memory(error):
+                raise start_error(folder, error) from error
+            self._make_smaller(error)
+            return self._start(folder, stamp, signature, dtype)
         if multiprocessing.active_children():
             self._notice_death()
             self._llm.collective_rpc("die_with_parent")
@@ -193,7 +224,8 @@ class VllmEngine:
             from vllm.platforms import current_platform
 
             total = current_platform.get_device_total_memory()
-            device = {"gpu_memory_utilization": min(0.92, max(0.5, 1.0 - _SPARE_BYTES / total))}
+            share = self._memory_share or min(0.92, max(0.5, 1.0 - _SPARE_BYTES / total))
+            device = {"gpu_memory_utilization": share, "max_num_batched_tokens": self._step_tokens}
         arguments = EngineArgs(
             model=str(folder),
             dtype=dtype,
@@ -210,6 +242,33 @@ class VllmEngine:
             **device,
         )
         return LLMEngine.from_engine_args(arguments)
+
+    def _lacks_memory(self, error: Exception) -> bool:
+        """As far as that can be told: of an engine in a process of its own one learns only that it is dead."""
+        return not self._killed and (is_out_of_memory(error) or is_death(error))
+
+    def _make_smaller(self, error: Exception) -> None:
+        """Once. Raises EngineError at the second time."""
+        if self._smaller:
+            raise EngineError(
+                f"vLLM has too little memory, or its process died for another reason that stands in this worker's log "
+                f"above, with {self._max_sequences} sequences side by side too: set --max-sequences or "
+                f"--gpu-memory-utilization lower{', or VLLM_CPU_KVCACHE_SPACE (GiB)' if self._cpu else ''}: "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
+        self._smaller = True
+        self._max_sequences = max(1, self._max_sequences // 2)
+        if self._cpu:
+            cache = int(os.environ["VLLM_CPU_KVCACHE_SPACE"])
+            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, cache // 2))
+        else:
+            self._step_tokens = 4096  # half of what vLLM takes on large GPUs
+            self._memory_share = 0.85 * (self._memory_share or 0.92)
+        log.warning(
+            "vLLM starts again, smaller",
+            reason=f"{type(error).__name__}: {first_line(error)}",
+            max_sequences=self._max_sequences,
+        )
 
     def _can_swap(self, held: _Loaded, signature: Signature, dtype: Dtype) -> bool:
         return held.signature == signature and held.dtype == dtype and signature.quantization is None
@@ -278,6 +337,10 @@ class VllmEngine:
         return reference_log_probabilities(folder, dtype)
 
 
+_Asked = tuple[ScoreRequest | SampleRequest, int]
+"""A request, and which of its samples."""
+
+
 class _Pass:
     """One run: requests go in as room is, results come out as they are ready."""
 
@@ -290,10 +353,18 @@ class _Pass:
         self._stopped = stopped
         self._name = name
         self._most = most
-        self._running: dict[str, tuple[ScoreRequest | SampleRequest, int]] = {}
+        self._running: dict[str, _Asked] = {}
+        self._waiting: deque[_Asked] = deque()
 
-    def run(self, feed: Feed) -> Iterator[Scored | Sampled]:
-        waiting: deque[tuple[ScoreRequest | SampleRequest, int]] = deque()
+    @property
+    def unanswered(self) -> list[_Asked]:
+        """What was taken from the feed and has no answer yet."""
+        return [*self._running.values(), *self._waiting]
+
+    def run(self, feed: Feed, again: Sequence[_Asked] = ()) -> Iterator[Scored | Sampled]:
+        """`again`: what an engine before took from the feed and left unanswered."""
+        waiting = self._waiting
+        waiting.extend(again)
         added = 0
         try:
             while True:
@@ -312,13 +383,12 @@ class _Pass:
                 for output in self._llm.step() if self._running else ():
                     if output.finished:
                         yield self._result(output)
-        finally:
+        except (DoesNotFit, GeneratorExit, Interrupted):
             if self._running:
                 self._llm.abort_request(list(self._running))
+            raise
 
-    def _asked(
-        self, requests: Sequence[ScoreRequest | SampleRequest]
-    ) -> Iterator[tuple[ScoreRequest | SampleRequest, int]]:
+    def _asked(self, requests: Sequence[ScoreRequest | SampleRequest]) -> Iterator[_Asked]:
         """Row by row, its scoring first: that writes the prompt into the prefix cache, where its sampling finds it."""
         order: dict[int, int] = {}
         for request in requests:
@@ -361,28 +431,6 @@ class _Pass:
         )
 
 
-class InsideVllm:
-    """Methods that vLLM adds to its own worker, wherever that runs; called by name through `collective_rpc`."""
-
-    model_runner: Any
-
-    def mend_output_layer(self) -> None:
-        """On a CPU the output layer works on a packed copy, which a reload forgets where it is tied to the embedding."""
-        from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
-
-        for module in self.model_runner.get_model().modules():
-            if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
-                module.quant_method.process_weights_after_loading(module)
-
-    def die_with_parent(self) -> None:
-        """Have the kernel end this process with the one that started it, even where that one is killed with -9."""
-        import ctypes
-        import signal
-
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
 def tokens_input(tokens: Sequence[int]) -> dict[str, Any]:
     return {"type": "token", "prompt_token_ids": list(tokens)}
 
@@ -423,39 +471,6 @@ def check_close(folder: Path, values: Sequence[float], expected: Sequence[float]
             f"vLLM and transformers do not agree on {folder}: their log-probabilities are {off:.3g} nats apart per "
             f"token, where {allowed:g} is allowed in {dtype}; use the transformers engine for this model"
         )
-
-
-def _settle_environment() -> bool:
-    """Set what vLLM reads when it is imported. True: this vLLM computes on the CPU."""
-    import torch
-
-    cpu = torch.version.cuda is None and torch.version.hip is None
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if cpu:
-        # In this process it starts in a third of the time, and seeds give the same answers in any batch.
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
-    return cpu
-
-
-def _start_error(folder: Path, error: Exception) -> PrememError:
-    from safetensors import SafetensorError
-
-    reason = first_line(error)
-    blames_weights = isinstance(error, AssertionError | KeyError | SafetensorError | ValueError)
-    if blames_weights and "memory" not in str(error).lower():
-        return CheckpointError(f"vLLM cannot load {folder}: {type(error).__name__}: {reason}")
-    return EngineError(f"vLLM did not start with {folder}: {type(error).__name__}: {reason}")
-
-
-def _clean_up_after_failed_start() -> None:
-    """Half an engine in this process would stand in the next one's way."""
-    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
-
-    gc.collect()
-    cleanup_dist_env_and_memory()
 
 
 def _same_weights(folder: Path, other: Path) -> bool:
