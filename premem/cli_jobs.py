@@ -1,4 +1,4 @@
-"""Commands that ask a running service: upload, status, cancel, examples, report, regrade."""
+"""Commands that ask a running service: upload, status, cancel, examples, report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from premem.cli_options import (
     Rule,
     ServiceUrl,
     Trace,
-    asked,
     columns_from,
     options_from,
 )
@@ -34,7 +33,7 @@ JOBS_LISTED = 20
 
 
 def add_to(app: typer.Typer, *, panel: str) -> None:
-    for command in (upload, status, cancel, examples, report, regrade):
+    for command in (upload, status, cancel, examples, report):
         app.command(rich_help_panel=panel)(command)
 
 
@@ -258,49 +257,6 @@ def report(
 
     with Client(service) as client:
         found = client.report(job, calibration=calibration, rule=rule.value if rule else None)
-    if as_json:
-        print_json(found)
-    else:
-        from premem.tables import show_report
-
-        show_report(found)
-
-
-def regrade(
-    job: JobId,
-    grader: Annotated[str, typer.Option(metavar="NAME", help="gsm8k, math, exact, choice, regex, authors, …")],
-    grader_options: GraderOptions = None,
-    name: Annotated[str, typer.Option(help="Of the new job. Absent: the old one's.")] = "",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Stay until it is done, and print where the two disagree.")
-    ] = False,
-    service: ServiceUrl = None,
-    as_json: AsJson = False,
-) -> None:
-    """Grade a completed job's answers with another grader.
-
-    Nothing is sampled again: it is a new job that any worker does, one without a GPU too (`python -m worker --engine
-    none`). Its report says where the two graders disagree.
-
-    Example: `premem regrade job_0123 --grader math --wait`
-    """
-    from premem.client import Client
-    from premem.wire import GraderChoice
-
-    choice = asked(GraderChoice, name=grader, options=options_from(grader_options))
-    with Client(service) as client:
-        new = client.regrade(job, choice, name=name)
-        if not wait:
-            if as_json:
-                print_json(new)
-            else:
-                say(f"{new.id} grades the answers of {job} with {grader}: premem report {new.id}")
-            return
-        ended = watched(client, new.id, doing=f"grading with {grader}")
-        if ended.state != "completed":
-            say(f"{ended.id} {ended.state}: {'; '.join(ended.errors) or 'no reason is known'}")
-            raise typer.Exit(FAILED)
-        found = client.report(new.id)
     if as_json:
         print_json(found)
     else:

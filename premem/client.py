@@ -40,7 +40,7 @@ from premem.wire import (
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
 from premem.wire_curation import AcquireRequest, Acquisition, Choice, Group, Selection
-from premem.wire_reports import JobReport, RegradeRequest, SoFar
+from premem.wire_reports import JobReport, RegradeRequest, ResampleRequest, SoFar
 
 DEFAULT_SERVICE = "http://127.0.0.1:8321"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -189,6 +189,12 @@ class Routes:
         """A new job that grades the stored answers of a completed one with another grader. Raises Conflict until then."""
         body = RegradeRequest(grader=grader, name=name).model_dump(mode="json")
         return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/regrade", body=body))
+
+    @asked
+    def resample(self, job: str, samples: int, *, name: str = "") -> Steps[Job]:
+        """A new job that goes on from the answers of a completed one until there are `samples`. Raises Conflict until then."""
+        body = ResampleRequest(samples=samples, name=name).model_dump(mode="json")
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/samples", body=body))
 
     # What came out of a job
 

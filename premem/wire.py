@@ -262,7 +262,7 @@ class Dataset(Reply):
 JobState = Literal["queued", "running", "finalizing", "completed", "failed", "cancelling", "cancelled"]
 ENDED: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 TaskState = Literal["queued", "leased", "completed", "failed", "cancelled"]
-JobKind = Literal["score", "regrade", "acquire"]
+JobKind = Literal["score", "regrade", "resample", "acquire"]
 TaskKind = Literal["train", "perplexity", "draw", "test", "perturbed", "embed"]
 """`train`: the reference's log-probability and sampled answers; `perplexity`: the first of these alone, `draw`: the second
 for the examples that still need them; `test`: sampled answers only; `perturbed`: the same for training examples under
@@ -314,7 +314,9 @@ class CheckpointProgress(Reply):
 class Job(Reply):
     id: str
     kind: JobKind = "score"
-    parent: str | None = Field(None, description="The job that this one regrades, or acquires examples for.")
+    parent: str | None = Field(
+        None, description="The job that this one regrades, draws more answers for, or acquires examples for."
+    )
     previous: str | None = Field(None, description="The job of the round before.")
     perturbations: list[Perturbation] = Field(default_factory=list)
     name: str

@@ -147,3 +147,12 @@ class RegradeRequest(Body):
 
     grader: GraderChoice
     name: str = Field("", max_length=200, description="Absent: the job's own name.")
+
+
+class ResampleRequest(Body):
+    """Draw more answers for a completed job."""
+
+    samples: int = Field(
+        ge=2, le=1000, description="Answers per example and checkpoint, those that there are included."
+    )
+    name: str = Field("", max_length=200, description="Absent: the job's own name.")

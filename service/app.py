@@ -31,6 +31,7 @@ from service import (
     recorded,
     regrades,
     reports,
+    resamples,
     results,
     seeds,
     selections,
@@ -86,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.score_files = ScoreFiles(store)
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
-    of_jobs = (jobs, recorded, regrades, checkpoints, events, examples, matrix, reports, so_far)
+    of_jobs = (jobs, recorded, regrades, resamples, checkpoints, events, examples, matrix, reports, so_far)
     of_choices = (selections, curated, weights, seeds, acquisitions)
     for nouns in (datasets, *of_jobs, *of_choices, calibrations, tasks, results):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from premem import embeddings
 from premem.errors import InputError, NotFound, StaleAttempt
-from premem.results import check
+from premem.results import SCHEMA, check, check_partial, read
 from premem.wire import Sampling
 from premem.wire_tasks import ResultSummary
 from service import draws, leases, states
@@ -60,6 +60,50 @@ async def put_result(
     return ResultSummary(task=task, attempt=attempt, rows=taken.rows)
 
 
+@router.put(
+    "/{task}/partial",
+    status_code=204,
+    responses=described(404, 409, 413),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def put_partial(
+    task: str,
+    request: Request,
+    attempt: Annotated[int, Query(ge=1, lt=2**31)],
+    database: DatabaseGiven,
+    store: StoreGiven,
+    settings: SettingsGiven,
+) -> None:
+    """Keep what is done of a task: should its worker be lost, the next one goes on from there."""
+    content = await _body(request, most=settings.max_result_bytes)
+    await run_in_threadpool(keep, database, store, task, attempt, content)
+
+
+def keep(database: Database, store: Store, task: str, attempt: int, content: bytes) -> None:
+    """The last partial result of an attempt replaces the one before. Raises InputError, StaleAttempt, NotFound, StoreError."""
+    with database.connect() as connection:
+        row, job = _task(connection, task)
+        if row["attempt"] != attempt or row["state"] != "leased":
+            raise _refusal(connection, row, job, attempt)
+    samples = Sampling.model_validate(job["request"]["sampling"]).samples
+    check_partial(content, kind=row["kind"], start=row["start"], stop=row["stop"], samples=samples)
+    artifact = f"{draws.PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
+    store.put(artifact, content)
+    mine = (tasks.c.id == task, tasks.c.attempt == attempt, tasks.c.state == "leased")
+    with database.begin() as connection:
+        kept = connection.execute(update(tasks).where(*mine).values(partial=artifact)).rowcount == 1
+        refusal = None if kept else leases.stale(connection, task, attempt)
+    # What is named no more is collected as garbage: whoever was just told of it may still be reading.
+    if refusal is not None:
+        store.delete([artifact])
+        raise refusal
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     rows: int
@@ -78,6 +122,7 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
         if not _wanted(row, job, attempt):
             raise _refusal(connection, row, job, attempt)
     counters, produced_by = _checked(row, job, content)
+    _leave_out_given(store, row, counters)
     if len(produced_by["tokenizer"]) > 64:
         raise InputError("the tokenizer's fingerprint in the result's metadata is longer than 64 characters")
     artifact = f"{PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
@@ -116,9 +161,18 @@ def _checked(row: RowMapping, job: RowMapping, content: bytes) -> tuple[dict[str
     counters = _counters(frame)
     if row["source"] is not None:
         counters["tokens"] = 0  # none was scored or sampled
-    for name, number in ((row["plan"] or {}).get("given") or {}).items():
-        counters[name] -= number  # it was there before
     return counters, produced_by
+
+
+def _leave_out_given(store: Store, row: RowMapping, counters: dict[str, int]) -> None:
+    """What was there before the job began, it did not cost."""
+    plan = row["plan"] or {}
+    given = plan.get("given", {})
+    if (artifact := plan.get("given_by")) is not None:
+        counted = _counters(read(store.get(artifact), SCHEMA)[0])
+        given = {name: counted[name] for name in ("samples", "tokens")}
+    for name, number in given.items():
+        counters[name] -= number
 
 
 def _commit(
@@ -147,7 +201,9 @@ def _commit(
     committed = (
         update(tasks)
         .where(tasks.c.id == row["id"], tasks.c.attempt == attempt, tasks.c.state.in_(states.OUTSTANDING))
-        .values(state="completed", artifact=artifact, finished_at=at, expires_at=None, error=None, **counters)
+        .values(
+            state="completed", artifact=artifact, partial=None, finished_at=at, expires_at=None, error=None, **counters
+        )
     )
     if connection.execute(committed).rowcount == 0:  # a claim was faster
         return leases.stale(connection, row["id"], attempt)

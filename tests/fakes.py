@@ -202,6 +202,7 @@ class FakeService:
         """Of the rows as they were uploaded."""
         self.sources: dict[str, bytes] = {}
         self.partials: dict[str, list[bytes]] = {}
+        self.refuses_partials: Response | None = None
         self.tasks: deque[LeasedTask] = deque()
         self.stale: set[str] = set()
         self.cancelled: set[str] = set()
@@ -321,6 +322,8 @@ class FakeService:
         @app.put("/v1/tasks/{task}/partial", status_code=204)
         async def put_partial(task: str, attempt: int, request: Request) -> Response:
             content = await request.body()
+            if self.refuses_partials is not None:
+                return self.refuses_partials
             if task in self.stale:
                 return stale_attempt()
             self.partials.setdefault(task, []).append(content)

@@ -96,6 +96,17 @@ class Connection:
         """The result that a task grades anew."""
         return self._ask("GET", f"/v1/tasks/{task}/source", stopped=stopped).content
 
+    def keep(self, task: str, attempt: int, content: bytes, *, stopped: Callable[[], bool]) -> None:
+        """Hand in what is done of a task so far."""
+        self._ask(
+            "PUT",
+            f"/v1/tasks/{task}/partial",
+            stopped=stopped,
+            params={"attempt": attempt},
+            content=content,
+            headers={"Content-Type": "application/vnd.apache.parquet"},
+        )
+
     def partial(self, task: str, *, stopped: Callable[[], bool]) -> bytes:
         """What is known of the task's rows already."""
         return self._ask("GET", f"/v1/tasks/{task}/partial", stopped=stopped).content

@@ -28,9 +28,10 @@ from worker.embedding import run_embedding
 from worker.ending import Ending
 from worker.engines import Engine
 from worker.holding import Fetched, Held, Holding
+from worker.keeping import Keeper
 from worker.pace import Pace, Paced
 from worker.parts import Graders, Located, Parts
-from worker.passes import run_pass
+from worker.passes import Keeping, run_pass
 from worker.processes import ENGINE_HANGS, end_now
 from worker.regrading import regrade
 from worker.settings import Settings
@@ -243,7 +244,7 @@ class Worker:
         if stopped():
             raise Interrupted("stopped before the engine was started")
         engine = self._load(task, located, self._parts.make_engine)
-        with self._paced(engine) as paced:
+        with self._paced(engine) as paced, Keeper(self._connection, held) as keeper:
             return run_pass(
                 task,
                 fetched.examples,
@@ -253,6 +254,7 @@ class Worker:
                 model=located.model,
                 stopped=stopped,
                 partial=fetched.partial,
+                keeping=Keeping(keeper.keep, seconds=self._settings.keep_seconds),
             )
 
     def _embed(self, task: LeasedTask, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:

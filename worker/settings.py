@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     request_seconds: float = Field(
         60.0, gt=0, le=3600, description="Seconds to wait for one answer of the service before asking again."
     )
+    keep_seconds: float = Field(
+        30.0,
+        ge=0.05,
+        description="How often what is done of a task is kept with the service, for whoever gets it next.",
+    )
     ending_seconds: float = Field(
         7.0,
         gt=0,
@@ -164,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help=f"{told('name')} Absent: made of host, process and chance.")
     parser.add_argument("--graders", metavar="N", help=told("graders"))
     parser.add_argument("--request-seconds", metavar="SECONDS", help=told("request_seconds"))
+    parser.add_argument("--keep-seconds", metavar="SECONDS", help=told("keep_seconds"))
     parser.add_argument("--ending-seconds", metavar="SECONDS", help=told("ending_seconds"))
     parser.add_argument("--max-sequences", metavar="N", help=told("max_sequences"))
     parser.add_argument("--gpu-memory-utilization", metavar="SHARE", help=told("gpu_memory_utilization"))

@@ -1,0 +1,83 @@
+"""More answers for a completed job: a job of its own that goes on from the answers that are there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from sqlalchemy import Connection, RowMapping, insert, select
+
+from premem.errors import Conflict
+from premem.wire import Checkpoint, Job, Sampling
+from premem.wire_reports import ResampleRequest
+from service import draws, states
+from service.checkpoints import new_task
+from service.dependencies import DatabaseGiven, SettingsGiven
+from service.examples import completed
+from service.jobs import insert_derived
+from service.problems import FieldError, described
+from service.progress import job_reply
+from service.tables import checkpoints, tasks
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.post("/{job}/samples", status_code=202, responses=described(404, 409))
+def post_samples(
+    job: str, request: ResampleRequest, response: Response, database: DatabaseGiven, settings: SettingsGiven
+) -> Job:
+    """Draw more answers per example and checkpoint: a new job, which keeps those that there are and draws the rest.
+
+    Every sample has its own seed, so the scores are those that as many samples would have given at once.
+    """
+    with database.begin() as connection:
+        parent = completed(connection, job)
+        made = _insert(connection, parent, request, max_tasks=settings.max_tasks)
+        reply = job_reply(connection, made["id"])
+    response.headers["Location"] = f"/v1/jobs/{reply.id}"
+    response.headers["Retry-After"] = "1"
+    return reply
+
+
+def _insert(connection: Connection, parent: RowMapping, request: ResampleRequest, *, max_tasks: int) -> RowMapping:
+    if parent["recorded"] is not None:
+        raise Conflict(f"job {parent['id']} was imported: the answers that it was scored by are not here")
+    sampling = Sampling.model_validate(parent["request"]["sampling"])
+    if request.samples <= sampling.samples:
+        raise FieldError(
+            "samples", f"job {parent['id']} has {sampling.samples} answers per example and checkpoint: ask for more"
+        )
+    counting = states.scored_checkpoints(parent["id"]).subquery()
+    of_parent = select(checkpoints).where(
+        checkpoints.c.job == parent["id"], checkpoints.c.position.in_(select(counting.c.position))
+    )
+    kept = connection.execute(of_parent.order_by(checkpoints.c.position)).mappings().all()
+    job = insert_derived(
+        connection,
+        parent,
+        kind="resample",
+        checkpoints=[Checkpoint(path=one["path"], name=one["name"]) for one in kept],
+        sampling=sampling.model_copy(update={"samples": request.samples}),
+        name=request.name or parent["name"],
+    )
+    connection.execute(insert(checkpoints), [{**one, "job": job["id"]} for one in kept])
+    done = select(tasks).where(
+        tasks.c.job == parent["id"],
+        tasks.c.checkpoint.in_([one["position"] for one in kept]),
+        tasks.c.state == "completed",
+    )
+    connection.execute(insert(tasks), [_going_on(job, task) for task in connection.execute(done).mappings()])
+    if states.is_planned(job):
+        draws.add_plans(connection, job, max_tasks=max_tasks)
+    return job
+
+
+def _going_on(job: RowMapping, task: RowMapping) -> dict[str, Any]:
+    """A task as it is, where the new plans go on from it; one that begins with its answers, where it is drawn whole."""
+    same = ("kind", "variant", "turn", "dataset", "start", "stop")
+    values = {name: task[name] for name in same}
+    if task["kind"] in draws.SHARD_KINDS:
+        values |= {"plan": task["plan"], **states.kept(task)}
+    else:
+        values |= {"plan": {"given_by": task["artifact"]}, "partial": task["artifact"]}
+    return new_task(job, {"position": task["checkpoint"], "path": task["checkpoint_path"]}, **values)
