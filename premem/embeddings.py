@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from premem.errors import InputError
-from premem.results import PRODUCED_BY, check_rows, read
+from premem.results import check_rows, metadata, read
 
 SCHEMA = pl.Schema(
     {
@@ -45,7 +45,7 @@ def encode(rows: Sequence[Embedding], *, produced_by: Mapping[str, str]) -> byte
         schema=SCHEMA,
     )
     out = io.BytesIO()
-    frame.write_parquet(out, compression="zstd", metadata={key: produced_by.get(key, "") for key in PRODUCED_BY})
+    frame.write_parquet(out, compression="zstd", metadata=metadata(produced_by))
     return out.getvalue()
 
 

@@ -10,6 +10,7 @@ from typing import get_args
 
 import polars as pl
 
+from premem import effort
 from premem.errors import InputError
 from premem.planning import Goal
 from premem.records import Answer, Grade, Verdict
@@ -75,9 +76,15 @@ def encode(rows: Sequence[RowResult], *, produced_by: Mapping[str, str]) -> byte
         out,
         compression="zstd",
         row_group_size=GROUP_ROWS,
-        metadata={key: produced_by.get(key, "") for key in PRODUCED_BY},
+        metadata=metadata(produced_by),
     )
     return out.getvalue()
+
+
+def metadata(produced_by: Mapping[str, str]) -> dict[str, str]:
+    """Who made a result, and what it took where that is known (`premem.effort`)."""
+    took = {key: produced_by[key] for key in effort.KEYS if key in produced_by}
+    return {key: produced_by.get(key, "") for key in PRODUCED_BY} | took
 
 
 def decode(content: bytes) -> tuple[list[RowResult], dict[str, str]]:
@@ -177,12 +184,12 @@ def read(content: bytes, schema: pl.Schema) -> tuple[pl.DataFrame, dict[str, str
     """A result's frame and who made it. Raises InputError where it has another schema."""
     try:
         frame = pl.read_parquet(io.BytesIO(content))
-        metadata = pl.read_parquet_metadata(io.BytesIO(content))
+        told = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"the result is no Parquet file: {error}") from error
     if frame.schema != schema:
         raise InputError(f"the result's columns must be {dict(schema)}, not {dict(frame.schema)}")
-    return frame, {key: metadata.get(key, "") for key in PRODUCED_BY}
+    return frame, {key: told.get(key, "") for key in PRODUCED_BY}
 
 
 def check_rows(frame: pl.DataFrame, *, start: int, stop: int) -> None:

@@ -299,6 +299,9 @@ class JobCounts(Reply):
     skipped: int = Field(description="Of these, pairs that were skipped, each with a reason in its result.")
     samples: int
     tokens: int = Field(description="Scored and sampled.")
+    prompt_tokens: int = Field(0, description="Of everything that the engines were asked, each as often as it was.")
+    cached_tokens: int = Field(0, description="Of these, tokens that an engine had read before.")
+    engine_seconds: float = Field(0.0, description="Summed over the workers, while their engines had work.")
     samples_saved: int = Field(0, description="Answers that need not be drawn, of the examples whose score is settled.")
     tokens_saved: int = Field(0, description="As many answers at the mean length of those that were drawn.")
 

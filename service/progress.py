@@ -54,6 +54,9 @@ def job_replies(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]
             func.sum(tasks.c.skipped).label("skipped"),
             func.sum(tasks.c.samples).label("samples"),
             func.sum(tasks.c.tokens).label("tokens"),
+            func.sum(tasks.c.prompt_tokens).label("prompt_tokens"),
+            func.sum(tasks.c.cached_tokens).label("cached_tokens"),
+            func.sum(tasks.c.engine_seconds).label("engine_seconds"),
         )
         .where(tasks.c.job.in_(ids))
         .group_by(tasks.c.job, tasks.c.checkpoint, tasks.c.kind, tasks.c.state)
@@ -121,6 +124,9 @@ def _counts(groups: list[RowMapping]) -> JobCounts:
         skipped=sum(int(group["skipped"]) for group in done if group["kind"] != "draw"),
         samples=sum(int(group["samples"]) for group in done),
         tokens=sum(int(group["tokens"]) for group in done),
+        prompt_tokens=sum(int(group["prompt_tokens"] or 0) for group in done),
+        cached_tokens=sum(int(group["cached_tokens"] or 0) for group in done),
+        engine_seconds=sum(float(group["engine_seconds"] or 0.0) for group in done),
         samples_saved=saved,
         tokens_saved=round(saved * length / drawn) if drawn else 0,
     )

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 from starlette.concurrency import run_in_threadpool
 
 from premem import embeddings
+from premem.effort import read_effort
 from premem.errors import InputError, NotFound, StaleAttempt
 from premem.results import SCHEMA, check, check_partial, read
 from premem.wire import Sampling
@@ -123,6 +124,8 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
             raise _refusal(connection, row, job, attempt)
     counters, produced_by = _checked(row, job, content)
     _leave_out_given(store, row, counters)
+    if row["source"] is None and (effort := read_effort(content)) is not None:
+        counters |= {name: getattr(effort, name) for name in ("prompt_tokens", "cached_tokens", "engine_seconds")}
     if len(produced_by["tokenizer"]) > 64:
         raise InputError("the tokenizer's fingerprint in the result's metadata is longer than 64 characters")
     artifact = f"{PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
@@ -142,7 +145,7 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
     return taken
 
 
-def _checked(row: RowMapping, job: RowMapping, content: bytes) -> tuple[dict[str, int], dict[str, str]]:
+def _checked(row: RowMapping, job: RowMapping, content: bytes) -> tuple[dict[str, float], dict[str, str]]:
     """What is counted of a result, and its metadata. Raises InputError."""
     if row["kind"] == "embed":
         frame, produced_by = embeddings.check(content, start=row["start"], stop=row["stop"])
@@ -164,7 +167,7 @@ def _checked(row: RowMapping, job: RowMapping, content: bytes) -> tuple[dict[str
     return counters, produced_by
 
 
-def _leave_out_given(store: Store, row: RowMapping, counters: dict[str, int]) -> None:
+def _leave_out_given(store: Store, row: RowMapping, counters: dict[str, float]) -> None:
     """What was there before the job began, it did not cost."""
     plan = row["plan"] or {}
     given = plan.get("given", {})
@@ -181,7 +184,7 @@ def _commit(
     attempt: int,
     artifact: str,
     *,
-    counters: dict[str, int],
+    counters: dict[str, float],
     produced_by: dict[str, str],
 ) -> Taken | StaleAttempt:
     """One transaction: the attempt is still the one that is wanted, and its artifact counts from now on.
@@ -249,7 +252,7 @@ def _refuse_tokenizer(connection: Connection, row: RowMapping, *, at: float) -> 
     return StaleAttempt(error)
 
 
-def _counters(frame: pl.DataFrame) -> dict[str, int]:
+def _counters(frame: pl.DataFrame) -> dict[str, float]:
     sampled, scored = pl.col("tokens").list.sum().sum(), pl.col("target_tokens").sum()
     counted = frame.select(
         skipped=pl.col("skipped").is_not_null().sum(),

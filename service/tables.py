@@ -139,6 +139,9 @@ tasks = Table(
     Column("skipped", BigInteger, nullable=False),
     Column("samples", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger),  # this and what follows: as its result tells, see premem.effort
+    Column("cached_tokens", BigInteger),
+    Column("engine_seconds", Double),
     UniqueConstraint("job", "checkpoint", "kind", "variant", "start"),
     Index("ix_tasks_queue", "state", "job_number", "turn", "kind", "start"),
     Index("ix_tasks_shard", "job", "start"),

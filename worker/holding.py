@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from premem.effort import Effort
 from premem.errors import Interrupted, ServiceError
 from premem.records import Example
 from premem.wire_tasks import LeasedTask
@@ -45,6 +46,8 @@ class Held:
         )
         self.began: float | None = None
         """When its turn came, by the monotonic clock."""
+        self.effort: Effort | None = None
+        """What its pass took; None as long as there was none."""
         self._dropped = False
         self._fetched: Future[Fetched] = Future()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import TypeVar, cast
 
 import structlog
@@ -198,7 +200,8 @@ class Worker:
             self._end_without_result(held, error)
         else:
             self._failures_in_a_row = 0
-            held.told.info("task done", seconds=round(time.monotonic() - (held.began or 0.0), 1))
+            took = {} if held.effort is None else asdict(held.effort)
+            held.told.info("task done", seconds=round(time.monotonic() - (held.began or 0.0), 1), **took)
             self._holding.drop(held)
 
     def _end_without_result(self, held: Held, error: Exception) -> None:
@@ -236,15 +239,20 @@ class Worker:
         # Twice as long as it took, for the lease and for chance; a download of gigabytes has to wait all the same.
         self._ahead_seconds = min(30.0, max(1.0, 2 * fetched.seconds))
         if task.kind == "embed":
-            return self._embed(task, fetched, stopped=stopped)
+            return self._embed(held, fetched, stopped=stopped)
         graders = self._graders_for(task.grader)
         if fetched.source is not None:
             return regrade(task, fetched.examples, fetched.source, grading=graders, stopped=stopped)
         located = required(fetched.located)
         if stopped():
             raise Interrupted("stopped before the engine was started")
+        began = time.monotonic()
         engine = self._load(task, located, self._parts.make_engine)
-        with self._paced(engine) as paced, Keeper(self._connection, held) as keeper:
+        loading_seconds = time.monotonic() - began
+        with (
+            self._paced(held, engine, loading_seconds=loading_seconds) as paced,
+            Keeper(self._connection, held) as keeper,
+        ):
             return run_pass(
                 task,
                 fetched.examples,
@@ -257,14 +265,15 @@ class Worker:
                 keeping=Keeping(keeper.keep, seconds=self._settings.keep_seconds),
             )
 
-    def _embed(self, task: LeasedTask, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
+    def _embed(self, held: Held, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
         located = required(fetched.located)
         if stopped():
             raise Interrupted("stopped before the engine was started")
-        engine = self._load(task, located, self._parts.make_embedder)
-        with self._paced(engine) as paced:
+        began = time.monotonic()
+        engine = self._load(held.task, located, self._parts.make_embedder)
+        with self._paced(held, engine, loading_seconds=time.monotonic() - began) as paced:
             return run_embedding(
-                task,
+                held.task,
                 fetched.examples,
                 paced,
                 tokenizer_fingerprint=located.tokenizer,
@@ -273,12 +282,15 @@ class Worker:
             )
 
     @contextmanager
-    def _paced(self, engine: Engine) -> Iterator[Paced]:
+    def _paced(self, held: Held, engine: Engine, *, loading_seconds: float) -> Iterator[Paced]:
         """The engine for one pass: watched over, and the next task leased when it is nearly done."""
         pace = Pace()
         with self._watched("in the middle of a pass", seconds=self._settings.engine_seconds) as watch:
             watch.rest()  # until it is asked
-            yield Paced(engine, pace, watch, told=lambda: self._look_ahead(pace))
+            told = partial(self._look_ahead, pace)
+            paced = Paced(engine, pace, watch, loading_seconds=loading_seconds, told=told)
+            yield paced
+            held.effort = paced.effort
 
     def _watched(self, what: str, *, seconds: float) -> AbstractContextManager[Watch]:
         return watched(what, seconds=seconds, kill=self._kill_engine, last_resort=self._end_with_engine)

@@ -1,4 +1,4 @@
-"""How far a pass is: an engine is wrapped for one pass, and its answers are counted as they come."""
+"""How far a pass is, and what it took: an engine is wrapped for one pass, and its answers counted as they come."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar, cast
 
+from premem.effort import Effort
 from premem.wire import Sampling
 from worker.engines import (
     Embedded,
@@ -63,11 +64,25 @@ class Paced:
     Each answer, and each time that the engine looks whether it was stopped, is a sign of life.
     """
 
-    def __init__(self, engine: Engine, pace: Pace, watch: Watch, *, told: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        pace: Pace,
+        watch: Watch,
+        *,
+        loading_seconds: float,
+        told: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
         self._pace = pace
         self._watch = watch
         self._told = told
+        self._clock = clock
+        self._loading_seconds = loading_seconds
+        self._engine_seconds = 0.0
+        self._prompt_tokens = self._cached_tokens = 0
+        self._ended_at: float | None = None
         self.name = engine.name
 
     @property
@@ -80,7 +95,20 @@ class Paced:
 
     @property
     def produced_by(self) -> dict[str, str]:
-        return self._engine.produced_by
+        """What the pass took stands beside it, once the engine has answered everything."""
+        took = {} if self._ended_at is None else self.effort.as_metadata()
+        return {**self._engine.produced_by, **took}
+
+    @property
+    def effort(self) -> Effort:
+        now = self._clock()
+        return Effort(
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            engine_seconds=round(self._engine_seconds, 3),
+            waiting_seconds=round(now - (self._ended_at or now), 3),
+            loading_seconds=round(self._loading_seconds, 3),
+        )
 
     def load(self, checkpoint: object, *, dtype: str | None) -> None:
         raise RuntimeError("the checkpoint of a pass that runs stays the one it is")
@@ -102,6 +130,7 @@ class Paced:
 
     def embed(self, requests: Sequence[EmbedRequest], *, stopped: Callable[[], bool]) -> Iterator[Embedded]:
         self._pace.begin(lambda: len(requests))
+        self._prompt_tokens = sum(len(request.tokens) for request in requests)
         return self._counted(cast(EmbeddingEngine, self._engine).embed(requests, stopped=self._alive(stopped)))
 
     def close(self) -> None:
@@ -119,16 +148,24 @@ class Paced:
 
     def _counted(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
         self._watch.alive()
+        since = self._clock()
         try:
             for outcome in outcomes:
                 self._watch.rest()
+                self._engine_seconds += self._clock() - since
                 self._pace.answer()
+                if isinstance(outcome, Scored | Sampled):
+                    self._prompt_tokens += outcome.prompt_tokens
+                    self._cached_tokens += outcome.cached_tokens
                 self._told()
                 yield outcome
                 self._watch.alive()
+                since = self._clock()
         finally:
             self._watch.rest()
             if isinstance(outcomes, Generator):
                 outcomes.close()  # no request may be left running when the next weights come
+        self._ended_at = self._clock()
+        self._engine_seconds += self._ended_at - since
         self._pace.end()
         self._told()

@@ -94,7 +94,7 @@ def run_pass(
             outcomes.close()  # no request may be left running when the next weights come
         for grade in collected.grades:
             grade.cancel()  # no effect on those that are done
-    return encode(collected.rows(), produced_by=produced_by)
+    return encode(collected.rows(), produced_by={**produced_by, **engine.produced_by})  # what it took, too, by now
 
 
 def plan(

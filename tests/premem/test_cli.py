@@ -143,6 +143,17 @@ def test_bad_rows_are_listed_by_line(service, data):
     assert "  … and 25 more" in shown.stderr
 
 
+def test_status_tells_how_fast_the_engines_were_and_what_their_caches_held(service):
+    job = job_of("running", done=3)
+    took = {"prompt_tokens": 400, "cached_tokens": 300, "engine_seconds": 0.5}
+    job.counts = job.counts.model_copy(update=took)
+    service.on("GET /v1/jobs/job_1", Reply(job))
+
+    shown = premem("status", "job_1", service=service)
+
+    assert "300 tokens/s of each engine, 75% of the prompts' in its cache" in shown.stdout
+
+
 def test_a_missing_key_is_explained(service):
     service.on("GET /v1/jobs/job_1", problem(401, "unauthorized", "no key was shown"))
 

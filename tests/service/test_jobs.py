@@ -34,6 +34,25 @@ def test_a_job_goes_from_queued_to_completed(client, post_job):
     assert running["created_at"] <= running["started_at"] <= completed["finished_at"]
 
 
+def test_what_the_engines_did_is_summed_over_the_results_that_tell(client, post_job):
+    job = post_job()
+    for took in ({"prompt_tokens": "100", "cached_tokens": "60", "engine_seconds": "1.5"}, {}, {"prompt_tokens": "10"}):
+        task = must_lease(client)
+        assert put(client, task, result(task, always_right, **took)).status_code == 200
+    task = must_lease(client)
+    refused = put(client, task, result(task, always_right, engine_seconds="long"))
+
+    counts = client.get(f"/v1/jobs/{job}").json()["counts"]
+
+    assert {name: counts[name] for name in ("prompt_tokens", "cached_tokens", "engine_seconds")} == {
+        "prompt_tokens": 110,
+        "cached_tokens": 60,
+        "engine_seconds": 1.5,
+    }
+    assert refused.status_code == 422
+    assert "engine_seconds in the result's metadata must be a number" in refused.json()["detail"]
+
+
 def test_posting_a_job_says_where_to_poll(client, dataset):
     answer = client.post("/v1/jobs", json={"dataset": dataset, "checkpoints": [{"path": "/runs/1"}]})
 

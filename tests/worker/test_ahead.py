@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
+from premem.effort import read_effort
 from premem.errors import EngineError
 from premem.wire import Sampling
 from tests.fakes import FakeEngine, FakeService, examples, make_task
@@ -206,6 +208,30 @@ def test_without_leasing_ahead_a_task_is_leased_when_the_result_before_was_taken
     Workplace(service, lease_ahead=False).run()
 
     assert order == [("a", 1), ("b", 2)]
+
+
+def test_a_result_tells_what_its_pass_took(service: FakeService):
+    class Caching(FakeEngine):
+        def score(self, request: ScoreRequest) -> Scored:
+            return replace(super().score(request), prompt_tokens=len(request.tokens))
+
+        def answer(self, request: SampleRequest, sample: int, sampling: Sampling) -> Sampled:
+            time.sleep(0.01)
+            length = len(request.tokens)
+            return replace(super().answer(request, sample, sampling), prompt_tokens=length, cached_tokens=length - 1)
+
+    service.tasks += [make_task("a"), make_task("b")]
+
+    Workplace(service, Caching()).run()
+
+    prompts = [len(f"{n} + {n + 1}?\nAnswer:") + 1 for n in range(3)]
+    targets = [len(f" {example.trace}\nDone.") for example in examples(3)]
+    for effort in (read_effort(service.results[task][0]) for task in ("a", "b")):
+        assert effort is not None
+        assert effort.prompt_tokens == 3 * sum(prompts) + sum(targets)  # scored once, sampled twice
+        assert effort.cached_tokens == 2 * sum(prompts) - 6
+        assert 0.06 <= effort.engine_seconds < 5.0
+        assert 0.0 <= effort.waiting_seconds < 5.0
 
 
 def test_a_pass_has_as_long_to_go_as_its_answers_took():

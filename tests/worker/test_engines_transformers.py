@@ -194,6 +194,17 @@ def test_equal_signatures_share_the_model_in_memory(tmp_path: Path) -> None:
     assert engine._now().model is not model
 
 
+def test_a_prompt_is_read_once_for_the_answers_of_a_batch(tmp_path: Path) -> None:
+    engine = TransformersEngine(device="cpu")
+    engine.load(make_checkpoint(tmp_path), dtype=None)
+    asked = [ScoreRequest(0, (1, 5, 6, 7), 2), SampleRequest(0, (1, 5, 6), (1, 2, 3))]
+
+    scored, *sampled = engine.run(asked, sampling=Sampling(max_tokens=2), stopped=lambda: False)
+
+    assert (scored.prompt_tokens, scored.cached_tokens) == (4, 0)
+    assert sorted((answer.prompt_tokens, answer.cached_tokens) for answer in sampled) == [(3, 0), (3, 3), (3, 3)]
+
+
 def test_unexpected_weights_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

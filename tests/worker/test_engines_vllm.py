@@ -77,6 +77,19 @@ def test_more_requests_than_run_side_by_side_are_all_answered(engine: VllmEngine
 
 @needs_vllm
 @pytest.mark.vllm
+def test_a_prompt_that_was_scored_is_read_from_the_cache_for_its_answers(engine: VllmEngine, runs: Path) -> None:
+    engine.load(runs / "tied-1", dtype=None)
+    prompt = (1, *range(5, 74))  # two blocks of 32 tokens, and six tokens more
+    asked = [ScoreRequest(0, (*prompt, 80, 81), len(prompt)), SampleRequest(0, prompt, (1, 2, 3))]
+
+    scored, *sampled = engine.run(asked, sampling=Sampling(max_tokens=4), stopped=lambda: False)
+
+    assert (scored.prompt_tokens, scored.cached_tokens) == (72, 0)
+    assert [(answer.prompt_tokens, answer.cached_tokens) for answer in sampled] == [(70, 64)] * 3
+
+
+@needs_vllm
+@pytest.mark.vllm
 def test_a_swap_that_reads_nothing_is_noticed(engine: VllmEngine, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.load(runs / "tied-2", dtype=None)
     expected, started = score(engine), engine._llm

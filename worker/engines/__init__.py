@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -61,6 +61,10 @@ class Scored:
     log_likelihood: float
     """Summed over the target's tokens, in nats, from a float32 log-softmax."""
     tokens: int
+    prompt_tokens: int = field(default=0, compare=False, repr=False)
+    """Of the whole request."""
+    cached_tokens: int = field(default=0, compare=False, repr=False)
+    """Of these, tokens that the engine had read before and did not read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,9 @@ class Sampled:
     tokens: int
     finished: bool
     """True: a stop string or the end-of-text token; False: the token limit."""
+    prompt_tokens: int = field(default=0, compare=False, repr=False)
+    cached_tokens: int = field(default=0, compare=False, repr=False)
+    """As in Scored."""
 
 
 class Tokenizer(Protocol):

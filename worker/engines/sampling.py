@@ -69,7 +69,11 @@ def sample_batch(
     stopped: Callable[[], bool],
 ) -> Iterator[tuple[int, Sampled]]:
     """Each answer's place in the batch and the answer, as soon as it is finished. Raises Interrupted."""
-    answers = [_Answer(place, wanted, tokenizer, ends, sampling) for place, wanted in enumerate(batch)]
+    first = {id(wanted.request): place for place, wanted in reversed(list(enumerate(batch)))}
+    answers = [
+        _Answer(place, wanted, tokenizer, ends, sampling, shares=first[id(wanted.request)] != place)
+        for place, wanted in enumerate(batch)
+    ]
     running = _Running(model, [answer.wanted.request for answer in answers], device)
     while True:
         if stopped():
@@ -96,7 +100,9 @@ def sample_batch(
 class _Answer:
     """One answer while it grows."""
 
-    def __init__(self, place: int, wanted: Wanted, tokenizer: Any, ends: frozenset[int], sampling: Sampling) -> None:
+    def __init__(
+        self, place: int, wanted: Wanted, tokenizer: Any, ends: frozenset[int], sampling: Sampling, *, shares: bool
+    ) -> None:
         self.place = place
         self.wanted = wanted
         self.chance = Chance(wanted.request.seeds[wanted.sample])
@@ -104,6 +110,8 @@ class _Answer:
         self._ends = ends
         self._left = sampling.max_tokens
         self._tokens = 0
+        self._shares = shares
+        """Whether its prompt is read for an answer before it."""
 
     def append(self, token: int) -> Sampled | None:
         """The answer if this token finishes it."""
@@ -114,7 +122,15 @@ class _Answer:
             return None
         request = self.wanted.request
         sample = request.first + self.wanted.sample
-        return Sampled(request.row, sample, self._text.text, tokens=self._tokens, finished=finished)
+        return Sampled(
+            request.row,
+            sample,
+            self._text.text,
+            tokens=self._tokens,
+            finished=finished,
+            prompt_tokens=len(request.tokens),
+            cached_tokens=len(request.tokens) if self._shares else 0,
+        )
 
 
 class _Running:

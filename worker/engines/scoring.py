@@ -40,7 +40,15 @@ def score_batch(model: Any, batch: Sequence[ScoreRequest], device: torch.device)
     values_BN = log_probabilities(model, tokens_BT.to(device), first=first).double().cpu()
     for place, request in enumerate(batch):
         wanted = values_BN[place, request.target_start - first : len(request.tokens) - first]
-        yield place, Scored(row=request.row, log_likelihood=float(wanted.sum()), tokens=len(wanted))
+        yield (
+            place,
+            Scored(
+                row=request.row,
+                log_likelihood=float(wanted.sum()),
+                tokens=len(wanted),
+                prompt_tokens=len(request.tokens),
+            ),
+        )
 
 
 @torch.inference_mode()

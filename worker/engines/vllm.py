@@ -419,15 +419,16 @@ class _Pass:
 
     def _result(self, output: Any) -> Scored | Sampled:
         request, sample = self._running.pop(output.request_id)
+        read = {"prompt_tokens": len(request.tokens), "cached_tokens": output.num_cached_tokens or 0}
         if isinstance(request, ScoreRequest):
             values = prompt_log_probabilities(output, request.tokens)[request.target_start - 1 :]
-            return Scored(row=request.row, log_likelihood=math.fsum(values), tokens=len(values))
+            return Scored(row=request.row, log_likelihood=math.fsum(values), tokens=len(values), **read)
         (answer,) = output.outputs
         if answer.finish_reason not in ("stop", "length"):
             raise EngineError(f"vLLM ended an answer of row {request.row} with {answer.finish_reason!r}")
         finished = answer.finish_reason == "stop"
         return Sampled(
-            request.row, request.first + sample, answer.text, tokens=len(answer.token_ids), finished=finished
+            request.row, request.first + sample, answer.text, tokens=len(answer.token_ids), finished=finished, **read
         )
 
 
