@@ -1,0 +1,56 @@
+"""Write docs/performance.md out of benchmarks/results: `python -m benchmarks.performance_page`."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measured import RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+HEAD = """# Performance
+
+Ratios of two things that ran side by side in one script, medians of the rounds that the last column counts. Each row comes
+from the JSON file in [benchmarks/results](../benchmarks/results) that the script of the same name wrote with `--keep`; this
+page is written by `python -m benchmarks.performance_page`.
+"""
+
+
+def page() -> str:
+    """The page as the results have it."""
+    return "\n".join([HEAD, *(_section(json.loads(path.read_text())) for path in sorted(RESULTS.glob("*.json")))])
+
+
+def _section(kept: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in kept["versions"].items())
+    lines = [
+        f"## {kept['name']}",
+        "",
+        kept["setting"],
+        "",
+        f"{kept['date']}, {kept['machine']}, Python {kept['python']}, {versions}.",
+        "",
+    ]
+    if kept["ratios"]:
+        lines += ["| what | | | ratio | aim | rounds |", "| --- | --- | --- | ---: | --- | ---: |"]
+    for ratio in kept["ratios"]:
+        one, other = (statistics.median(ratio[name]) for name in ("values", "others"))
+        rounds = min(len(ratio["values"]), len(ratio["others"]))
+        lines.append(
+            f"| {ratio['what']} | {ratio['one']} {one:,.4g} {ratio['unit']} | {ratio['other']} {other:,.4g} {ratio['unit']} "
+            f"| {ratio['ratio']:.3g} | {ratio['aim']} | {rounds} |"
+        )
+    if kept["facts"]:
+        lines += ["", *(f"- {name}: {_told(value)}" for name, value in kept["facts"].items())]
+    return "\n".join(lines) + "\n"
+
+
+def _told(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE)
