@@ -160,6 +160,14 @@ def score(
             rich_help_panel=MODEL_PANEL,
         ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Folder or hub id that LoRA adapters belong to. Absent: what each names itself.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = None,
     dtype: Annotated[
         Dtype | None,
         typer.Option(help="Absent: what the first checkpoint was saved in.", rich_help_panel=MODEL_PANEL),
@@ -243,6 +251,7 @@ def score(
         copied_from=copied_from,
         perturbations=perturbations_from(answer_prefix or [], perturbations),
         previous=previous,
+        base=str(Path(base).resolve()) if base and Path(base).is_dir() else base,
         trajectory=trajectory.value if trajectory else None,
         below=below if only_below else None,
         dtype=dtype.value if dtype else None,

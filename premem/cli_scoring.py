@@ -6,7 +6,7 @@ import hashlib
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -66,7 +66,7 @@ def score_privately(scoring: Scoring, *, engine: str | None, workers: int, hub: 
 
     kept = scoring.folder / f"{scoring.stem}.premem"
     paths = [Path(checkpoint.path) for checkpoint in scoring.request.checkpoints]
-    roots = sorted({path.parent for path in paths if path.is_dir()})
+    roots = sorted({path.parent for path in [*paths, *_bases(scoring.request)] if path.is_dir()})
     say(f"starting a private service in {kept}")
     with (
         _ending_cleanly(kept),
@@ -82,6 +82,17 @@ def score_privately(scoring: Scoring, *, engine: str | None, workers: int, hub: 
             raise
     if not as_json:
         say(f"to look at single answers: premem serve --data-dir {kept}, then premem examples {ended.id} --row ROW")
+
+
+def _bases(request: JobRequest) -> Iterator[Path]:
+    """Where the adapters among the checkpoints have their base, as far as it lies on this machine."""
+    if request.base is not None:
+        yield Path(request.base)
+    for checkpoint in request.checkpoints:
+        config = Path(checkpoint.path) / "adapter_config.json"
+        if request.base is None and config.is_file():
+            with suppress(OSError, ValueError, TypeError):  # the worker says what is wrong with it
+                yield Path(json.loads(config.read_text())["base_model_name_or_path"]).resolve()
 
 
 @contextmanager

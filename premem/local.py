@@ -23,7 +23,9 @@ STOP_SECONDS = 12.0
 TAIL_LINES = 15
 LISTENING = "premem listens on "
 """How the line starts in which the service tells its URL."""
-WORKER_SETTINGS_KEPT = frozenset(f"PREMEM_WORKER_{name}" for name in ("ENGINE", "GRADERS", "LOG_LEVEL"))
+WORKER_SETTINGS_KEPT = frozenset(
+    f"PREMEM_WORKER_{name}" for name in ("ENGINE", "GRADERS", "LOG_LEVEL", "CACHE", "CACHE_BYTES")
+)
 """All other settings of the environment speak of services elsewhere."""
 
 # Linux ends the child where its parent dies without a chance to clean up (kill -9, out of memory).

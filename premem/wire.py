@@ -180,6 +180,12 @@ class JobRequest(Body):
         None,
         description="Id of the completed job of the round before: the report says what the added examples changed.",
     )
+    base: str | None = Field(
+        None,
+        min_length=1,
+        max_length=4096,
+        description="Folder or hub id of the model that LoRA adapters among the checkpoints belong to. Absent: what each names itself.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="Absent: what the first checkpoint was saved in."
     )

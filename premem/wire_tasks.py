@@ -54,6 +54,7 @@ class LeasedTask(Reply):
         False, description="True: `…/partial` holds what is known already; only the rest is to be computed."
     )
     checkpoint: Checkpoint
+    base: str | None = Field(None, description="Of the checkpoint, where it is a LoRA adapter and the job names one.")
     dataset: str
     start: int = Field(description="First row, counted from 0.")
     stop: int = Field(description="One past the last row.")

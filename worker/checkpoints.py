@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,10 +32,11 @@ _IGNORED_CONFIG = frozenset(
 _HEADER_LIMIT = 100_000_000
 """Bytes; the limit of the safetensors library."""
 _HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
-_HUB_FILES = (
+MODEL_FILES = (
     "config.json",
     "generation_config.json",
-    "adapter_config.json",  # so that an adapter is refused as one
+    "adapter_config.json",
+    "adapter_model.safetensors",
     "model*.safetensors",
     "model.safetensors.index.json",
     "tokenizer*.json",
@@ -194,14 +196,26 @@ def stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     return tuple((path.name, status.st_size, status.st_mtime_ns, status.st_ino) for path, status in _stats(files))
 
 
+def overwritten(folder: Path, before: tuple[tuple[str, int, int, int], ...]) -> str | None:
+    """A file of the checkpoint that is another one than it was at `before`; None: none is. One that is gone is none."""
+    now = {name: rest for name, *rest in stamp(folder)} if folder.is_dir() else {}
+    return next((name for name, *rest in before if now.get(name, rest) != rest), None)
+
+
+def read_ahead(folder: Path) -> None:
+    """Ask the system to have the weights in memory soon; it does so beside whatever runs, as far as there is room."""
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json, after making sure that the folder is a model that needs no code of its own."""
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no folder")
     if (folder / "adapter_config.json").is_file():
-        raise CheckpointError(
-            f"{folder} holds a LoRA adapter: merge it first (peft: model.merge_and_unload().save_pretrained(…))"
-        )
+        raise CheckpointError(f"{folder} holds a LoRA adapter, which is no model by itself")
     config = _read_json(folder / "config.json", "it is no folder that save_pretrained made")
     for name, settings in (("config.json", config), ("tokenizer_config.json", _settings(folder))):
         if "auto_map" in settings:
@@ -269,7 +283,7 @@ def _download(repo: str, revision: str | None) -> Path:
 
     at = f"{repo}@{revision}" if revision else repo
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(_HUB_FILES)))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(MODEL_FILES)))
     except (GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"the hub has no checkpoint {at} for this worker: {reason}") from error

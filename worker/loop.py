@@ -253,7 +253,7 @@ class Worker:
             self._paced(held, engine, loading_seconds=loading_seconds) as paced,
             Keeper(self._connection, held) as keeper,
         ):
-            return run_pass(
+            content = run_pass(
                 task,
                 fetched.examples,
                 paced,
@@ -264,6 +264,13 @@ class Worker:
                 partial=fetched.partial,
                 keeping=Keeping(keeper.keep, seconds=self._settings.keep_seconds),
             )
+        # Whether the file changed before or after it was read, nobody can say.
+        if (name := located.overwritten()) is not None:
+            raise CheckpointError(
+                f"checkpoint {task.checkpoint.name!r} was written anew while it was scored ({name} in {located.folder} is another "
+                "file now): keep the checkpoints of a job as they are until it ends, and post the job again"
+            )
+        return content
 
     def _embed(self, held: Held, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
         located = required(fetched.located)
@@ -318,7 +325,7 @@ class Worker:
 
     def _locate(self, task: LeasedTask) -> Located:
         path = task.checkpoint.path
-        located = self._parts.locate(path)
+        located = self._parts.locate(path, task.base)
         if task.tokenizer is not None and located.tokenizer != task.tokenizer:
             raise CheckpointError(
                 f"checkpoint {task.checkpoint.name!r} ({path}) has another tokenizer than the checkpoints before it: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Protocol
 
 from premem.grading.pool import GradingPool
 from premem.wire import GraderChoice
-from worker import checkpoints
+from worker import adapters, checkpoints, remote
+from worker.cache import Cache
 from worker.engines import EmbeddingEngine, Engine
 from worker.engines.choose import check_installed, engine_name, make_embedder, make_engine
 from worker.passes import Grading
@@ -25,6 +27,8 @@ class Located:
     """Fingerprint."""
     model: str = ""
     """Family: architecture and number of parameters."""
+    overwritten: Callable[[], str | None] = lambda: None
+    """Which of its files was written anew since it was located; None: none was."""
 
 
 class Graders(Grading, Protocol):
@@ -40,8 +44,9 @@ class Parts:
     make_engine: Callable[[], Engine] | None
     make_embedder: Callable[[], EmbeddingEngine] | None
     """The same function where the engine itself embeds."""
-    locate: Callable[[str], Located]
-    """Raises CheckpointError for a checkpoint that cannot be used."""
+    locate: Callable[[str, str | None], Located]
+    """A checkpoint by its path, and the base of adapters where the job names one. It makes it local, and may take as long as
+    that takes. Raises CheckpointError for a checkpoint that cannot be used."""
     make_graders: Callable[[GraderChoice], Graders]
 
 
@@ -54,10 +59,28 @@ def real_parts(settings: Settings) -> Parts:
     if name is not None:
         check_installed(name)
 
-    def locate(path: str) -> Located:
-        folder = checkpoints.resolve(path, roots=settings.checkpoint_roots, hub=settings.hub)
+    cache = Cache(settings.cache, limit=settings.cache_bytes)
+    located = threading.Lock()
+
+    def locate(path: str, base: str | None) -> Located:
+        with located:  # the cache is one thread's at a time
+            folder = find(path)
+            if adapters.is_adapter(folder):
+                folder = adapters.merged(folder, base=base, locate=find, cache=cache)
+        before = checkpoints.stamp(folder)
         model = checkpoints.model_family(checkpoints.inspect(folder))
-        return Located(folder=folder, tokenizer=checkpoints.tokenizer_fingerprint(folder), model=model)
+        checkpoints.read_ahead(folder)
+        return Located(
+            folder=folder,
+            tokenizer=checkpoints.tokenizer_fingerprint(folder),
+            model=model,
+            overwritten=lambda: checkpoints.overwritten(folder, before),
+        )
+
+    def find(path: str) -> Path:
+        if remote.is_remote(path):
+            return remote.fetched(path, stores=settings.checkpoint_stores, cache=cache)
+        return checkpoints.resolve(path, roots=settings.checkpoint_roots, hub=settings.hub)
 
     def make_graders(choice: GraderChoice) -> Graders:
         return GradingPool(choice, processes=settings.graders)

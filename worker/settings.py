@@ -15,7 +15,13 @@ import httpx
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from worker.remote import is_remote
+
 EngineChoice = Literal["auto", "vllm", "transformers", "none"]
+
+
+def _own_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "premem" / "checkpoints"
 
 
 def _own_name() -> str:
@@ -48,6 +54,17 @@ class Settings(BaseSettings):
     checkpoint_roots: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
         description="Folders under which checkpoints may lie; a checkpoint anywhere else is refused.",
+    )
+    checkpoint_stores: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Places in object stores, such as s3://bucket/runs, under which checkpoints may lie.",
+    )
+    cache: Path = Field(
+        default_factory=_own_cache,
+        description="Folder for checkpoints that were fetched from a store, or merged of an adapter and its base.",
+    )
+    cache_bytes: int = Field(
+        200 * 10**9, ge=1, description="Most that the cache holds; beyond it the longest unused checkpoints go."
     )
     hub: bool = Field(False, description="Whether checkpoints may be downloaded from the Hugging Face hub.")
     name: str = Field(
@@ -117,6 +134,20 @@ class Settings(BaseSettings):
             raise ValueError(f"{service!r} is no URL: it must look like http://host:port")
         return service.rstrip("/")
 
+    @field_validator("checkpoint_stores", mode="before")
+    @classmethod
+    def _separated(cls, stores: object) -> object:
+        """In the environment, with commas between them."""
+        return [one.strip() for one in stores.split(",") if one.strip()] if isinstance(stores, str) else stores
+
+    @field_validator("checkpoint_stores")
+    @classmethod
+    def _are_urls(cls, stores: list[str]) -> list[str]:
+        for store in stores:
+            if not is_remote(store):
+                raise ValueError(f"{store!r} is no place in an object store: it must look like s3://bucket/prefix")
+        return stores
+
     @field_validator("checkpoint_roots", mode="before")
     @classmethod
     def _split(cls, roots: object) -> object:
@@ -165,6 +196,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help=f"{told('checkpoint_roots')} Give it once for each folder.",
     )
+    parser.add_argument(
+        "--checkpoint-store",
+        dest="checkpoint_stores",
+        action="append",
+        metavar="URL",
+        help=f"{told('checkpoint_stores')} Give it once for each.",
+    )
+    parser.add_argument("--cache", metavar="DIR", help=told("cache"))
+    parser.add_argument("--cache-bytes", metavar="N", help=told("cache_bytes"))
     parser.add_argument("--hub", action="store_true", help=told("hub"))
     parser.add_argument("--name", help=f"{told('name')} Absent: made of host, process and chance.")
     parser.add_argument("--graders", metavar="N", help=told("graders"))

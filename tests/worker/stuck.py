@@ -107,7 +107,7 @@ if __name__ == "__main__":
             "fake",
             make_engine=make_engine,
             make_embedder=None,
-            locate=lambda path: Located(Path(path), "usual"),
+            locate=lambda path, base: Located(Path(path), "usual"),
             make_graders=lambda choice: Comparing(),
         )
 

@@ -374,3 +374,17 @@ def test_once_is_one_task(service: FakeService):
     Workplace(service, once=True).run()
 
     assert list(service.results) == ["a"]
+
+
+def test_a_checkpoint_that_is_written_anew_while_it_is_scored_is_not_handed_in(service: FakeService):
+    service.tasks.append(make_task())
+    workplace = Workplace(service)
+    workplace.overwritten = "model.safetensors"
+
+    workplace.run()
+
+    assert not service.results
+    ((task, report),) = service.failures
+    assert task == "task-1"
+    assert report.checkpoint
+    assert "written anew while it was scored (model.safetensors" in report.error

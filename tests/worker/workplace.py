@@ -55,6 +55,7 @@ class Workplace:
         self.embedders: list[FakeEmbedder] = []
         self.graders: list[tuple[GraderChoice, Comparing]] = []
         self.tokenizers = {"/runs/other-1": "another"}
+        self.overwritten: str | None = None
         self.ending = Ending()
         how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
         embedder = self.make_embedder  # each look at a method makes another object of it
@@ -71,8 +72,8 @@ class Workplace:
         self.embedders.append(FakeEmbedder())
         return self.embedders[-1]
 
-    def locate(self, path: str) -> Located:
-        return Located(Path(path), self.tokenizers.get(path, "usual"))
+    def locate(self, path: str, base: str | None = None) -> Located:
+        return Located(Path(path), self.tokenizers.get(path, "usual"), overwritten=lambda: self.overwritten)
 
     def make_graders(self, choice: GraderChoice) -> Graders:
         self.graders.append((choice, Comparing()))

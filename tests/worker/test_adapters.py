@@ -1,0 +1,207 @@
+"""LoRA adapters and checkpoints in object stores, as a worker finds them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from premem.errors import CheckpointError
+from tests.checkpoints import make_checkpoint
+from tests.s3 import BUCKET, KEYS, s3_server
+from worker.engines import ScoreRequest
+from worker.engines.transformers import TransformersEngine
+from worker.parts import Located, Parts, real_parts
+from worker.settings import Settings
+
+TOKENS = (1, 40, 50, 60, 70, 80, 90, 100)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base and two adapters of it."""
+    folder = tmp_path_factory.mktemp("run")
+    make_checkpoint(folder / "base", seed=1)
+    for step in (10, 20):
+        make_adapter(folder / f"checkpoint-{step}", folder / "base", seed=step)
+    return folder
+
+
+def make_adapter(folder: Path, base: Path, *, seed: int) -> None:
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "up_proj"], use_rslora=seed == 20)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:  # 0 in a new adapter
+            torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(folder)
+
+
+def parts_of(run: Path, cache: Path, **settings: object) -> Parts:
+    return real_parts(Settings(engine="transformers", checkpoint_roots=[run], cache=cache, **settings))
+
+
+def perplexity(located: Located) -> float:
+    engine = TransformersEngine(device="cpu")
+    engine.load(located.folder, dtype="float32")
+    (scored,) = engine.run([ScoreRequest(0, TOKENS, 1)], sampling=None, stopped=lambda: False)  # type: ignore[arg-type]
+    return -scored.log_likelihood
+
+
+@torch.inference_mode()
+def by_peft(base: Path, adapter: Path) -> float:
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter)
+    logits = model(input_ids=torch.tensor([TOKENS])).logits[0, :-1]
+    return float(torch.nn.functional.cross_entropy(logits, torch.tensor(TOKENS[1:]), reduction="sum"))
+
+
+def test_an_adapter_scores_as_it_does_beside_its_base(run: Path, tmp_path: Path):
+    parts = parts_of(run, tmp_path)
+
+    found = [perplexity(parts.locate(str(run / name), None)) for name in ("base", "checkpoint-10", "checkpoint-20")]
+
+    assert found[1:] == pytest.approx(
+        [by_peft(run / "base", run / f"checkpoint-{step}") for step in (10, 20)], rel=1e-5
+    )
+    assert len(set(found)) == 3
+
+
+def test_adapters_of_one_base_are_one_model_with_the_bases_tokenizer(run: Path, tmp_path: Path):
+    parts = parts_of(run, tmp_path)
+
+    base, first, second = (parts.locate(str(run / name), None) for name in ("base", "checkpoint-10", "checkpoint-20"))
+
+    assert base.tokenizer == first.tokenizer == second.tokenizer
+    assert base.model == first.model
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+    assert parts.locate(str(run / "checkpoint-10"), None).folder == first.folder
+
+
+def test_the_base_that_the_job_names_goes_before_the_adapters_own(run: Path, tmp_path: Path):
+    make_checkpoint(tmp_path / "other", seed=9)
+    parts = real_parts(
+        Settings(engine="transformers", checkpoint_roots=[run, tmp_path / "other"], cache=tmp_path / "cache")
+    )
+
+    located = parts.locate(str(run / "checkpoint-10"), str(tmp_path / "other"))
+
+    assert perplexity(located) == pytest.approx(by_peft(tmp_path / "other", run / "checkpoint-10"), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"peft_type": "IA3"}, "IA3"),
+        ({"r": 100_000}, "rank 100000"),
+        ({"base_model_name_or_path": None}, "--base"),
+        ({"base_model_name_or_path": "/elsewhere"}, "base of the adapter .*/elsewhere lies outside"),
+    ],
+)
+def test_an_adapter_that_cannot_be_merged_says_why(run: Path, tmp_path: Path, change: dict[str, object], told: str):
+    make_adapter(tmp_path / "adapter", run / "base", seed=3)
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    parts = parts_of(tmp_path, tmp_path / "cache")
+
+    with pytest.raises(CheckpointError, match=told):
+        parts.locate(str(tmp_path / "adapter"), None)
+
+
+def test_an_adapter_of_another_shape_than_its_base_is_refused(run: Path, tmp_path: Path):
+    make_checkpoint(tmp_path / "wide", seed=1, hidden=128)
+
+    with pytest.raises(CheckpointError, match="does not fit its base"):
+        parts_of(tmp_path, tmp_path / "cache").locate(str(_copied(run, tmp_path)), str(tmp_path / "wide"))
+
+
+def test_a_folder_with_a_model_and_an_adapter_is_refused(run: Path, tmp_path: Path):
+    adapter = _copied(run, tmp_path)
+    shutil.copyfile(run / "base" / "config.json", adapter / "config.json")
+
+    with pytest.raises(CheckpointError, match="a model and an adapter"):
+        parts_of(tmp_path, tmp_path / "cache").locate(str(adapter), str(run / "base"))
+
+
+def _copied(run: Path, into: Path) -> Path:
+    return Path(shutil.copytree(run / "checkpoint-10", into / "adapter"))
+
+
+def test_a_pickled_adapter_is_refused(run: Path, tmp_path: Path):
+    adapter = _copied(run, tmp_path)
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+
+    with pytest.raises(CheckpointError, match="safetensors"):
+        parts_of(tmp_path, tmp_path / "cache").locate(str(adapter), str(run / "base"))
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3: str, run: Path, monkeypatch: pytest.MonkeyPatch):
+    """A client of the bucket, into which the base was copied."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3,
+        aws_access_key_id=KEYS["access_key_id"],
+        aws_secret_access_key=KEYS["secret_access_key"],
+        region_name=KEYS["region"],
+    )
+    for path in (run / "base").iterdir():
+        client.upload_file(str(path), BUCKET, f"runs/base/{path.name}")
+    for name, value in {"ENDPOINT_URL": s3, "ALLOW_HTTP": "true", **KEYS}.items():
+        monkeypatch.setenv(f"AWS_{name.upper()}", value)
+    return client
+
+
+def test_a_checkpoint_in_a_bucket_is_fetched_once_and_again_when_it_changed(bucket, run: Path, tmp_path: Path):
+    parts = parts_of(run, tmp_path, checkpoint_stores=[f"s3://{BUCKET}/runs"])
+    url = f"s3://{BUCKET}/runs/base"
+
+    here, first, again = parts.locate(str(run / "base"), None), parts.locate(url, None), parts.locate(url, None)
+    config = json.loads((run / "base" / "config.json").read_text())
+    bucket.put_object(Bucket=BUCKET, Key="runs/base/config.json", Body=json.dumps(config, indent=7).encode())
+    changed = parts.locate(url, None)
+
+    assert perplexity(first) == perplexity(here)
+    assert first.folder == again.folder
+    assert changed.folder != first.folder
+    assert first.folder.is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (f"s3://{BUCKET}/others/base", "--checkpoint-store"),
+        (f"s3://{BUCKET}/runs-2/base", "--checkpoint-store"),
+        (f"s3://{BUCKET}/runs/nothing", "holds no checkpoint"),
+    ],
+)
+def test_what_lies_elsewhere_or_is_no_checkpoint_is_refused(bucket, run: Path, tmp_path: Path, url: str, told: str):
+    parts = parts_of(run, tmp_path, checkpoint_stores=[f"s3://{BUCKET}/runs"])
+
+    with pytest.raises(CheckpointError, match=told):
+        parts.locate(url, None)
+
+
+def test_a_file_that_is_written_anew_is_noticed_and_one_that_is_gone_is_not(run: Path, tmp_path: Path):
+    make_checkpoint(tmp_path / "checkpoint-1", seed=1)
+    located = parts_of(tmp_path, tmp_path / "cache").locate(str(tmp_path / "checkpoint-1"), None)
+    weights = tmp_path / "checkpoint-1" / "model.safetensors"
+
+    before = located.overwritten()
+    (tmp_path / "checkpoint-1" / "generation_config.json").unlink(missing_ok=True)
+    gone = located.overwritten()
+    weights.write_bytes(weights.read_bytes())
+
+    assert (before, gone, located.overwritten()) == (None, None, "model.safetensors")

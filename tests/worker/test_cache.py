@@ -1,0 +1,113 @@
+"""Checkpoints that are fetched or merged: once, whole or not at all, and never more than there is room for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from premem.errors import EngineError
+from worker import cache as caching
+from worker.cache import Cache
+
+HUNDRED = 100
+
+
+def file_of(size: int, made: list[Path] | None = None) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "weights").write_bytes(b"x" * size)
+        if made is not None:
+            made.append(folder)
+
+    return make
+
+
+def folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir())
+
+
+def test_a_checkpoint_is_made_once(tmp_path: Path):
+    made: list[Path] = []
+    cache = Cache(tmp_path, limit=1000)
+
+    first = cache.get("a", file_of(HUNDRED, made), bytes_needed=HUNDRED)
+    again = Cache(tmp_path, limit=1000).get("a", file_of(HUNDRED, made), bytes_needed=HUNDRED)
+
+    assert first == again
+    assert len(made) == 1
+    assert (first / "weights").stat().st_size == HUNDRED
+
+
+def test_the_longest_unused_goes_when_room_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(caching, "HELD", 1)
+    cache = Cache(tmp_path, limit=250)
+    old = cache.get("old", file_of(HUNDRED), bytes_needed=HUNDRED)
+    newer = cache.get("newer", file_of(HUNDRED), bytes_needed=HUNDRED)
+    for age, folder in ((200, old), (100, newer)):
+        os.utime(f"{folder}.lock", (time.time() - age,) * 2)
+
+    third = cache.get("third", file_of(HUNDRED), bytes_needed=HUNDRED)
+
+    assert folders(tmp_path) == sorted([newer, third])
+
+
+def test_what_another_worker_uses_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(caching, "HELD", 1)
+    using = Cache(tmp_path, limit=150)
+    used = using.get("used", file_of(HUNDRED), bytes_needed=HUNDRED)
+
+    other = Cache(tmp_path, limit=150).get("other", file_of(HUNDRED), bytes_needed=HUNDRED)
+    using.close()
+    third = Cache(tmp_path, limit=150).get("third", file_of(HUNDRED), bytes_needed=HUNDRED)
+
+    assert used not in folders(tmp_path)
+    assert third in folders(tmp_path)
+    assert other.name != used.name
+
+
+def test_what_was_left_half_made_is_never_taken_for_whole(tmp_path: Path):
+    def dying(folder: Path) -> None:
+        (folder / "weights").write_bytes(b"x")
+        raise RuntimeError("killed")
+
+    cache = Cache(tmp_path, limit=1000)
+    with pytest.raises(RuntimeError):
+        cache.get("a", dying, bytes_needed=HUNDRED)
+
+    assert folders(tmp_path) == []
+    assert (cache.get("a", file_of(HUNDRED), bytes_needed=HUNDRED) / "weights").stat().st_size == HUNDRED
+
+
+def test_one_that_is_too_large_for_the_cache_is_refused_before_it_is_made(tmp_path: Path):
+    with pytest.raises(EngineError, match="--cache-bytes"):
+        Cache(tmp_path, limit=99).get("a", file_of(HUNDRED), bytes_needed=HUNDRED)
+
+
+def test_a_full_disk_is_told(tmp_path: Path):
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(EngineError, match="no room is left"):
+        Cache(tmp_path, limit=1000).get("a", full, bytes_needed=HUNDRED)
+
+
+def test_two_processes_that_want_the_same_make_it_once(tmp_path: Path):
+    script = (
+        "import sys, time; from pathlib import Path; from worker.cache import Cache\n"
+        "def make(folder):\n"
+        "    time.sleep(0.5); (folder / 'weights').write_bytes(b'x'); print('made', flush=True)\n"
+        "Cache(Path(sys.argv[1]), limit=100).get('a', make, bytes_needed=1)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+
+    said = [one.communicate(timeout=60)[0] for one in both]
+
+    assert [one.returncode for one in both] == [0, 0]
+    assert sorted(said) == ["", "made\n"]

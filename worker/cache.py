@@ -1,0 +1,125 @@
+"""Checkpoints that were made or fetched for this machine, in one folder that its workers share and that stays small."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from premem.errors import EngineError
+
+HELD = 3
+"""Checkpoints that a worker keeps from being evicted: the one before, the one in memory, the next."""
+_UNFINISHED = ".unfinished-"
+
+
+class Cache:
+    """Folders by key, each made once, whole or not at all.
+
+    Beside each lies a lock file. Whoever uses a folder holds it shared, whoever makes or evicts it alone; its time is that of
+    the last use. Beyond `limit` bytes the folders that nobody uses go, the longest unused first. Workers of one machine may
+    share the folder; of one of them, its own thread alone calls `get`.
+    """
+
+    def __init__(self, folder: Path, *, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._held: OrderedDict[str, IO[bytes]] = OrderedDict()
+
+    def get(self, key: str, make: Callable[[Path], None], *, bytes_needed: int) -> Path:
+        """The folder of `key`; where there is none, `make` fills a new one.
+
+        Raises EngineError where it does not fit under the limit or on the disk, and whatever `make` raises.
+        """
+        name = hashlib.sha256(key.encode()).hexdigest()[:32]
+        folder = self._folder / name
+        lock = self._held.pop(name, None) or self._lock_file(name)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if not folder.is_dir():
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not folder.is_dir():  # nobody was faster
+                    self._make(folder, make, bytes_needed=bytes_needed)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+        except BaseException:
+            lock.close()
+            raise
+        os.utime(lock.name)
+        self._held[name] = lock
+        while len(self._held) > HELD:
+            self._held.popitem(last=False)[1].close()
+        return folder
+
+    def close(self) -> None:
+        """Let others evict what this worker used."""
+        while self._held:
+            self._held.popitem()[1].close()
+
+    def _lock_file(self, name: str) -> IO[bytes]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return (self._folder / f"{name}.lock").open("ab")
+
+    def _make(self, folder: Path, make: Callable[[Path], None], *, bytes_needed: int) -> None:
+        if bytes_needed > self._limit:
+            raise EngineError(
+                f"a checkpoint of {bytes_needed:,} bytes does not fit into the cache of {self._limit:,} bytes in "
+                f"{self._folder}: allow more with --cache-bytes"
+            )
+        self._make_room(bytes_needed)
+        for left in self._folder.glob(f"{folder.name}{_UNFINISHED}*"):  # whoever made it died of it
+            shutil.rmtree(left, ignore_errors=True)
+        unfinished = folder.with_name(f"{folder.name}{_UNFINISHED}{uuid4().hex}")
+        unfinished.mkdir()
+        try:
+            make(unfinished)
+            unfinished.rename(folder)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise EngineError(
+                    f"no room is left for a checkpoint of {bytes_needed:,} bytes in {self._folder}: free some, or name "
+                    "another folder with --cache"
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _make_room(self, needed: int) -> None:
+        sizes = {path: _size(path) for path in self._folder.iterdir() if path.is_dir() and "." not in path.name}
+        total = sum(sizes.values())
+        for folder in sorted(sizes, key=self._used_at):
+            if total + needed <= self._limit:
+                return
+            if self._evict(folder):
+                total -= sizes[folder]
+
+    def _used_at(self, folder: Path) -> float:
+        lock = folder.with_name(f"{folder.name}.lock")
+        return lock.stat().st_mtime if lock.exists() else 0.0
+
+    def _evict(self, folder: Path) -> bool:
+        """False: somebody uses it."""
+        if folder.name in self._held:
+            return False
+        with self._lock_file(folder.name) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            shutil.rmtree(folder, ignore_errors=True)
+            return True
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # evicted this moment
+            total += path.stat().st_size
+    return total
