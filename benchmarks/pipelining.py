@@ -1,6 +1,6 @@
 """What leasing ahead and handing in meanwhile are worth: a whole worker beside one that does one thing after the other.
 
-    python -m benchmarks.pipelining [--engine vllm] [--rows 128] [--shard-rows 16] [--away 0 50]
+    python -m benchmarks.pipelining [--engine vllm] [--rows 128] [--shard-rows 16] [--away 0 50] [--trajectory everything]
 
 A real service in a process of its own; in this one a worker with one engine, which stays loaded, so that only passes
 and what lies between them count. The same job is made for both in turns, and both draw the same tokens. `--away` puts
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--shard-rows", type=int, default=16)
     parser.add_argument("--away", type=int, nargs="+", default=[0, 50], help="Milliseconds.")
+    parser.add_argument("--trajectory", choices=("final", "full", "everything"), default="everything")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
@@ -55,7 +56,9 @@ def main() -> None:
     print(
         f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
     )
-    print(f"{asked.engine}, {asked.rows} rows × {SAMPLING.samples} answers in tasks of {asked.shard_rows} rows")
+    print(
+        f"{asked.engine}, {asked.rows} rows × {SAMPLING.samples} answers in tasks of {asked.shard_rows} rows, {asked.trajectory}"
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalService(Path(folder) / "service", checkpoint_roots=[], workers=0) as local,
@@ -68,6 +71,7 @@ def main() -> None:
             checkpoints=[Checkpoint(path=str(HOUSE / "lab/base"))],
             sampling=SAMPLING,
             memorized_below=1.1,
+            trajectory=asked.trajectory,
             shard_rows=asked.shard_rows,
         )
         parts = lasting(asked.engine)

@@ -21,6 +21,10 @@ READY_SECONDS = 90.0
 STOP_SECONDS = 12.0
 """A worker gives its task back within 10."""
 TAIL_LINES = 15
+ENGINE_HANGS = 75
+"""Exit status of a worker whose engine hangs in a way that only its end can end: start it again (EX_TEMPFAIL)."""
+RESTARTS = 3
+"""Of one worker for that reason."""
 LISTENING = "premem listens on "
 """How the line starts in which the service tells its URL."""
 WORKER_SETTINGS_KEPT = frozenset(
@@ -88,9 +92,15 @@ class LocalService:
         self.stop()
 
     def check(self) -> None:
-        """Raises ServiceError, with the end of its log, where the service or a worker has ended."""
+        """Raises ServiceError, with the end of its log, where the service or a worker has ended.
+
+        A worker whose engine hung, and which ended with it, is started again.
+        """
         for child in self._children:
-            child.check()
+            if child.process.poll() == ENGINE_HANGS and child.restarts < RESTARTS:
+                child.start_again()
+            else:
+                child.check()
 
     def stop(self) -> None:
         """End every process that was started, the workers first, so that they can give their tasks back."""
@@ -158,13 +168,25 @@ class _Child:
         command = [sys.executable, "-P", *arguments]
         if sys.platform == "linux":
             command = [sys.executable, "-c", _ORPHANS_END, str(os.getpid()), *command[1:]]
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(  # noqa: S603
-                command,
+        self.restarts = 0
+        self._command = command
+        self._environment = dict(environment)
+        log.write_bytes(b"")
+        self.process = self._started()
+
+    def start_again(self) -> None:
+        """Its output goes on in the same log."""
+        self.restarts += 1
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as out:
+            return subprocess.Popen(  # noqa: S603
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=dict(environment),
+                env=self._environment,
                 start_new_session=True,
             )
 

@@ -22,6 +22,7 @@ from premem.errors import (
     PrememError,
     ServiceError,
 )
+from premem.local import ENGINE_HANGS
 from premem.wire import GraderChoice
 from premem.wire_tasks import FailureReport, LeasedTask, LeaseRequest
 from worker.ahead import Ahead
@@ -34,7 +35,7 @@ from worker.keeping import Keeper
 from worker.pace import Pace, Paced
 from worker.parts import Graders, Located, Parts
 from worker.passes import Keeping, run_pass
-from worker.processes import ENGINE_HANGS, end_now
+from worker.processes import end_now
 from worker.regrading import regrade
 from worker.settings import Settings
 from worker.uploads import Uploads

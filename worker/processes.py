@@ -10,9 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-ENGINE_HANGS = 75
-"""Exit status of a worker whose engine hangs in a way that only its end can end: start it again (EX_TEMPFAIL)."""
-
 _GUARD = """
 import os, signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

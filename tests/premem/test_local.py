@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from premem.errors import InputError, ServiceError
-from premem.local import LocalService
+from premem.local import RESTARTS, LocalService
 
 HOUSE = Path(__file__).parents[2]
 
@@ -64,6 +64,21 @@ def test_a_service_that_was_killed_is_noticed(tmp_path):
 
         with pytest.raises(ServiceError, match="service was ended by SIGKILL"):
             local.check()
+
+
+def test_a_worker_that_ended_with_its_engine_is_started_again_but_not_forever(tmp_path):
+    hangs = "import pathlib; pathlib.Path('starts').open('a').write('x'); print('it hung'); raise SystemExit(75)"
+    with LocalService(tmp_path, checkpoint_roots=[], workers=0) as local:
+        worker = local._start("worker-1", ["-c", hangs.replace("starts", str(tmp_path / "starts"))], {})
+        for restart in range(RESTARTS):
+            worker.process.wait()
+            local.check()
+            assert worker.restarts == restart + 1
+        worker.process.wait()
+
+        with pytest.raises(ServiceError, match=r"(?s)worker-1 ended with status 75; .*it hung"):
+            local.check()
+    assert (tmp_path / "starts").read_text() == "x" * (RESTARTS + 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")

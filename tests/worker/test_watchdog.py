@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from premem.errors import EngineError, Interrupted
+from premem.local import ENGINE_HANGS
 from tests.fakes import FakeService, examples, make_task
 from tests.worker.test_process import gone_within, start_stuck_worker
-from worker.processes import ENGINE_HANGS
 from worker.watchdog import Watch, watched
 
 
