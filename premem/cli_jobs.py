@@ -1,4 +1,4 @@
-"""Commands that ask a running service: upload, status, cancel, examples, report."""
+"""Commands that ask a running service: upload, status, workers, cancel, examples, report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JOBS_LISTED = 20
 
 
 def add_to(app: typer.Typer, *, panel: str) -> None:
-    for command in (upload, status, cancel, examples, report):
+    for command in (upload, status, workers, cancel, examples, report):
         app.command(rich_help_panel=panel)(command)
 
 
@@ -181,6 +181,22 @@ def tell_warnings(job: Job) -> None:
         say(f"warning: {warning}")
     for error in job.errors:
         say(f"error: {error}")
+
+
+def workers(service: ServiceUrl = None, as_json: AsJson = False) -> None:
+    """List the workers that are connected: who asked for a task within the last minute, or has one in hand.
+
+    Example: `premem workers --service http://127.0.0.1:8321`
+    """
+    from premem.client import Client
+    from premem.tables import show, workers_table
+
+    with Client(service) as client:
+        found = list(client.workers())
+    if as_json:
+        print_json({"items": [one.model_dump(mode="json") for one in found]})
+    else:
+        show(workers_table(found) if found else "No worker is connected: premem worker starts one.")
 
 
 def cancel(job: JobId, service: ServiceUrl = None, as_json: AsJson = False) -> None:

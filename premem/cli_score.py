@@ -210,6 +210,13 @@ def score(
     format_: Annotated[
         RowsFormat, typer.Option("--format", help="Of scores and curated rows.", rich_help_panel=OUTPUT_PANEL)
     ] = RowsFormat.jsonl,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Score a few examples at the first checkpoint only, and say what all of it will take: tokens, time, memory.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     r"""Score every checkpoint of a finetuning run on its own training data, and rank the examples.
@@ -273,6 +280,7 @@ def score(
         below=below,
         budget=budget,
         format=format_,
+        dry_run=dry_run,
     )
     _check_files(scoring, private=service is None)
     if service is None:

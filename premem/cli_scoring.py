@@ -42,6 +42,7 @@ class Scoring:
     below: float
     budget: int | None
     format: RowsFormat
+    dry_run: bool = False
 
 
 def score_with(url: str, scoring: Scoring, *, as_json: bool) -> None:
@@ -49,7 +50,11 @@ def score_with(url: str, scoring: Scoring, *, as_json: bool) -> None:
     from premem.client import Client
 
     with Client(url) as client:
-        job = client.create_job(_with_datasets(client, scoring))
+        request = _with_datasets(client, scoring)
+        if scoring.dry_run:
+            _tell_cost(client, request, as_json=as_json)
+            return
+        job = client.create_job(request)
         say(f"job {job.id}")
         try:
             ended = watched(client, job.id)
@@ -74,7 +79,11 @@ def score_privately(scoring: Scoring, *, engine: str | None, workers: int, hub: 
         Client(local.url, attempts=2) as client,
     ):
         try:
-            job = _same_or_new_job(client, _with_datasets(client, scoring), kept / "score.json")
+            request = _with_datasets(client, scoring)
+            if scoring.dry_run:
+                _tell_cost(client, request, as_json=as_json, on_progress=lambda _: local.check(), away_seconds=0)
+                return
+            job = _same_or_new_job(client, request, kept / "score.json")
             ended = watched(client, job.id, on_progress=lambda _: local.check(), away_seconds=0)
             _finish(client, ended, scoring, as_json=as_json)
         except Unreachable:
@@ -82,6 +91,20 @@ def score_privately(scoring: Scoring, *, engine: str | None, workers: int, hub: 
             raise
     if not as_json:
         say(f"to look at single answers: premem serve --data-dir {kept}, then premem examples {ended.id} --row ROW")
+
+
+def _tell_cost(client: Client, request: JobRequest, *, as_json: bool, **waiting: Any) -> None:
+    from premem.measuring import measured_estimate
+    from premem.tables import estimate_lines, show
+
+    def wait(client: Client, job: Job) -> Job:
+        return watched(client, job.id, doing="measuring", **waiting)
+
+    found = measured_estimate(client, request, wait=wait)
+    if as_json:
+        print_json(found)
+    else:
+        show(*estimate_lines(found))
 
 
 def _bases(request: JobRequest) -> Iterator[Path]:

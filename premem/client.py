@@ -21,7 +21,7 @@ from premem.asking import Asking, Async, Item, Listing, Params, Pause, Steps, Sy
 from premem.errors import InputError, ServiceError
 from premem.files import whole_file
 from premem.matrix import ScoreMatrix
-from premem.replies import ReplyKind, parsed, pause_before_retry, retry_after
+from premem.replies import ReplyKind, parsed, pause_before_retry, retry_after, uploaded_rows
 from premem.rules import RuleName
 from premem.runs import ScoredRun
 from premem.upload import Rows, Upload
@@ -39,6 +39,7 @@ from premem.wire import (
     ScoredExample,
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
+from premem.wire_costs import Estimate, WorkerReply
 from premem.wire_curation import AcquireRequest, Acquisition, Choice, Group, Selection
 from premem.wire_reports import JobReport, RegradeRequest, ResampleRequest, SoFar
 
@@ -108,6 +109,13 @@ class Routes:
         return (yield from self._told(Dataset, "GET", f"/v1/datasets/{_quoted(dataset)}"))
 
     @asked
+    def rows(self, dataset: str, *, start: int = 0, stop: int | None = None) -> Steps[list[dict[str, Any]]]:
+        """Rows [start, stop) as they were uploaded; at most 100,000 at once."""
+        params: Params = {"start": start, "stop": stop}
+        answer = yield from self._asking.ask("GET", f"/v1/datasets/{_quoted(dataset)}/rows", params=params)
+        return uploaded_rows(answer.content)
+
+    @asked
     def delete_dataset(self, dataset: str) -> Steps[None]:
         """Raises Conflict where a job uses it."""
         yield from self._asking.ask("DELETE", f"/v1/datasets/{_quoted(dataset)}")
@@ -119,6 +127,17 @@ class Routes:
         """Under the same key, within a day, the same job; absent: a new key, and so a new job, for every call."""
         body = request.model_dump(mode="json")
         return (yield from self._told(Job, "POST", "/v1/jobs", body=body, idempotency_key=idempotency_key))
+
+    @asked
+    def estimate(self, request: JobRequest, *, measured_by: str | None = None) -> Steps[Estimate]:
+        """What a job will cost, without starting it. `measured_by`: a completed job whose tasks tell lengths and pace."""
+        body, params = request.model_dump(mode="json"), {"dry_run": "true", "measured_by": measured_by}
+        return (yield from self._told(Estimate, "POST", "/v1/jobs", body=body, params=params))
+
+    @listed
+    def workers(self) -> Listing[WorkerReply]:
+        """Those that asked for a task within the last minute, or have one in hand."""
+        return self._pages("/v1/workers", WorkerReply)
 
     @listed
     def jobs(self) -> Listing[Job]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import random
 from typing import Any, TypeVar
@@ -105,3 +107,10 @@ def _bad_line(entry: dict[str, Any]) -> BadLine:
 
 def _asked(response: httpx.Response) -> str:
     return f"{response.request.method} {response.request.url.copy_with(query=None)}"
+
+
+def uploaded_rows(content: bytes) -> list[dict[str, Any]]:
+    """Out of the Parquet that the service sends of a data set."""
+    import polars
+
+    return [json.loads(row) for row in polars.read_parquet(io.BytesIO(content), columns=["columns"])["columns"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 from rich import box
@@ -11,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from premem.cli_terminal import duration
 from premem.wire import ExampleDetail, ExamplePage, IntervalReply, Job, ThresholdReply
 from premem.wire_calibrations import CalibrationReply
+from premem.wire_costs import Between, Estimate, WorkerReply
 from premem.wire_curation import Acquisition, Selection
 from premem.wire_reports import ChangesReply, JobReport, LowReply, RegradeReply, RobustnessReply
 
@@ -118,6 +121,36 @@ def selection_lines(selection: Selection, *, most: int) -> list[Table | Text | s
     if selection.chosen:
         lines.append(rows)
     return [*lines, threshold_text(lineage.threshold), *(printable(f"Note: {note}") for note in selection.notes)]
+
+
+def estimate_lines(found: Estimate) -> list[str]:
+    """What a job will cost, and what that rests on."""
+
+    def between(one: Between, told: Callable[[float], str]) -> str:
+        low, high = told(one.low), told(one.high)
+        return low if low == high else f"{low} to {high}"
+
+    lines = [
+        f"{found.examples:,} examples at {found.checkpoints} checkpoints, {found.tasks:,} tasks or more",
+        f"{found.scored_tokens:,.0f} tokens to score, {between(found.answers, '{:,.0f}'.format)} answers of "
+        f"{between(found.answer_tokens, '{:,.0f}'.format)} tokens to sample",
+    ]
+    if found.engine_seconds is not None:
+        lines.append(f"{between(found.engine_seconds, duration)} of one engine")
+    if found.seconds is not None:
+        lines.append(f"{between(found.seconds, duration)} with the {found.workers} workers that are connected")
+    if found.weight_bytes is not None:
+        lines.append(f"{found.weight_bytes / 1e9:,.3g} GB of memory for the weights, besides the engine's cache")
+    lines.append(f"{between(found.result_bytes, lambda n: f'{n / 1e6:,.3g} MB')} on the service's store")
+    return [*lines, *(printable(f"Note: {note}") for note in found.notes)]
+
+
+def workers_table(workers: list[WorkerReply]) -> Table:
+    """One line per worker that is connected."""
+    table = _table("worker", left=("engine", "asked last"))
+    for one in workers:
+        table.add_row(Text(printable(one.name)), printable(one.engine or "none"), f"{one.seen_at:%H:%M:%S}")
+    return table
 
 
 def acquisition_lines(found: Acquisition, *, most: int) -> list[Table | Text | str]:

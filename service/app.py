@@ -38,6 +38,7 @@ from service import (
     so_far,
     tasks,
     weights,
+    workers,
 )
 from service.auth import Authentication, TrustedHost, any_key
 from service.db import Database, DatabaseError
@@ -89,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.add_handlers(app)
     of_jobs = (jobs, recorded, regrades, resamples, checkpoints, events, examples, matrix, reports, so_far)
     of_choices = (selections, curated, weights, seeds, acquisitions)
-    for nouns in (datasets, *of_jobs, *of_choices, calibrations, tasks, results):
+    for nouns in (datasets, *of_jobs, *of_choices, calibrations, tasks, results, workers):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
     for nouns in (health, metrics, pages):
         app.include_router(nouns.router)

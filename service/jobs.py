@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from premem.errors import Conflict, GraderError
@@ -14,7 +16,8 @@ from premem.forecast import SPAN
 from premem.grading import get_grader
 from premem.thresholds import FIRST_CHECKPOINT_QUANTILE, Threshold, resolve
 from premem.wire import ENDED, Checkpoint, GraderChoice, Job, JobRequest, Page
-from service import checkpoints, cursors, draws, states
+from premem.wire_costs import Estimate
+from service import checkpoints, costs, cursors, draws, states
 from service.calibrations import held_calibration, threshold_of
 from service.changes import check_previous
 from service.datasets import read_rows
@@ -38,12 +41,32 @@ WITHOUT_THRESHOLD = (
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.post("", status_code=202, responses=described(409))
+@router.post(
+    "",
+    status_code=202,
+    response_model=Job,
+    responses={200: {"model": Estimate, "description": "Of a dry run: what the job will cost."}, **described(409)},
+)
 def post_job(
-    request: JobRequest, response: Response, database: DatabaseGiven, store: StoreGiven, settings: SettingsGiven
-) -> Job:
-    """Start scoring the checkpoints of a run. The answer comes at once; poll `Location` for progress."""
+    request: JobRequest,
+    response: Response,
+    database: DatabaseGiven,
+    store: StoreGiven,
+    settings: SettingsGiven,
+    dry_run: Annotated[bool, Query(description="Only say what the job will cost.")] = False,
+    measured_by: Annotated[
+        str | None,
+        Query(max_length=200, description="Of a dry run: a completed job whose tasks tell lengths and pace."),
+    ] = None,
+) -> Job | JSONResponse:
+    """Start scoring the checkpoints of a run. The answer comes at once; poll `Location` for progress.
+
+    With `dry_run` nothing is started, and the answer says how many tokens, seconds and bytes the job will take.
+    """
     _check_columns(database, store, request)
+    if dry_run:
+        told = costs.estimate(database, store, request, measured_by=measured_by)
+        return JSONResponse(told.model_dump(mode="json"))
     with database.begin() as connection:
         job = insert_job(connection, request)
         if states.is_planned(job):

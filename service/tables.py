@@ -148,6 +148,14 @@ tasks = Table(
     Index("ix_tasks_expiry", "state", "expires_at"),
 )
 
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("engine", String(200)),
+    Column("seen_at", Double, nullable=False),  # the last time that it asked for a task, within a few seconds
+)
+
 calibrations = Table(
     "calibrations",
     metadata,

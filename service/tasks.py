@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, select
 from premem.errors import NotFound
 from premem.wire import Checkpoint, GraderChoice, Perturbation, Sampling, Template
 from premem.wire_tasks import AttemptBody, DrawPlan, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest
-from service import leases
+from service import leases, workers
 from service.db import now
 from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven
 from service.problems import described
@@ -35,6 +35,7 @@ def lease_task(
     """Lease the next task. It stays this worker's as long as its heartbeats come."""
     with database.begin() as connection:
         at = now(connection)
+        workers.see(connection, request, at=at)
         leases.requeue_expired(connection, max_losses=settings.max_losses, at=at)
         task = leases.claim(
             connection,

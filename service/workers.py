@@ -1,0 +1,56 @@
+"""The workers that ask for tasks. They keep no state here but that they were seen."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from premem.wire import Page
+from premem.wire_costs import WorkerReply
+from premem.wire_tasks import LeaseRequest
+from service.db import now
+from service.dependencies import DatabaseGiven
+from service.progress import moment
+from service.tables import tasks, workers
+
+SEEN_EVERY_SECONDS = 5.0
+"""A worker that finds nothing asks every second."""
+CONNECTED_SECONDS = 60.0
+FORGOTTEN_SECONDS = 24 * 3600.0
+
+router = APIRouter(prefix="/v1/workers", tags=["tasks"])
+
+
+@router.get("")
+def list_workers(database: DatabaseGiven) -> Page[WorkerReply]:
+    """Those that asked for a task within the last minute, or have one in hand."""
+    with database.connect() as connection:
+        items = connected(connection)
+    return Page(items=items, next_cursor=None)
+
+
+def connected(connection: Connection) -> list[WorkerReply]:
+    at_work = select(tasks.c.worker).where(tasks.c.state == "leased")
+    recent = workers.c.seen_at > now(connection) - CONNECTED_SECONDS
+    found = select(workers).where(or_(recent, workers.c.name.in_(at_work))).order_by(workers.c.name)
+    return [
+        WorkerReply(name=row["name"], engine=row["engine"], seen_at=moment(row["seen_at"]))
+        for row in connection.execute(found).mappings()
+    ]
+
+
+def see(connection: Connection, request: LeaseRequest, *, at: float) -> None:
+    """A worker asks for a task. Those of yesterday are forgotten, since each start has a name of its own."""
+    mine = workers.c.name == request.worker
+    seen_at = connection.scalar(select(workers.c.seen_at).where(mine))
+    if seen_at is None:
+        connection.execute(delete(workers).where(workers.c.seen_at < at - FORGOTTEN_SECONDS))
+        new = {"name": request.worker, "engine": request.engine, "seen_at": at}
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(workers).values(new))
+        except IntegrityError:
+            return  # it asks twice at once, and was seen by the other request
+    elif seen_at < at - SEEN_EVERY_SECONDS:
+        connection.execute(update(workers).where(mine).values(engine=request.engine, seen_at=at))
