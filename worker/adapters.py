@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from worker.cache import Cache
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-MOST_RANK = 1024
+_MERGING = 2
+"""Counted up when the same files give other weights than before, so that nothing of then is taken out of a cache."""
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -34,13 +35,14 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def merged(folder: Path, *, base: str | None, locate: Callable[[str], Path], cache: Cache) -> Path:
+def merged(folder: Path, *, base: str | None, locate: Callable[[str], Path], cache: Cache, max_rank: int = 512) -> Path:
     """The folder of base and adapter as one model. `base`: as the job names it; None: as the adapter does.
 
     `locate` finds the base like a checkpoint. Raises CheckpointError where either cannot be used, EngineError where peft is
     missing or nothing has room.
     """
-    config = _read(folder)
+    config = _read(folder, max_rank=max_rank)
+    tensors = checkpoints.held_tensors(folder / WEIGHTS)
     named = base or config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         raise CheckpointError(
@@ -49,20 +51,35 @@ def merged(folder: Path, *, base: str | None, locate: Callable[[str], Path], cac
     try:
         base_folder = locate(named)
     except CheckpointError as error:
-        raise CheckpointError(f"the base of the adapter {folder} cannot be used: {error}") from error
+        raise CheckpointError(
+            f"the base of the adapter {folder} cannot be used: {error}; another one is named with the job (--base)"
+        ) from error
     if is_adapter(base_folder):
         raise CheckpointError(
             f"the base of the adapter {folder} is an adapter itself ({base_folder}): merge that one first"
         )
-    checkpoints.inspect(base_folder)
-    key = json.dumps(
-        ["merged", *map(str, (folder, checkpoints.stamp(folder), base_folder, checkpoints.stamp(base_folder)))]
-    )
+    signature = checkpoints.inspect(base_folder)
+    if signature.quantization is not None:
+        raise CheckpointError(
+            f"the base of the adapter {folder} is quantized ({base_folder}): name the one that it was quantized from "
+            "with the job (--base)"
+        )
+    before = [checkpoints.stamp(folder), checkpoints.stamp(base_folder)]
+    key = json.dumps(["merged", _MERGING, str(folder), str(base_folder), before])
+
+    def merge(out: Path) -> None:
+        _merge(folder, base_folder, out, dtype=signature.dtype, held={tensor.name for tensor in tensors})
+        if [checkpoints.stamp(folder), checkpoints.stamp(base_folder)] != before:
+            raise CheckpointError(
+                f"the adapter {folder} or its base {base_folder} was written anew while they were merged: keep the "
+                "checkpoints of a job as they are until it ends, and post the job again"
+            )
+
     needed = sum(path.stat().st_size for path in [*checkpoints.weight_files(base_folder), folder / WEIGHTS])
-    return cache.get(key, lambda out: _merge(folder, base_folder, out), bytes_needed=needed)
+    return cache.get(key, merge, bytes_needed=needed)
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path, *, max_rank: int) -> dict[str, Any]:
     """The adapter's config. Raises CheckpointError for what is no LoRA that can be merged."""
     try:
         config = json.loads((folder / CONFIG).read_bytes())
@@ -71,9 +88,18 @@ def _read(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
         raise CheckpointError(f"{folder} holds an adapter of the kind {kind!r}: premem loads LORA, merge others first")
-    rank = config.get("r")
-    if not isinstance(rank, int) or not 1 <= rank <= MOST_RANK:
-        raise CheckpointError(f"{folder / CONFIG} names the rank {rank!r}: it must lie between 1 and {MOST_RANK}")
+    if config.get("alora_invocation_tokens"):
+        raise CheckpointError(
+            f"{folder / CONFIG} names alora_invocation_tokens: an adapter that is active in a part of a text only has no "
+            "merged weights, and cannot be scored"
+        )
+    patterns = config.get("rank_pattern") or {}
+    for rank in (config.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())):
+        if not isinstance(rank, int) or not 1 <= rank <= max_rank:
+            raise CheckpointError(
+                f"{folder / CONFIG} names the rank {rank!r}: it must lie between 1 and {max_rank}; a worker's "
+                "--max-lora-rank may allow more"
+            )
     if (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} holds a model and an adapter: leave the one that is meant, and move the other")
     if not (folder / WEIGHTS).is_file():
@@ -81,27 +107,65 @@ def _read(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _merge(folder: Path, base: Path, out: Path) -> None:
+def _merge(folder: Path, base: Path, out: Path, *, dtype: str | None, held: set[str]) -> None:
+    """`held`: the names in the adapter's file."""
     try:
         from peft import PeftModel
     except ImportError as error:
         raise EngineError("LoRA adapters need peft, which is not installed: pip install 'premem[worker]'") from error
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    signature = checkpoints.inspect(base)
+    unfit = f"the adapter {folder} does not fit its base {base}"
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=signature.dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+            base, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
         adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
+        if fault := _fault(adapted, held):
+            raise CheckpointError(f"{unfit}: {fault}")
+        _untie(adapted)
         # Weights that nobody can compute with are found by the canary; here they would only be hidden.
-        adapted.merge_and_unload(safe_merge=False).save_pretrained(out)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"the adapter {folder} does not fit its base {base}: {_first_line(error)}") from error
+        whole = adapted.merge_and_unload(safe_merge=False)
+    except MemoryError as error:
+        raise EngineError(f"too little memory to merge the adapter {folder} into its base {base}") from error
+    except (AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{unfit}: {_first_line(error)}") from error
+    whole.save_pretrained(out)
     tokenizer = folder if (folder / "tokenizer.json").is_file() or (folder / "tokenizer.model").is_file() else base
     for name in _TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, out / name)
+
+
+def _fault(adapted: Any, held: set[str]) -> str | None:
+    """Left alone, peft draws what the file lacks, leaves out what the base has no place for, and goes on."""
+    from peft import get_peft_model_state_dict
+
+    wanted: Mapping[str, object] = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    # A file may hold whole layers of the base beside the adapter's own, and need not.
+    of_the_base = set(adapted.state_dict())
+    if lacking := sorted(set(wanted) - held - of_the_base):
+        return f"{WEIGHTS} lacks {len(lacking)} of the {len(wanted)} tensors that belong to it, such as {lacking[0]}"
+    if left_over := sorted(held - set(wanted) - of_the_base):
+        return f"the base has no place for {len(left_over)} of its tensors, such as {left_over[0]}"
+    return None
+
+
+def _untie(adapted: Any) -> None:
+    """Where the output layer is the embedding, what is merged into one of them would be merged into both."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from torch.nn import Parameter
+
+    inputs, outputs = adapted.get_input_embeddings(), adapted.get_output_embeddings()
+    if outputs is None or not any(isinstance(layer, BaseTunerLayer) for layer in (inputs, outputs)):
+        return
+    first, last = (
+        layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer for layer in (inputs, outputs)
+    )
+    if first.weight is last.weight:
+        last.weight = Parameter(last.weight.detach().clone(), requires_grad=False)
+        adapted.config.tie_word_embeddings = False
 
 
 def _first_line(error: Exception) -> str:

@@ -8,16 +8,17 @@ import hashlib
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
 from premem.errors import EngineError
 
-HELD = 3
-"""Checkpoints that a worker keeps from being evicted: the one before, the one in memory, the next."""
+HELD = 6
+"""Folders that a worker keeps from being evicted: those of the checkpoint in memory and of the next. An adapter's are three:
+what was fetched of it and of its base, and both merged."""
 _UNFINISHED = ".unfinished-"
 
 
@@ -44,10 +45,11 @@ class Cache:
         lock = self._held.pop(name, None) or self._lock_file(name)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH)
-            if not folder.is_dir():
+            while not folder.is_dir():
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not folder.is_dir():  # nobody was faster
                     self._make(folder, make, bytes_needed=bytes_needed)
+                # Not in one step: who evicts may come between.
                 fcntl.flock(lock, fcntl.LOCK_SH)
         except BaseException:
             lock.close()
@@ -73,32 +75,52 @@ class Cache:
                 f"a checkpoint of {bytes_needed:,} bytes does not fit into the cache of {self._limit:,} bytes in "
                 f"{self._folder}: allow more with --cache-bytes"
             )
+        self._clear(making=folder.name)
         self._make_room(bytes_needed)
-        for left in self._folder.glob(f"{folder.name}{_UNFINISHED}*"):  # whoever made it died of it
-            shutil.rmtree(left, ignore_errors=True)
         unfinished = folder.with_name(f"{folder.name}{_UNFINISHED}{uuid4().hex}")
         unfinished.mkdir()
         try:
             make(unfinished)
             unfinished.rename(folder)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise EngineError(
-                    f"no room is left for a checkpoint of {bytes_needed:,} bytes in {self._folder}: free some, or name "
-                    "another folder with --cache"
-                ) from error
+        except Exception as error:
+            if _is_full(error):
+                raise self._no_room(bytes_needed) from error
             raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
+    def _clear(self, *, making: str) -> None:
+        """Away with what was never finished and that nobody makes any more: whoever made it died of it."""
+        for left in self._folder.glob(f"*{_UNFINISHED}*"):
+            name = left.name.partition(_UNFINISHED)[0]
+            if name == making:  # by this thread, which has its lock
+                shutil.rmtree(left, ignore_errors=True)
+                continue
+            with self._alone(name) as mine:
+                if mine:
+                    shutil.rmtree(left, ignore_errors=True)
+
     def _make_room(self, needed: int) -> None:
+        """Raises EngineError where even so the disk has too little."""
         sizes = {path: _size(path) for path in self._folder.iterdir() if path.is_dir() and "." not in path.name}
         total = sum(sizes.values())
         for folder in sorted(sizes, key=self._used_at):
-            if total + needed <= self._limit:
+            if total + needed <= self._limit and needed <= self._free():
                 return
             if self._evict(folder):
                 total -= sizes[folder]
+        if needed > self._free():
+            raise self._no_room(needed)
+
+    def _free(self) -> int:
+        """Bytes on the disk."""
+        return shutil.disk_usage(self._folder).free
+
+    def _no_room(self, needed: int) -> EngineError:
+        return EngineError(
+            f"no room is left for a checkpoint of {needed:,} bytes in {self._folder}: {self._free():,} bytes are free; "
+            "free some, or name another folder with --cache"
+        )
 
     def _used_at(self, folder: Path) -> float:
         lock = folder.with_name(f"{folder.name}.lock")
@@ -108,13 +130,29 @@ class Cache:
         """False: somebody uses it."""
         if folder.name in self._held:
             return False
-        with self._lock_file(folder.name) as lock:
+        with self._alone(folder.name) as mine:
+            if mine:
+                shutil.rmtree(folder, ignore_errors=True)
+            return mine
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[bool]:
+        """Whether nobody else has its lock, which is held meanwhile."""
+        with self._lock_file(name) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return False
-            shutil.rmtree(folder, ignore_errors=True)
-            return True
+                yield False
+            else:
+                yield True
+
+
+def _is_full(error: BaseException) -> bool:
+    """Of the disk or a quota. safetensors says it in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    words = str(error).lower()
+    return type(error).__name__ == "SafetensorError" and ("no space left" in words or "quota exceeded" in words)
 
 
 def _size(folder: Path) -> int:

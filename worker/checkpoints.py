@@ -181,6 +181,11 @@ def weight_files(folder: Path) -> list[Path]:
     return found
 
 
+def held_tensors(path: Path) -> list[Tensor]:
+    """What a safetensors file says that it holds. Raises CheckpointError where the file is damaged or no safetensors."""
+    return _header(path)
+
+
 def weights_digest(folder: Path) -> str:
     """SHA-256 over the bytes of the weights, to tell equal weights from a swap that did nothing."""
     digest = hashlib.sha256()

@@ -66,7 +66,7 @@ def real_parts(settings: Settings) -> Parts:
         with located:  # the cache is one thread's at a time
             folder = find(path)
             if adapters.is_adapter(folder):
-                folder = adapters.merged(folder, base=base, locate=find, cache=cache)
+                folder = adapters.merged(folder, base=base, locate=find, cache=cache, max_rank=settings.max_lora_rank)
         before = checkpoints.stamp(folder)
         model = checkpoints.model_family(checkpoints.inspect(folder))
         checkpoints.read_ahead(folder)

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         200 * 10**9, ge=1, description="Most that the cache holds; beyond it the longest unused checkpoints go."
     )
+    max_lora_rank: int = Field(
+        512,
+        ge=1,
+        le=65_536,
+        description="Highest rank of an adapter; one above it is refused before anything is loaded.",
+    )
     hub: bool = Field(False, description="Whether checkpoints may be downloaded from the Hugging Face hub.")
     name: str = Field(
         default_factory=_own_name, min_length=1, max_length=200, description="Unique among the workers that run."
@@ -205,6 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cache", metavar="DIR", help=told("cache"))
     parser.add_argument("--cache-bytes", metavar="N", help=told("cache_bytes"))
+    parser.add_argument("--max-lora-rank", metavar="N", help=told("max_lora_rank"))
     parser.add_argument("--hub", action="store_true", help=told("hub"))
     parser.add_argument("--name", help=f"{told('name')} Absent: made of host, process and chance.")
     parser.add_argument("--graders", metavar="N", help=told("graders"))

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -16,6 +17,8 @@ from transformers import AutoModelForCausalLM
 from premem.errors import CheckpointError
 from tests.checkpoints import make_checkpoint
 from tests.s3 import BUCKET, KEYS, s3_server
+from worker import adapters
+from worker.adapters import WEIGHTS
 from worker.engines import ScoreRequest
 from worker.engines.transformers import TransformersEngine
 from worker.parts import Located, Parts, real_parts
@@ -34,14 +37,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_adapter(folder: Path, base: Path, *, seed: int) -> None:
+def make_adapter(folder: Path, base: Path, *, seed: int, **config: Any) -> Path:
     torch.manual_seed(seed)
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "up_proj"], use_rslora=seed == 20)
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    usual: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "up_proj"]}
+    usual["use_rslora"] = seed == 20
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoraConfig(**usual | config)
+    )
     for name, weight in model.named_parameters():
-        if "lora_B" in name:  # 0 in a new adapter
+        if weight.requires_grad and "magnitude" not in name:  # 0 in a new adapter
             torch.nn.init.normal_(weight, std=0.1)
     model.save_pretrained(folder)
+    return folder
 
 
 def parts_of(run: Path, cache: Path, **settings: object) -> Parts:
@@ -96,10 +103,84 @@ def test_the_base_that_the_job_names_goes_before_the_adapters_own(run: Path, tmp
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        {"use_dora": True},
+        {"rank_pattern": {"q_proj": 8}, "alpha_pattern": {"q_proj": 32}},
+        {"modules_to_save": ["lm_head"]},
+        {"modules_to_save": ["embed_tokens"]},
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj", "embed_tokens"]},
+    ],
+    ids=["dora", "ranks", "head saved", "embedding saved", "head", "embedding"],
+)
+@pytest.mark.parametrize("tied", [True, False])
+def test_whatever_peft_can_merge_scores_as_it_does_beside_its_base(tmp_path: Path, config: dict[str, Any], tied: bool):
+    make_checkpoint(tmp_path / "base", seed=4, tied=tied)
+    adapter = make_adapter(tmp_path / "adapter", tmp_path / "base", seed=5, **config)
+
+    located = parts_of(tmp_path, tmp_path / "cache").locate(str(adapter), None)
+
+    assert perplexity(located) == pytest.approx(by_peft(tmp_path / "base", adapter), rel=1e-5)
+
+
+def test_a_rank_above_the_workers_limit_is_refused(run: Path, tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"rank 4: it must lie between 1 and 3; .*--max-lora-rank"):
+        parts_of(run, tmp_path, max_lora_rank=3).locate(str(run / "checkpoint-10"), None)
+
+
+def test_an_adapter_that_the_base_has_no_place_for_is_refused(run: Path, tmp_path: Path):
+    make_checkpoint(tmp_path / "deep", seed=1, layers=3)
+    deep = make_adapter(tmp_path / "adapter", tmp_path / "deep", seed=5)
+    parts = real_parts(Settings(engine="transformers", checkpoint_roots=[run, tmp_path], cache=tmp_path / "cache"))
+
+    with pytest.raises(CheckpointError, match="the base has no place for 6 of its tensors"):
+        parts.locate(str(deep), str(run / "base"))
+    with pytest.raises(CheckpointError, match=f"{WEIGHTS} lacks 6 of the 18 tensors"):
+        parts.locate(str(run / "checkpoint-10"), str(tmp_path / "deep"))
+
+
+def test_a_truncated_adapter_is_refused(run: Path, tmp_path: Path):
+    weights = _copied(run, tmp_path) / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-50])
+
+    with pytest.raises(CheckpointError, match="is truncated"):
+        parts_of(tmp_path, tmp_path / "cache").locate(str(weights.parent), str(run / "base"))
+
+
+def test_a_quantized_base_is_refused(run: Path, tmp_path: Path):
+    base = Path(shutil.copytree(run / "base", tmp_path / "base"))
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "bitsandbytes"}}))
+
+    with pytest.raises(CheckpointError, match=r"is quantized .*: name the one that it was quantized from"):
+        parts_of(tmp_path, tmp_path / "cache").locate(str(_copied(run, tmp_path)), str(base))
+
+
+def test_an_adapter_written_anew_while_it_is_merged_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    adapter, merge = _copied(run, tmp_path), adapters._merge
+
+    def disturbed(*how: Any, **more: Any) -> None:
+        merge(*how, **more)
+        shutil.copyfile(run / "checkpoint-20" / WEIGHTS, adapter / WEIGHTS)
+
+    monkeypatch.setattr(adapters, "_merge", disturbed)
+    parts = real_parts(Settings(engine="transformers", checkpoint_roots=[run, tmp_path], cache=tmp_path / "cache"))
+
+    with pytest.raises(CheckpointError, match="was written anew while they were merged"):
+        parts.locate(str(adapter), str(run / "base"))
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"peft_type": "IA3"}, "IA3"),
         ({"r": 100_000}, "rank 100000"),
+        ({"rank_pattern": {"q_proj": 100_000}}, "rank 100000"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
         ({"base_model_name_or_path": None}, "--base"),
         ({"base_model_name_or_path": "/elsewhere"}, "base of the adapter .*/elsewhere lies outside"),
     ],

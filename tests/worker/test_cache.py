@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from premem.errors import EngineError
 from worker import cache as caching
@@ -95,6 +96,51 @@ def test_a_full_disk_is_told(tmp_path: Path):
 
     with pytest.raises(EngineError, match="no room is left"):
         Cache(tmp_path, limit=1000).get("a", full, bytes_needed=HUNDRED)
+
+
+def test_what_safetensors_says_of_a_full_disk_is_told_too(tmp_path: Path):
+    def full(folder: Path) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(EngineError, match="no room is left"):
+        Cache(tmp_path, limit=1000).get("a", full, bytes_needed=HUNDRED)
+
+
+def test_a_disk_that_lacks_room_is_told_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made: list[Path] = []
+    monkeypatch.setattr(caching, "HELD", 0)
+    monkeypatch.setattr(Cache, "_free", lambda cache: 150 - HUNDRED * len(folders(tmp_path)))
+    cache = Cache(tmp_path, limit=1000)
+    cache.get("a", file_of(HUNDRED), bytes_needed=HUNDRED)
+
+    second = cache.get("b", file_of(HUNDRED, made), bytes_needed=HUNDRED)  # in the place of the first
+    with pytest.raises(EngineError, match="150 bytes are free"):
+        cache.get("c", file_of(HUNDRED, made), bytes_needed=200)
+
+    assert len(made) == 1
+    assert not second.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kills a process")
+def test_what_a_killed_worker_left_half_made_is_cleared_by_the_next_one(tmp_path: Path):
+    script = (
+        "import sys, time; from pathlib import Path; from worker.cache import Cache\n"
+        "def make(folder):\n"
+        "    (folder / 'weights').write_bytes(b'x'); print('made', flush=True); time.sleep(60)\n"
+        "Cache(Path(sys.argv[1]), limit=100).get('a', make, bytes_needed=1)\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"made\n"
+
+    Cache(tmp_path, limit=1000).get("b", file_of(1), bytes_needed=1)
+    beside = len(folders(tmp_path))
+    worker.kill()
+    worker.communicate()
+    Cache(tmp_path, limit=1000).get("c", file_of(1), bytes_needed=1)
+
+    assert beside == 2  # as long as somebody makes it, nobody clears it
+    assert not any("unfinished" in path.name for path in folders(tmp_path))
 
 
 def test_two_processes_that_want_the_same_make_it_once(tmp_path: Path):
