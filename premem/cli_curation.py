@@ -6,7 +6,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
@@ -17,7 +17,7 @@ from premem.cli_terminal import FAILED, print_json, say
 if TYPE_CHECKING:
     from premem.client import Client
     from premem.wire import Job
-    from premem.wire_curation import Acquisition, Choice
+    from premem.wire_curation import Acquisition, Choice, Group
 
 
 class PolicyName(StrEnum):
@@ -28,6 +28,14 @@ class PolicyName(StrEnum):
     variance = "variance"
     mean = "mean"
     random = "random"
+
+
+class ExportFormat(StrEnum):
+    """How a curated subset is written."""
+
+    jsonl = "jsonl"
+    parquet = "parquet"
+    folder = "folder"
 
 
 class By(StrEnum):
@@ -97,25 +105,48 @@ def curate(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="Absent: curated.jsonl; - is stdout.")
     ] = None,
-    format_: Format = None,
+    format_: Annotated[
+        ExportFormat | None,
+        typer.Option(
+            "--format",
+            help="Absent: as the file's name says, else JSONL. folder: one that datasets.load_dataset reads, with a data card.",
+        ),
+    ] = None,
     service: ServiceUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the rows that the model could not solve before it memorized them, or those that another policy chooses.
 
-    Each row comes back as it was uploaded, the best first, with its scores added as `premem`.
+    Each row comes back as it was uploaded, the best first, with its scores added as `premem`. Beside a file lies what it
+    follows from, as FILE.lineage.json.
 
     Example: `premem curate job_0123 --below 0.5 --budget 100 -o curated.jsonl`
     """
     from premem.client import Client
+    from premem.export import export_folder
 
-    kind = _format(format_, out)
-    out = out or Path(f"curated.{kind}")
+    group: Group = "control" if control else "chosen"
+    choice = _choice(policy, below, above, budget, seed)
     with Client(service) as client:
-        target = _target(out)
-        choice = _choice(policy, below, above, budget, seed)
-        rows = client.curated(job, target, group="control" if control else "chosen", format=kind.value, **choice)
+        if format_ is ExportFormat.folder:
+            out = out or Path("curated")
+            rows = export_folder(client, job, out, group=group, **choice)
+        else:
+            kind = _format(RowsFormat(format_.value) if format_ else None, out)
+            out = out or Path(f"curated.{kind}")
+            rows = client.curated(job, _target(out), group=group, format=kind.value, **choice)
+            _write_lineage(client, job, out, group=group, **choice)
     _say_written(rows, out, as_json=as_json)
+
+
+def _write_lineage(client: Client, job: str, out: Path, *, group: Group, **choice: Unpack[Choice]) -> None:
+    from premem.export import lineage
+    from premem.files import whole_file
+
+    if str(out) == "-":
+        return
+    with whole_file(out.with_name(f"{out.name}.lineage.json")) as file:
+        file.write(json.dumps(lineage(client, job, group=group, **choice), indent=2).encode() + b"\n")
 
 
 def weights(

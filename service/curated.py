@@ -24,7 +24,7 @@ from service.dependencies import DatabaseGiven, StoreGiven
 from service.examples import ScoreFiles, completed
 from service.problems import described
 from service.scores import SCHEMA
-from service.selections import PolicyGiven, choose
+from service.selections import PolicyGiven, choose, lineage
 from service.store import Store, StoreFull, is_full
 
 ROWS_AT_ONCE = 2_048
@@ -87,6 +87,7 @@ def get_curated(
         dataset=row["dataset"],
         artifact=row["scores_artifact"],
         chosen_by={"policy": asked.policy, "group": group},
+        lineage=lineage(row, asked).model_dump_json(),
     )
     try:
         chosen = choose(files, row, asked)
@@ -125,7 +126,10 @@ class Subset:
         dataset: str,
         artifact: str,
         chosen_by: dict[str, str],
+        lineage: str = "",
     ) -> None:
+        """`lineage`: for the metadata of a Parquet file."""
+        self._lineage = lineage
         self._database = database
         self._store = store
         self._files = files
@@ -178,6 +182,7 @@ class Subset:
         kinds.pop(ADDED, None)
         out = self._temporary()
         schema = _table([], SCORED.empty_table(), kinds, self._chosen_by).schema
+        schema = schema.with_metadata({"premem": self._lineage})
         try:
             with pq.ParquetWriter(out, schema, compression="zstd") as writer:
                 for originals, scored in self._parts():

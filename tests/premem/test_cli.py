@@ -348,6 +348,14 @@ def _read(terminal: int) -> bytes:
 )
 def test_curated_rows_are_written_to_a_file(service, tmp_path, arguments, file, format_):
     service.on("GET /v1/jobs/job_1/curated", Reply(b'{"q": 1}\n', headers={"X-Premem-Rows": "1"}))
+    job = job_of("completed", done=6)
+    service.on("GET /v1/jobs/job_1", Reply(job))
+    service.on("GET /v1/jobs/job_1/report", Reply(REPORT))
+    service.on(f"GET /v1/datasets/{job.dataset}", Reply(dataset_of()))
+    lineage = {"job": "job_1", "dataset": "ds_1", "policy": "lowest", "below": 0.3, "above": 0.0, "budget": 7, "seed": 0}
+    chosen = {"qualified": 1, "total": 1, "chosen": [], "control": [], "notes": [], "traits": []}
+    threshold = REPORT.threshold.model_dump(mode="json")
+    service.on("GET /v1/jobs/job_1/selection", Reply({"lineage": {**lineage, "threshold": threshold}, **chosen}))
 
     shown = premem("curate", "job_1", "--below", "0.3", "--budget", "7", *arguments, service=service, cwd=tmp_path)
 
@@ -355,6 +363,8 @@ def test_curated_rows_are_written_to_a_file(service, tmp_path, arguments, file, 
     assert (tmp_path / file).read_bytes() == b'{"q": 1}\n'
     asked = {"policy": "lowest", "below": "0.3", "above": "0.0", "budget": "7", "seed": "0", "group": "chosen"}
     assert service.asked[0].query == {**asked, "format": format_}
+    told = json.loads((tmp_path / f"{file}.lineage.json").read_text())
+    assert (told["choice"]["below"], told["job"]["id"]) == (0.3, "job_1")
     assert f"1 rows written to {file}" in shown.stderr
 
 
