@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.db import Database, now
+from service.states import PLAN
 from service.tables import jobs, tasks
 
 router = APIRouter(tags=["operation"])
@@ -63,6 +64,7 @@ class _Queue(Collector):
         with self._database.connect() as connection:
             by_job_state = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
             sums = select(tasks.c.state, func.count(), func.sum(tasks.c.losses), func.sum(tasks.c.tokens))
+            sums = sums.where(tasks.c.kind != PLAN)  # nobody waits for those
             by_task_state = connection.execute(sums.group_by(tasks.c.state)).all()
             oldest = connection.scalar(select(func.min(jobs.c.created_at)).where(jobs.c.state == "queued"))
             waited = 0.0 if oldest is None else max(0.0, now(connection) - oldest)

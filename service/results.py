@@ -7,6 +7,7 @@ from typing import Annotated
 from uuid import uuid4
 
 import polars as pl
+import structlog
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection, RowMapping, select, update
 from starlette.concurrency import run_in_threadpool
@@ -21,13 +22,14 @@ from service import draws, leases, states
 from service.db import Database, now
 from service.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven, Wake
 from service.problems import TooLarge, described
-from service.store import Store
+from service.store import Store, StoreError
 from service.tables import checkpoints, jobs, tasks
 from service.tasks import plan_of
 
 PREFIX = "results/"
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+log = structlog.get_logger(__name__)
 
 
 @router.put(
@@ -140,8 +142,10 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
         store.delete([artifact])
     if row["kind"] in draws.SHARD_KINDS:
         # Now, and not in the next round: the worker is about to ask for more, with the right weights in memory.
-        state = draws.plan_shard(database, store, row["job"], row["start"])
-        taken = replace(taken, job_state=state)
+        try:
+            taken = replace(taken, job_state=draws.plan_shard(database, store, row["job"], row["start"]))
+        except StoreError as error:  # the result is taken all the same, and the next round plans
+            log.warning("a shard is planned later", job=row["job"], start=row["start"], reason=str(error))
     return taken
 
 

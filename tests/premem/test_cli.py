@@ -352,7 +352,15 @@ def test_curated_rows_are_written_to_a_file(service, tmp_path, arguments, file, 
     service.on("GET /v1/jobs/job_1", Reply(job))
     service.on("GET /v1/jobs/job_1/report", Reply(REPORT))
     service.on(f"GET /v1/datasets/{job.dataset}", Reply(dataset_of()))
-    lineage = {"job": "job_1", "dataset": "ds_1", "policy": "lowest", "below": 0.3, "above": 0.0, "budget": 7, "seed": 0}
+    lineage = {
+        "job": "job_1",
+        "dataset": "ds_1",
+        "policy": "lowest",
+        "below": 0.3,
+        "above": 0.0,
+        "budget": 7,
+        "seed": 0,
+    }
     chosen = {"qualified": 1, "total": 1, "chosen": [], "control": [], "notes": [], "traits": []}
     threshold = REPORT.threshold.model_dump(mode="json")
     service.on("GET /v1/jobs/job_1/selection", Reply({"lineage": {**lineage, "threshold": threshold}, **chosen}))

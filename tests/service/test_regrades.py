@@ -7,7 +7,7 @@ import pytest
 from premem.records import Answer, Grade, Observation
 from premem.results import decode, encode
 from tests.service.conftest import on_sqlite, upload
-from tests.service.working import ended, lease, must_lease, put, work_off
+from tests.service.working import ended, lease, must_lease, put, result, work_off
 
 EXACT = {"name": "exact"}
 SOURCE = "/v1/tasks/{}/source"
@@ -129,3 +129,30 @@ def test_what_cannot_be_graded_anew_is_refused(client, graded, post_job):
     assert (unknown.status_code, "nobody" in unknown.text) == (422, True)
     assert (early.status_code, "is queued" in early.text) == (409, True)
     assert nowhere.status_code == 404
+
+
+@on_sqlite
+def test_other_verdicts_may_need_answers_that_nobody_drew(client, post_job):
+    """By the first grader the second checkpoint's best answers sufficed; by the stricter one the first's may be better."""
+
+    def by_heart(checkpoint: str, row: int) -> Observation:
+        known = checkpoint == "checkpoint-3"
+        return Observation(correct=2, sampled=2, perplexity=1.1 if known else 2.0)
+
+    checkpoints = [{"path": f"/runs/checkpoint-{n}"} for n in (1, 2, 3)]
+    parent = post_job(trajectory="final", checkpoints=checkpoints)
+    work_off(client, by_heart)
+    drawn = ended(client, parent)["counts"]["samples"]
+    job = regrade(client, parent)
+
+    without_engine = work_off_stricter(client)
+    waiting = client.get(f"/v1/jobs/{job}").json()
+    task = must_lease(client)
+
+    assert without_engine == 6  # three shards, two checkpoints
+    assert (waiting["state"], waiting["trajectory"]) == ("running", "final")
+    assert waiting["counts"]["samples"] == drawn
+    assert (task["kind"], task["checkpoint"]["name"], task["regrade"]) == ("draw", "checkpoint-1", False)
+    assert put(client, task, result(task, by_heart)).status_code == 200
+    work_off(client, by_heart)
+    assert ended(client, job)["state"] == "completed"
