@@ -1,0 +1,58 @@
+"""What was measured, and the page that tells of it."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import pytest
+
+from benchmarks.measured import RESULTS, Measured, Ratio
+from benchmarks.performance_page import PAGE, page
+
+
+def test_the_page_is_written_from_the_results():
+    assert PAGE.read_text() == page(), "python -m benchmarks.performance_page writes it anew"
+
+
+def test_every_result_has_rounds_and_the_ratio_of_its_medians():
+    kept = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
+
+    assert kept
+    for ratio in (ratio for one in kept for ratio in one["ratios"]):
+        made = Ratio(**{name: value for name, value in ratio.items() if name != "ratio"})
+        assert made.ratio == pytest.approx(ratio["ratio"])
+        assert min(len(ratio["values"]), len(ratio["others"])) >= 3
+
+
+def test_a_ratio_is_that_of_the_medians():
+    ratio = Ratio("time", "one", [6.0, 1.0, 600.0], "other", [2.0, 3.0, 1.0], "s", aim="at least 2")
+
+    assert ratio.ratio == 3.0
+    assert str(ratio) == "time: one 6 s, other 2 s: 3 times (medians of 3; aim at least 2)"
+
+
+def test_a_run_is_kept_with_the_machine_and_the_versions(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.measured.RESULTS", tmp_path)
+    measured = Measured("name", "What was measured.")
+    measured.tell(Ratio("time", "one", [2.0], "other", [1.0], "s"))
+    measured.note("seconds", 3.0)
+
+    measured.keep()
+
+    kept = json.loads((tmp_path / "name.json").read_text())
+    assert kept["facts"] == {"seconds": 3.0}
+    assert kept["ratios"][0]["ratio"] == 2.0
+    assert "premem" in kept["versions"]
+
+
+@pytest.mark.parametrize("name", ["efficiency", "gpu", "reference_way", "scaling"])
+def test_every_benchmark_says_what_it_measures(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+
+    assert ended.value.code == 0
+    assert "--keep" in capsys.readouterr().out
