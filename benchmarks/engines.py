@@ -1,6 +1,6 @@
 """What the engines save: sampling beside `generate`, and changing weights beside a fresh start.
 
-    python -m benchmarks.engines [--checkpoints FOLDER FOLDER] [--questions 300]
+    python -m benchmarks.engines [--checkpoints FOLDER FOLDER] [--questions 300] [--keep]
 
 Two checkpoints of one run; absent, the lab's base and a copy of it with other weights. The first part samples the lab's
 questions with the transformers engine and with Hugging Face's `generate` in sorted batches, in turns: useful tokens, up
@@ -13,21 +13,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import platform
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.measured import Measured, Ratio, header
 from lab.model import prompt_and_target
 from lab.questions import training_rows
 from premem.seeds import sample_seed
@@ -46,17 +43,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoints", type=Path, nargs=2)
     parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
-    print(
-        f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
+    print(header())
+    measured = Measured(
+        "engines",
+        "The transformers engine beside `generate`, and vLLM's swap of weights beside a fresh engine; a CPU, one thread.",
     )
     with tempfile.TemporaryDirectory() as folder:
         first, second = asked.checkpoints or (HOUSE / "lab/base", other_weights(Path(folder)))
-        sampling(first, asked.questions)
+        sampling(measured, first, asked.questions)
         if importlib.util.find_spec("vllm"):
-            swapping(first, second)
+            swapping(measured, first, second)
+    if asked.keep:
+        measured.keep()
 
 
 def other_weights(folder: Path) -> Path:
@@ -68,7 +69,7 @@ def other_weights(folder: Path) -> Path:
     return folder / "other"
 
 
-def sampling(folder: Path, questions: int) -> None:
+def sampling(measured: Measured, folder: Path, questions: int) -> None:
     engine = TransformersEngine(device="cpu")
     engine.load(folder, dtype="float32")
     prompts = [prompt_and_target(row["question"], "")[0] for row in training_rows(questions, seed=5)]
@@ -77,7 +78,8 @@ def sampling(folder: Path, questions: int) -> None:
     for number in range(ROUNDS):
         ours.append(rate(partial(engine_tokens, engine, prompts, seed=number)))
         theirs.append(rate(partial(generate_tokens, model, tokenizer, prompts, seed=number)))
-    told(f"sampling, tokens/s of {questions:,} × {SAMPLES} answers", "engine", ours, "generate", theirs)
+    what = f"sampling {questions:,} x {SAMPLES} answers, by processor time"
+    measured.tell(Ratio(what, "engine", ours, "generate", theirs, "tokens/s", aim="at least 2"))
 
 
 def engine_tokens(engine: TransformersEngine, prompts: list[str], *, seed: int) -> int:
@@ -131,7 +133,7 @@ def rate(work: Callable[[], int]) -> float:
     return work() / (time.process_time() - start)
 
 
-def swapping(first: Path, second: Path) -> None:
+def swapping(measured: Measured, first: Path, second: Path) -> None:
     from worker.engines.vllm import VllmEngine
 
     fresh, swapped = [], []
@@ -147,13 +149,7 @@ def swapping(first: Path, second: Path) -> None:
             if number:
                 swapped.append(time.perf_counter() - start)
         engine.close()
-    told("vLLM, seconds per checkpoint", "fresh engine", fresh, "swap", swapped)
-
-
-def told(what: str, one: str, values: list[float], other: str, others: list[float]) -> None:
-    """Medians and their ratio."""
-    median, against = statistics.median(values), statistics.median(others)
-    print(f"{what}: {one} {median:,.3g}, {other} {against:,.3g}: {median / against:.1f} times (medians of {ROUNDS})")
+    measured.tell(Ratio("vLLM's next checkpoint", "fresh engine", fresh, "swap", swapped, "s", aim="at least 20"))
 
 
 if __name__ == "__main__":
