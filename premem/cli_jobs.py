@@ -272,6 +272,12 @@ def report(
     rule: Annotated[
         Rule | None, typer.Option(help="What is averaged. Absent: the calibration's, or the paper's.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write it as one HTML file instead, with curves, scores and the lowest examples."
+        ),
+    ] = None,
     service: ServiceUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -285,6 +291,9 @@ def report(
     from premem.client import Client
 
     with Client(service) as client:
+        if html is not None:
+            _write_html(client, job, html)
+            return
         found = client.report(job, calibration=calibration, rule=rule.value if rule else None)
     if as_json:
         print_json(found)
@@ -292,3 +301,13 @@ def report(
         from premem.tables import show_report
 
         show_report(found)
+
+
+def _write_html(client: Client, job: str, path: Path) -> None:
+    from premem.files import whole_file
+    from premem.html_report import html_report
+
+    content = html_report(client, job).encode()
+    with whole_file(path) as out:
+        out.write(content)
+    say(f"the report: {path}")
