@@ -232,7 +232,8 @@ class Worker:
 
     def _look_ahead(self, pace: Pace) -> None:
         """Lease the next task, if the one in hand is nearly done: sooner, it would be kept from those who wait."""
-        if self._settings.lease_ahead and not self._settings.once and pace.seconds_left <= self._ahead_seconds:
+        wanted = self._settings.lease_ahead and not self._settings.once and not self._ending.asked()
+        if wanted and pace.seconds_left <= self._ahead_seconds:
             self._ahead.ask(after=self._uploads.answered)
 
     def _score(self, held: Held, *, stopped: Callable[[], bool]) -> bytes:
