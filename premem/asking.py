@@ -11,7 +11,7 @@ import asyncio
 import functools
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -22,7 +22,7 @@ from premem.errors import Unreachable
 from premem.replies import PASSING, checked, is_under_way, pause_before_retry, unreachable
 from premem.upload import Upload
 
-Params = Mapping[str, str | float | None]
+Params = Mapping[str, str | float | Sequence[int] | None]
 UNDER_WAY_SECONDS = 120.0
 """The service gives up a first attempt that died with it after 60."""
 
@@ -36,7 +36,7 @@ class Send:
 
     method: str
     url: str
-    params: Mapping[str, str | float]
+    params: Mapping[str, str | float | Sequence[int]]
     headers: Mapping[str, str]
     body: object = None
     upload: Upload | None = None
@@ -48,7 +48,7 @@ class Download:
     """One GET whose body is written to `out`; the answer is its response, without the body where it succeeded."""
 
     url: str
-    params: Mapping[str, str | float]
+    params: Mapping[str, str | float | Sequence[int]]
     out: IO[bytes]
 
 
@@ -312,5 +312,5 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, Unreachable) or getattr(error, "status", None) in PASSING
 
 
-def given(params: Params | None) -> dict[str, str | float]:
+def given(params: Params | None) -> dict[str, str | float | Sequence[int]]:
     return {name: value for name, value in (params or {}).items() if value is not None}

@@ -22,6 +22,7 @@ from premem.errors import InputError, ServiceError
 from premem.files import whole_file
 from premem.matrix import ScoreMatrix
 from premem.replies import ReplyKind, parsed, pause_before_retry, retry_after, uploaded_rows
+from premem.routes_tags import TagRoutes
 from premem.rules import RuleName
 from premem.runs import ScoredRun
 from premem.upload import Rows, Upload
@@ -54,7 +55,7 @@ Target = str | os.PathLike[str] | IO[bytes]
 RowsFormat = Literal["jsonl", "parquet"]
 
 
-class Routes:
+class Routes(TagRoutes):
     """The service's routes, each once (see asking.py): Client and AsyncClient are what carries them out."""
 
     def __init__(self, base_url: str | None, attempts: int) -> None:

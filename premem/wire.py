@@ -392,6 +392,7 @@ class ScoredExample(Reply):
         default_factory=list,
         description="Accuracy at the last checkpoint under fresh draws: the baseline, then each perturbation of the job.",
     )
+    tags: list[str] = Field(default_factory=list, description="What people said of its row in the data set, by name.")
 
 
 class ExamplePage(Reply):

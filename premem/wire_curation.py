@@ -66,6 +66,7 @@ class Selection(Reply):
     lineage: Lineage
     qualified: int = Field(description="How many the policy would have chosen without a budget.")
     total: int = Field(description="How many were chosen; the control has as many. The first 10,000 of each are here.")
+    excluded: int = Field(0, description="Scored examples that are tagged `excluded`, and so in neither list.")
     chosen: list[SelectedExample] = Field(description="Best first.")
     control: list[SelectedExample]
     notes: list[str]
@@ -114,6 +115,8 @@ class Acquisition(Reply):
     pool: str
     by: str
     low: int = Field(description="How many low examples the candidates were compared with.")
-    left_out: int = Field(description="Rows of the pool whose question stands word for word in the training set.")
+    left_out: int = Field(
+        description="Rows of the pool whose question stands word for word in the training set, or that are tagged `excluded`."
+    )
     candidates: list[CandidateReply] = Field(description="By likeness, then by similarity, the most alike first.")
     notes: list[str]

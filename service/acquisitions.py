@@ -21,6 +21,7 @@ from premem.errors import Conflict, InputError, NotFound
 from premem.records import Example
 from premem.wire import Checkpoint, Job
 from premem.wire_curation import AcquireRequest, Acquisition, CandidateReply, Lineage, NearestExample
+from premem.wire_tags import EXCLUDED
 from service.checkpoints import check_room, shard_tasks
 from service.datasets import read_columns, read_rows_at
 from service.db import Database
@@ -33,6 +34,7 @@ from service.selections import Chosen, Policy, choose, examples_at, lineage
 from service.states import scored_checkpoints
 from service.store import Store
 from service.tables import checkpoints, datasets, jobs, tasks
+from service.tags import rows_with
 
 MOST_LOW = 2_000
 MOST_POOL = 100_000
@@ -75,7 +77,7 @@ def acquire_candidates(
     _check_pool(row, asked.pool, rows)
     policy = Policy(policy=asked.policy, below=asked.below, above=asked.above, budget=None, seed=asked.seed)
     files: ScoreFiles = request.app.state.score_files
-    chosen = choose(files, row, policy)
+    chosen = choose(database, files, row, policy)
     if not chosen.selection.qualified:
         raise InputError("no example is low: there is nothing to look for; raise `below`, or take another policy")
     low_rows = chosen.row_E[chosen.selection.positions[:MOST_LOW]].tolist()
@@ -301,11 +303,19 @@ def _both(search: Search) -> tuple[str, str]:
 
 
 def _pool(database: Database, store: Store, search: Search) -> tuple[list[str], list[int]]:
-    """All questions of the pool, and the places of those that were not trained on. Raises FieldError for none."""
+    """All questions of the pool, and the places of those that were neither trained on nor excluded by a tag.
+
+    Raises FieldError where there is none.
+    """
     questions = _questions(database, store, search.asked.pool)
-    fresh = _fresh(database, store, search.trained_on, questions)
+    with database.connect() as connection:
+        excluded = set(rows_with(connection, search.asked.pool, EXCLUDED).tolist())
+    fresh = [place for place in _fresh(database, store, search.trained_on, questions) if place not in excluded]
     if not fresh:
-        raise FieldError("pool", f"is empty: each of its {len(questions):,} questions is in the training set already")
+        raise FieldError(
+            "pool",
+            f"is empty: each of its {len(questions):,} questions is in the training set already, or excluded by a tag",
+        )
     return questions, fresh
 
 
@@ -377,7 +387,7 @@ def _words(text: str) -> str:
 
 
 def _notes(job: RowMapping, asked: AcquireRequest, chosen: Chosen) -> list[str]:
-    notes = list(chosen.selection.notes)
+    notes = chosen.notes
     if chosen.selection.qualified > MOST_LOW:
         notes.append(f"compared with the first {MOST_LOW:,} of {chosen.selection.qualified:,} low examples")
     if asked.pool == job["test_dataset"]:

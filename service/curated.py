@@ -26,6 +26,7 @@ from service.problems import described
 from service.scores import SCHEMA
 from service.selections import PolicyGiven, choose, lineage
 from service.store import Store, StoreFull, is_full
+from service.tags import Tags, all_tags
 
 ROWS_AT_ONCE = 2_048
 READ_AT_ONCE = 8_192
@@ -33,6 +34,7 @@ ADDED = "premem"
 ADDED_KEY = b'"premem"'
 """The member that every row gets."""
 SCORED = pa.schema([SCHEMA.field(name) for name in ("rank", "row", "score", "mean_accuracy", "accuracy", "perplexity")])
+TAGS = pa.field("tags", pa.list_(pa.string()), nullable=False)
 ABOUT = {"score": "pre_memorization_accuracy"}
 MEDIA_TYPES = {"jsonl": "application/jsonl", "parquet": "application/vnd.apache.parquet"}
 
@@ -49,6 +51,10 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
                 "X-Premem-Rows": {"description": "How many rows follow.", "schema": {"type": "integer"}},
                 "X-Premem-Qualified": {
                     "description": "How many the policy would have chosen without a budget.",
+                    "schema": {"type": "integer"},
+                },
+                "X-Premem-Excluded": {
+                    "description": "Scored examples that are left out because they are tagged `excluded`.",
                     "schema": {"type": "integer"},
                 },
                 "X-Premem-Notes": {
@@ -79,6 +85,7 @@ def get_curated(
     """
     with database.connect() as connection:
         row = completed(connection, job)
+        tags = all_tags(connection, row["dataset"])
     files: ScoreFiles = request.app.state.score_files
     subset = Subset(
         database,
@@ -86,11 +93,12 @@ def get_curated(
         files,
         dataset=row["dataset"],
         artifact=row["scores_artifact"],
+        tags=tags,
         chosen_by={"policy": asked.policy, "group": group},
         lineage=lineage(row, asked).model_dump_json(),
     )
     try:
-        chosen = choose(files, row, asked)
+        chosen = choose(database, files, row, asked)
         positions = chosen.positions(group)
         subset.gather(chosen.rank_E[positions], chosen.row_E[positions])
         chunks = subset.lines() if format == "jsonl" else _pieces(subset.parquet())
@@ -103,7 +111,8 @@ def get_curated(
         headers={
             "X-Premem-Rows": str(subset.rows),
             "X-Premem-Qualified": str(chosen.selection.qualified),
-            **({"X-Premem-Notes": "; ".join(chosen.selection.notes)} if chosen.selection.notes else {}),
+            "X-Premem-Excluded": str(chosen.excluded),
+            **({"X-Premem-Notes": "; ".join(chosen.notes)} if chosen.notes else {}),
             "Content-Disposition": f'attachment; filename="curated-{job}.{format}"',
         },
     )
@@ -125,6 +134,7 @@ class Subset:
         *,
         dataset: str,
         artifact: str,
+        tags: Tags,
         chosen_by: dict[str, str],
         lineage: str = "",
     ) -> None:
@@ -135,6 +145,7 @@ class Subset:
         self._files = files
         self._dataset = dataset
         self._artifact = artifact
+        self._tags = tags
         self._chosen_by = chosen_by
         self._first_rank = 0
         self._scored: pa.Table | None = None
@@ -181,7 +192,7 @@ class Subset:
         kinds = jsontypes.see_all(from_json(text) for originals, _ in self._parts() for text in originals)
         kinds.pop(ADDED, None)
         out = self._temporary()
-        schema = _table([], SCORED.empty_table(), kinds, self._chosen_by).schema
+        schema = _table([], SCORED.append(TAGS).empty_table(), kinds, self._chosen_by).schema
         schema = schema.with_metadata({"premem": self._lineage})
         try:
             with pq.ParquetWriter(out, schema, compression="zstd") as writer:
@@ -193,12 +204,13 @@ class Subset:
         return out
 
     def _parts(self) -> Iterator[tuple[list[bytes], pa.Table]]:
-        """Originals, as JSON, and their scores, in the order that was chosen."""
+        """Originals, as JSON, and their scores and tags, in the order that was chosen."""
         for first in range(0, self.rows, ROWS_AT_ONCE):
             stop = min(first + ROWS_AT_ONCE, self.rows)
             scored = self._scores_of(first, stop)
             places = zip(self._starts[first:stop].tolist(), self._stops[first:stop].tolist(), strict=True)
-            yield [self._text[start:end] for start, end in places], scored
+            tags = pa.array(self._tags.of(scored["row"].to_numpy()), TAGS.type)
+            yield [self._text[start:end] for start, end in places], scored.append_column(TAGS, tags)
 
     def _scores_of(self, first: int, stop: int) -> pa.Table:
         if self._scored is not None:
@@ -217,17 +229,18 @@ class Subset:
 
 def _about(scored: pa.Table, chosen_by: dict[str, str]) -> pa.StructArray:
     """What premem adds to every row."""
-    columns = {ABOUT.get(name, name): scored[name].combine_chunks() for name in SCORED.names}
+    columns = {ABOUT.get(name, name): scored[name].combine_chunks() for name in scored.column_names}
     columns |= {name: pa.repeat(value, len(scored)) for name, value in chosen_by.items()}
     return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
 
 
 def _abouts(scored: pa.Table, chosen_by: dict[str, str]) -> list[dict[str, Any]]:
-    """The same for JSON. Lists go by way of NumPy: Arrow makes Python objects of them ten times slower."""
+    """The same for JSON. Lists of numbers go by way of NumPy: Arrow makes Python objects of them ten times slower."""
     columns = {}
-    for name in SCORED.names:
+    for name in scored.column_names:
         column = scored[name].combine_chunks()
-        if pa.types.is_list(column.type) and not column.flatten().null_count:
+        numbers = pa.types.is_list(column.type) and pa.types.is_floating(column.type.value_type)
+        if numbers and not column.flatten().null_count:
             columns[name] = column.flatten().to_numpy().reshape(len(column), -1).tolist()
         else:
             columns[name] = column.to_pylist()

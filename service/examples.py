@@ -26,6 +26,7 @@ from service.problems import described
 from service.progress import threshold_reply
 from service.store import Store
 from service.tables import checkpoints, datasets, jobs, tasks
+from service.tags import tags_at
 
 REMEMBERED_FILES = 64
 
@@ -44,10 +45,12 @@ def list_examples(
     files: ScoreFiles = request.app.state.score_files
     with files.open(row["scores_artifact"]) as scores:
         total = scores.rows
-        table = scores.slice(first, first + limit)
-    last = first + table.num_rows
+        records = scores.slice(first, first + limit).to_pylist()
+    last = first + len(records)
+    with database.connect() as connection:
+        tags = tags_at(connection, row["dataset"], [record["row"] for record in records])
     return ExamplePage(
-        items=[ScoredExample(**_scored(record, names)) for record in table.to_pylist()],
+        items=[ScoredExample(**_scored(record, names), tags=tags.get(record["row"], [])) for record in records],
         checkpoints=names,
         threshold=threshold_reply(row),
         total=total,
@@ -69,6 +72,7 @@ def get_example(
         names = [line["checkpoint"] for line in completed_job["report"]["checkpoints"]]
         artifacts = _artifacts(connection, job, row, names)
         rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == completed_job["dataset"])) or 0
+        tags = tags_at(connection, completed_job["dataset"], [row]).get(row, [])
     if row >= rows:
         raise NotFound(f"job {job} has no example {row}: its data set has {rows:,} rows")
     files: ScoreFiles = request.app.state.score_files
@@ -84,7 +88,7 @@ def get_example(
         raise NotFound(f"example {row} has no score; it was skipped: {'; '.join(reasons)}")
     original = read_rows_at(database, store, completed_job["dataset"], [row]).row(0, named=True)
     return ExampleDetail(
-        **{**record, "question": original["question"]},
+        **{**record, "question": original["question"], "tags": tags},
         trace=original["trace"],
         final_answer=original["final_answer"],
         columns=json.loads(original["columns"]),

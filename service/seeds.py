@@ -55,7 +55,7 @@ def get_seeds(
     with database.connect() as connection:
         row = completed(connection, job)
     files: ScoreFiles = request.app.state.score_files
-    chosen = choose(files, row, asked)
+    chosen = choose(database, files, row, asked)
     # No more examples than there are requests: the others need not be read.
     positions = chosen.selection.positions[:requests]
     low = examples_at(database, store, row["dataset"], chosen.row_E[positions])

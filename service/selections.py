@@ -1,6 +1,6 @@
 """What a policy chooses of a job's scored examples, with a random control of the same size.
 
-Shapes: E scored examples, in the order of the data set.
+Shapes: E scored examples that nobody has excluded, in the order of the data set.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from premem.errors import Conflict
 from premem.records import Example
 from premem.traits import traits
 from premem.wire_curation import Group, Lineage, SelectedExample, Selection, TraitReply
+from premem.wire_tags import EXCLUDED
 from service.datasets import read_rows_at
 from service.db import Database
 from service.dependencies import DatabaseGiven, StoreGiven
@@ -27,6 +28,7 @@ from service.examples import ScoreFiles, completed
 from service.problems import described
 from service.progress import threshold_reply
 from service.store import Store
+from service.tags import rows_with
 
 Ints = NDArray[np.int64]
 
@@ -65,7 +67,15 @@ class Chosen:
     rank_E: Ints
     score_E: NDArray[np.float64]
     selection: curation.Selection
-    """Its positions count the E scored examples."""
+    """Its positions count the E examples."""
+    excluded: int
+    """Scored examples that are tagged as excluded: neither chosen nor in the control."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known about the choice."""
+        told = f"{self.excluded:,} scored examples are left out: they are tagged {EXCLUDED!r}"
+        return [*self.selection.notes, *([told] if self.excluded else [])]
 
     def positions(self, group: Group) -> Ints:
         return self.selection.positions if group == "chosen" else self.selection.control
@@ -79,7 +89,7 @@ def get_selection(
     with database.connect() as connection:
         row = completed(connection, job)
     files: ScoreFiles = request.app.state.score_files
-    chosen = choose(files, row, asked)
+    chosen = choose(database, files, row, asked)
     chosen_E = np.zeros(len(chosen.row_E), dtype=bool)
     chosen_E[chosen.selection.positions] = True
     found, notes = in_common(database, store, row["dataset"], chosen.row_E, chosen_E, seed=asked.seed)
@@ -89,7 +99,8 @@ def get_selection(
         total=len(chosen.selection.positions),
         chosen=_listed(files, row, chosen, "chosen"),
         control=_listed(files, row, chosen, "control"),
-        notes=[*chosen.selection.notes, *notes],
+        excluded=chosen.excluded,
+        notes=[*chosen.notes, *notes],
         traits=found,
     )
 
@@ -97,7 +108,7 @@ def get_selection(
 # For other routes
 
 
-def choose(files: ScoreFiles, job: RowMapping, asked: Policy) -> Chosen:
+def choose(database: Database, files: ScoreFiles, job: RowMapping, asked: Policy) -> Chosen:
     """Raises InputError for thresholds that do not fit together, Conflict, ArtifactLost, StoreError."""
     settled = job["request"].get("below")
     if settled is not None and (asked.policy not in ("lowest", "random") or asked.below != settled):
@@ -105,14 +116,17 @@ def choose(files: ScoreFiles, job: RowMapping, asked: Policy) -> Chosen:
             f"of job {job['id']} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "
             f"below={settled:g}, or score again without below"
         )
+    with database.connect() as connection:
+        excluded_rows = rows_with(connection, job["dataset"], EXCLUDED)
     with files.open(job["scores_artifact"]) as scores:
         table = scores.columns("row", "score", "mean_accuracy", "perplexity")
     row_R = table["row"].to_numpy()
     rank_E = np.argsort(row_R)
+    rank_E = rank_E[~np.isin(row_R[rank_E], excluded_rows)]
     score_E = table["score"].to_numpy()[rank_E]
     # `select` takes the mean over checkpoints and the first perplexity of each: that is all it is given.
-    mean_E = table["mean_accuracy"].to_numpy()[rank_E]
-    first_E = pc.list_element(table["perplexity"], 0).to_numpy()[rank_E]
+    mean_E = table["mean_accuracy"].to_numpy(zero_copy_only=False)[rank_E]
+    first_E = pc.list_element(table["perplexity"], 0).to_numpy(zero_copy_only=False)[rank_E]
     selection = curation.select(
         asked.policy,
         score_E,
@@ -123,7 +137,7 @@ def choose(files: ScoreFiles, job: RowMapping, asked: Policy) -> Chosen:
         budget=asked.budget,
         seed=asked.seed,
     )
-    return Chosen(row_R[rank_E], rank_E, score_E, selection)
+    return Chosen(row_R[rank_E], rank_E, score_E, selection, excluded=len(row_R) - len(rank_E))
 
 
 def lineage(job: RowMapping, asked: Policy) -> Lineage:

@@ -156,6 +156,16 @@ workers = Table(
     Column("seen_at", Double, nullable=False),  # the last time that it asked for a task, within a few seconds
 )
 
+tags = Table(
+    "tags",
+    metadata,
+    # What has a tag is asked for most, so rows come after it.
+    Column("dataset", ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True),
+    Column("tag", String(50), primary_key=True),
+    Column("row", BigInteger, primary_key=True, autoincrement=False),
+    Index("ix_tags_dataset_row", "dataset", "row"),
+)
+
 calibrations = Table(
     "calibrations",
     metadata,

@@ -14,11 +14,13 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
 from premem.curation import sampling_weights
+from premem.wire_tags import EXCLUDED
 from service.curated import MEDIA_TYPES
 from service.datasets import read_columns
 from service.dependencies import DatabaseGiven, StoreGiven
 from service.examples import ScoreFiles, completed
 from service.problems import described
+from service.tags import rows_with
 
 ROWS_AT_ONCE = 8_192
 
@@ -31,7 +33,13 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
     responses={
         200: {
             "description": "`row`, `id` and `weight` of every row of the data set, in its order.",
-            "headers": {"X-Premem-Rows": {"description": "How many rows follow.", "schema": {"type": "integer"}}},
+            "headers": {
+                "X-Premem-Rows": {"description": "How many rows follow.", "schema": {"type": "integer"}},
+                "X-Premem-Excluded": {
+                    "description": "How many weigh nothing because they are tagged `excluded`.",
+                    "schema": {"type": "integer"},
+                },
+            },
             "content": {
                 media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()
             },
@@ -49,20 +57,26 @@ def get_weights(
 ) -> Response:
     """Weights that sum to 1 and favour what the model could not solve: 1 - score, and never under the floor of that.
 
-    A row without a score (skipped, or not trained on) gets the mean weight: it is neither favoured nor lost.
+    A row without a score (skipped, or not trained on) gets the mean weight: it is neither favoured nor lost. One that is
+    tagged `excluded` weighs 0.
     """
     with database.connect() as connection:
         row = completed(connection, job)
+        excluded = rows_with(connection, row["dataset"], EXCLUDED)
     files: ScoreFiles = request.app.state.score_files
     with files.open(row["scores_artifact"]) as scores:
         scored = scores.columns("row", "score")
     ids = pa.concat_tables(list(read_columns(database, store, row["dataset"], "id")))["id"]
     score_E = np.full(len(ids), np.nan)
     score_E[scored["row"].to_numpy()] = scored["score"].to_numpy()
-    weight_E = pa.array(sampling_weights(score_E, floor=floor))
-    table = pa.table({"row": np.arange(len(ids)), "id": ids, "weight": weight_E})
+    kept_E = np.ones(len(ids), dtype=bool)
+    kept_E[excluded] = False
+    weight_E = np.zeros(len(ids))
+    weight_E[kept_E] = sampling_weights(score_E[kept_E], floor=floor)
+    table = pa.table({"row": np.arange(len(ids)), "id": ids, "weight": pa.array(weight_E)})
     headers = {
         "X-Premem-Rows": str(table.num_rows),
+        "X-Premem-Excluded": str(len(excluded)),
         "Content-Disposition": f'attachment; filename="weights-{job}.{format}"',
     }
     if format == "parquet":

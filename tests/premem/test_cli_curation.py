@@ -163,3 +163,23 @@ def test_a_budget_above_what_there_is_gives_all_and_says_so(url, job):
 
     assert "20 are chosen" in shown
     assert "Note: " in shown
+
+
+def test_tag_excludes_rows_from_what_is_curated(url, job, tmp_path):
+    with Client(url) as client:
+        dataset = client.job(job).dataset
+    shown = ok(premem(url, "tag", job, "excluded", "0", "7")).stdout
+    ok(premem(url, "curate", job, "-o", tmp_path / "rows.jsonl"))
+    listed = json.loads(ok(premem(url, "tag", dataset, "excluded", "--json")).stdout)
+
+    removed = ok(premem(url, "tag", job, "excluded", "7", "--remove", "--json")).stdout
+    gone = ok(premem(url, "tag", job, "excluded", "--remove")).stderr
+
+    assert shown == "excluded  2 rows\n"
+    assert [row["premem"]["row"] for row in read(tmp_path / "rows.jsonl")] == [
+        row for row in range(LOW) if row not in (0, 7)
+    ]
+    assert listed == {"tag": "excluded", "rows": [0, 7]}
+    assert json.loads(removed) == {"items": [{"tag": "excluded", "rows": 1}]}
+    assert "nothing in ds_" in gone
+    assert premem(url, "tag", job, "Excluded", "7").returncode == 2

@@ -34,7 +34,9 @@ def ask(service: Steered, what: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_what_a_client_does_is_in_the_routes_of_both(kind):
-    routes = {name for name, value in vars(Routes).items() if isinstance(value, Asked | Listed)}
+    routes = {
+        name for owner in Routes.__mro__ for name, value in vars(owner).items() if isinstance(value, Asked | Listed)
+    }
 
     assert {name for name in dir(kind) if not name.startswith("_")} - routes == {"close"}
 

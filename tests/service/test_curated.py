@@ -69,6 +69,7 @@ def test_the_lowest_rows_come_back_as_they_were_uploaded(client, scored):
         "mean_accuracy": 0.5,
         "accuracy": [0.5, 0.5],
         "perplexity": [2.0, 2.0],
+        "tags": [],
         "policy": "lowest",
         "group": "chosen",
     }

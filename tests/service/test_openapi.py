@@ -61,7 +61,12 @@ def _furnish(url: str) -> dict[str, list[str]]:
         work_off(client)
         ended(client, completed)
         running = client.post("/v1/jobs", json={**body, "open": True}).json()["id"]
-        return {"job": [completed, running], "dataset": [dataset], "task": [must_lease(client)["id"]]}
+        return {
+            "job": [completed, running],
+            "dataset": [dataset],
+            "task": [must_lease(client)["id"]],
+            "tag": ["excluded", "looked-at"],
+        }
 
 
 @pytest.mark.timeout(280)
