@@ -42,6 +42,7 @@ from premem.wire import (
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
 from premem.wire_costs import Estimate, WorkerReply
 from premem.wire_curation import AcquireRequest, Acquisition, Choice, Group, Selection
+from premem.wire_examples import Wanted, asked_for
 from premem.wire_reports import JobReport, RegradeRequest, ResampleRequest, SoFar
 
 DEFAULT_SERVICE = "http://127.0.0.1:8321"
@@ -219,17 +220,24 @@ class Routes(TagRoutes):
     # What came out of a job
 
     @asked
-    def examples(self, job: str, *, limit: int | None = None, cursor: str | None = None) -> Steps[ExamplePage]:
-        """One page of the ranking, the lowest pre-memorization accuracy first. Raises Conflict until completed."""
-        params: Params = {"limit": limit, "cursor": cursor}
+    def examples(
+        self, job: str, *, limit: int | None = None, cursor: str | None = None, **wanted: Unpack[Wanted]
+    ) -> Steps[ExamplePage]:
+        """One page of the ranking, the lowest pre-memorization accuracy first, or of what is wanted of it.
+
+        Raises Conflict until completed.
+        """
+        params: Params = {"limit": limit, "cursor": cursor, **asked_for(wanted)}
         return (yield from self._told(ExamplePage, "GET", f"/v1/jobs/{_quoted(job)}/examples", params=params))
 
     @listed
-    def iter_examples(self, job: str, *, page_size: int | None = None) -> Listing[ScoredExample]:
-        """The whole ranking, asked for page by page."""
+    def iter_examples(
+        self, job: str, *, page_size: int | None = None, **wanted: Unpack[Wanted]
+    ) -> Listing[ScoredExample]:
+        """The whole ranking, or what is wanted of it, asked for page by page."""
         cursor: str | None = None
         while True:
-            page = yield from Routes.examples.steps(self, job, limit=page_size, cursor=cursor)
+            page = yield from Routes.examples.steps(self, job, limit=page_size, cursor=cursor, **wanted)
             yield from map(Item, page.items)
             if not (cursor := page.next_cursor):
                 return

@@ -26,10 +26,11 @@ from service.checkpoints import check_room, shard_tasks
 from service.datasets import read_columns, read_rows_at
 from service.db import Database
 from service.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
-from service.examples import ScoreFiles, completed
+from service.examples import completed
 from service.jobs import insert_derived
 from service.problems import FieldError, described
 from service.progress import dtype, job_reply
+from service.scorefiles import ScoreFiles
 from service.selections import Chosen, Policy, choose, examples_at, lineage
 from service.states import scored_checkpoints
 from service.store import Store

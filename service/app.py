@@ -43,12 +43,13 @@ from service import (
 )
 from service.auth import Authentication, TrustedHost, any_key
 from service.db import Database, DatabaseError
-from service.examples import ScoreFiles
+from service.filters import Filtered
 from service.idempotency import Idempotency
 from service.limits import BodyLimit
 from service.logs import RequestLog
 from service.metrics import Metrics, RequestTimes
 from service.rounds import Rounds
+from service.scorefiles import ScoreFiles
 from service.settings import Settings
 from service.store import Store
 
@@ -87,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics(database)
     app.state.rounds = Rounds(database, store, settings, app.state.metrics)
     app.state.score_files = ScoreFiles(store)
+    app.state.filtered = Filtered()
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
     of_jobs = (jobs, recorded, regrades, resamples, checkpoints, events, examples, matrix, reports, so_far)

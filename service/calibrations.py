@@ -21,10 +21,11 @@ from premem.wire_calibrations import CalibrationReply, CalibrationRequest
 from service import cursors
 from service.db import now
 from service.dependencies import Cursor, DatabaseGiven, Limit
-from service.examples import ScoreFiles, completed
+from service.examples import completed
 from service.problems import FieldError, described
 from service.progress import moment
 from service.runs import UNKNOWN_MODEL, scored_run, setting_of
+from service.scorefiles import ScoreFiles
 from service.tables import calibrations, jobs
 
 NUMBER_LOCK = 7_236_638

@@ -21,8 +21,9 @@ from service import jsontypes
 from service.datasets import read_rows_at
 from service.db import Database
 from service.dependencies import DatabaseGiven, StoreGiven
-from service.examples import ScoreFiles, completed
+from service.examples import completed
 from service.problems import described
+from service.scorefiles import ScoreFiles
 from service.scores import SCHEMA
 from service.selections import PolicyGiven, choose, lineage
 from service.store import Store, StoreFull, is_full

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
-from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import astuple
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, select
 
@@ -21,32 +16,60 @@ from premem.errors import Conflict, NotFound
 from premem.wire import AnswerReply, CheckpointAnswers, ExampleDetail, ExamplePage, IntervalReply, ScoredExample
 from service import cursors
 from service.datasets import read_rows_at
+from service.db import Database
 from service.dependencies import Cursor, DatabaseGiven, Limit, StoreGiven
-from service.problems import described
+from service.filters import Filtered, FilterGiven, TagFilter, TagFilterGiven
+from service.problems import FieldError, described
 from service.progress import threshold_reply
+from service.scorefiles import ScoreFiles
 from service.store import Store
 from service.tables import checkpoints, datasets, jobs, tasks
-from service.tags import tags_at
-
-REMEMBERED_FILES = 64
+from service.tags import rows_with, tags_at
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
 
 @router.get("/{job}/examples", responses=described(404, 409))
 def list_examples(
-    job: str, request: Request, database: DatabaseGiven, store: StoreGiven, cursor: Cursor = None, limit: Limit = 50
+    job: str,
+    request: Request,
+    database: DatabaseGiven,
+    store: StoreGiven,
+    asked: FilterGiven,
+    tagged: TagFilterGiven,
+    cursor: Cursor = None,
+    start: Annotated[int, Query(ge=0, lt=2**53, description="Wanted examples to skip; instead of a cursor.")] = 0,
+    limit: Limit = 50,
 ) -> ExamplePage:
-    """The training examples from the lowest pre-memorization accuracy to the highest."""
-    first = cursors.decode(cursor, of=f"examples {job}") or 0
+    """The training examples from the lowest pre-memorization accuracy to the highest, or those that a filter wants.
+
+    `total` counts what is wanted. Tags may change from page to page; a cursor then neither skips nor repeats an example.
+    """
     with database.connect() as connection:
         row = completed(connection, job)
     names = [line["checkpoint"] for line in row["report"]["checkpoints"]]
+    of = f"examples {job}" if asked.is_plain else f"examples {job} {astuple(asked)}"
+    place = cursors.decode(cursor, of=of)
+    if place is not None and start:
+        raise FieldError("start", "goes without a cursor: give one of the two")
     files: ScoreFiles = request.app.state.score_files
     with files.open(row["scores_artifact"]) as scores:
-        total = scores.rows
-        records = scores.slice(first, first + limit).to_pylist()
-    last = first + len(records)
+        if asked.is_plain and tagged == TagFilter():
+            place, total = place or start, scores.rows
+            records = scores.slice(place, place + limit).to_pylist()
+            after = place + len(records)
+            more = after < total
+        else:
+            filtered: Filtered = request.app.state.filtered
+            rank_F, row_F = filtered.ranks(
+                database, store, scores, row["scores_artifact"], row["dataset"], names, asked
+            )
+            wanted = _wanted(database, row["dataset"], row_F, tagged)
+            first = start if place is None else int(np.searchsorted(wanted, place))
+            places, total = wanted[first : first + limit], len(wanted)
+            records = scores.at(rank_F[places]).to_pylist()
+            more = first + limit < total
+            after = int(places[-1]) + 1 if len(places) else 0
     with database.connect() as connection:
         tags = tags_at(connection, row["dataset"], [record["row"] for record in records])
     return ExamplePage(
@@ -54,8 +77,19 @@ def list_examples(
         checkpoints=names,
         threshold=threshold_reply(row),
         total=total,
-        next_cursor=cursors.encode(last, of=f"examples {job}") if last < total else None,
+        next_cursor=cursors.encode(after, of=of) if more else None,
     )
+
+
+def _wanted(database: Database, dataset: str, row_F: NDArray[np.uint32], tagged: TagFilter) -> NDArray[np.int64]:
+    """Places in the filtered list, which tags do not change: cursors are places there."""
+    wanted_F = np.ones(len(row_F), dtype=bool)
+    with database.connect() as connection:
+        if tagged.tag is not None:
+            wanted_F &= np.isin(row_F, rows_with(connection, dataset, tagged.tag))
+        if tagged.without_tag is not None:
+            wanted_F &= ~np.isin(row_F, rows_with(connection, dataset, tagged.without_tag))
+    return np.flatnonzero(wanted_F)
 
 
 @router.get("/{job}/examples/{row}", responses=described(404, 409))
@@ -110,70 +144,6 @@ def completed(connection: Connection, job: str) -> RowMapping:
     if row["state"] != "completed":
         raise Conflict(f"job {job} is {row['state']}; it has scores once it is completed")
     return row
-
-
-class Scores:
-    """One job's file of scores, opened."""
-
-    def __init__(self, file: pq.ParquetFile) -> None:
-        self._file = file
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-        self._ends: list[int] = np.cumsum(sizes).tolist()
-        self.rows: int = file.metadata.num_rows
-
-    def slice(self, first: int, stop: int, *, columns: list[str] | None = None) -> pa.Table:
-        """Ranks [first, stop), of which only the row groups that hold them are read; all columns where none is named."""
-        stop = min(stop, self.rows)
-        if first >= stop:
-            nothing = self._file.schema_arrow.empty_table()
-            return nothing if columns is None else nothing.select(columns)
-        groups = list(range(bisect_right(self._ends, first), bisect_right(self._ends, stop - 1) + 1))
-        before = self._ends[groups[0] - 1] if groups[0] else 0
-        return self._file.read_row_groups(groups, columns=columns).slice(first - before, stop - first)
-
-    def at(self, ranks: NDArray[np.int64], *, columns: list[str]) -> pa.Table:
-        """Some ranks, in their order, reading only the row groups that hold them."""
-        order = np.argsort(ranks)
-        groups = np.searchsorted(self._ends, ranks[order], side="right")
-        found = [self._file.schema_arrow.empty_table().select(columns)]
-        for group in np.unique(groups).tolist():
-            before = self._ends[group - 1] if group else 0
-            table = self._file.read_row_group(group, columns=columns)
-            found.append(table.select(columns).take(ranks[order][groups == group] - before))
-        back = np.empty(len(ranks), np.int64)
-        back[order] = np.arange(len(ranks))
-        return pa.concat_tables(found).combine_chunks().take(back)
-
-    def columns(self, *names: str) -> pa.Table:
-        """Of all ranks."""
-        return self._file.read(columns=list(names))
-
-    def rank_of(self, row: int) -> int | None:
-        """None: this row has no score."""
-        places = np.flatnonzero(self._file.read(columns=["row"])["row"].to_numpy() == row)
-        return int(places[0]) if places.size else None
-
-
-class ScoreFiles:
-    """Files of scores, whose metadata is read once: they never change."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._known: OrderedDict[str, pq.FileMetaData] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def open(self, artifact: str) -> Iterator[Scores]:
-        """Raises ArtifactLost, StoreError."""
-        with self._lock:
-            metadata = self._known.get(artifact)
-        with self._store.open(artifact) as content, pq.ParquetFile(content, metadata=metadata) as file:
-            with self._lock:
-                self._known[artifact] = file.metadata
-                self._known.move_to_end(artifact)
-                while len(self._known) > REMEMBERED_FILES:
-                    self._known.popitem(last=False)
-            yield Scores(file)
 
 
 def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:

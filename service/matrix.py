@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from premem.matrix import ScoreMatrix
 from service.dependencies import DatabaseGiven
-from service.examples import ScoreFiles, completed
+from service.examples import completed
 from service.problems import described
+from service.scorefiles import ScoreFiles
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 

@@ -19,10 +19,11 @@ from premem.wire import CalibrationName, ThresholdReply
 from premem.wire_reports import CheckpointReport, ForecastReply, JobReport
 from service.calibrations import calibrated_for, calibration_of, found_calibration, threshold_of
 from service.dependencies import DatabaseGiven
-from service.examples import ScoreFiles, completed
+from service.examples import completed
 from service.problems import described
 from service.progress import threshold_reply
 from service.runs import UNKNOWN_MODEL, scored_run, setting_of
+from service.scorefiles import ScoreFiles
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

@@ -14,7 +14,7 @@ from premem.forecast import SPAN, Setting
 from premem.grading import get_grader
 from premem.runs import Floats, ScoredRun
 from premem.wire import GraderChoice, Template
-from service.examples import ScoreFiles
+from service.scorefiles import ScoreFiles
 from service.states import is_planned
 
 UNKNOWN_MODEL = (

@@ -13,8 +13,9 @@ from fastapi.responses import StreamingResponse
 from premem.acquisition import seed_requests
 from service.curated import MEDIA_TYPES
 from service.dependencies import DatabaseGiven, StoreGiven
-from service.examples import ScoreFiles, completed
+from service.examples import completed
 from service.problems import described
+from service.scorefiles import ScoreFiles
 from service.selections import PolicyGiven, choose, examples_at
 
 MOST_REQUESTS = 50_000

@@ -24,9 +24,10 @@ from premem.wire_tags import EXCLUDED
 from service.datasets import read_rows_at
 from service.db import Database
 from service.dependencies import DatabaseGiven, StoreGiven
-from service.examples import ScoreFiles, completed
+from service.examples import completed
 from service.problems import described
 from service.progress import threshold_reply
+from service.scorefiles import ScoreFiles
 from service.store import Store
 from service.tags import rows_with
 

@@ -23,7 +23,6 @@ from service.tables import datasets, tags
 
 MOST_TAGS = 100
 """Names in one data set: tags are few words for many rows, and no place for notes."""
-INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 router = APIRouter(prefix="/v1/datasets/{dataset}/tags", tags=["tags"])
 
@@ -72,7 +71,10 @@ def tag_rows(dataset: str, tag: TagGiven, body: TaggedRows, database: DatabaseGi
         if len(used | {tag}) > MOST_TAGS:
             raise Conflict(f"the data set {dataset} has {MOST_TAGS} tags already: use one of them, or delete one first")
         new = [{"dataset": dataset, "row": row, "tag": tag} for row in set(body.rows)]
-        connection.execute(INSERT[connection.dialect.name](tags).on_conflict_do_nothing(), new)
+        if connection.dialect.name == "sqlite":
+            connection.execute(sqlite.insert(tags).on_conflict_do_nothing(), new)
+        else:
+            connection.execute(postgresql.insert(tags).on_conflict_do_nothing(), new)
         return _count(connection, dataset, tag)
 
 

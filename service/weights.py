@@ -18,8 +18,9 @@ from premem.wire_tags import EXCLUDED
 from service.curated import MEDIA_TYPES
 from service.datasets import read_columns
 from service.dependencies import DatabaseGiven, StoreGiven
-from service.examples import ScoreFiles, completed
+from service.examples import completed
 from service.problems import described
+from service.scorefiles import ScoreFiles
 from service.tags import rows_with
 
 ROWS_AT_ONCE = 8_192
