@@ -1,6 +1,6 @@
 """How the clients ask: each request and its retries written once, in steps that either client carries out.
 
-A method of a client is a generator. It yields what is to be done (Send, Download, Pause), is sent what came of it, and
+A method of a client is a generator. It yields what is to be done (Send, Download, Pause, Work), is sent what came of it, and
 returns its result. `asked` makes of it a method that returns the result on a `Sync` and a coroutine on an `Async`;
 `listed`, for generators that also yield `Item`s, an iterator or an async one.
 """
@@ -58,13 +58,20 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """Something slow on this machine, such as its files; the answer is what it returns."""
+
+    do: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Item(Generic[T]):
     """One of the things that are listed."""
 
     value: T
 
 
-Step = Send | Download | Pause
+Step = Send | Download | Pause | Work
 Steps = Generator[Step, Any, T]
 Listing = Generator[Step | Item[T], Any, None]
 
@@ -78,7 +85,7 @@ class Sync:
     _http: httpx.Client
 
     def _run(self, steps: Steps[T]) -> T:
-        answer: httpx.Response | httpx.RequestError | None = None
+        answer: Any = None
         with closing(steps):  # what is half-written goes now, whatever comes between
             while True:
                 try:
@@ -89,7 +96,7 @@ class Sync:
                 answer = self._carry_out(step)
 
     def _each(self, steps: Listing[T]) -> Iterator[T]:
-        answer: httpx.Response | httpx.RequestError | None = None
+        answer: Any = None
         while True:
             try:
                 step = steps.throw(answer) if isinstance(answer, httpx.RequestError) else steps.send(answer)
@@ -101,12 +108,14 @@ class Sync:
             else:
                 answer = self._carry_out(step)
 
-    def _carry_out(self, step: Step) -> httpx.Response | httpx.RequestError | None:
+    def _carry_out(self, step: Step) -> Any:
         try:
             match step:
                 case Pause(seconds):
                     time.sleep(seconds)
                     return None
+                case Work(do):
+                    return do()
                 case Send():
                     content = step.upload.blocks() if step.upload else None
                     return self._http.request(**_request(self._http, step), content=content)
@@ -128,7 +137,7 @@ class Async:
     _http: httpx.AsyncClient
 
     async def _run(self, steps: Steps[T]) -> T:
-        answer: httpx.Response | httpx.RequestError | None = None
+        answer: Any = None
         with closing(steps):  # what is half-written goes now, whatever comes between
             while True:
                 try:
@@ -139,7 +148,7 @@ class Async:
                 answer = await self._carry_out(step)
 
     async def _each(self, steps: Listing[T]) -> AsyncIterator[T]:
-        answer: httpx.Response | httpx.RequestError | None = None
+        answer: Any = None
         while True:
             try:
                 step = steps.throw(answer) if isinstance(answer, httpx.RequestError) else steps.send(answer)
@@ -151,12 +160,14 @@ class Async:
             else:
                 answer = await self._carry_out(step)
 
-    async def _carry_out(self, step: Step) -> httpx.Response | httpx.RequestError | None:
+    async def _carry_out(self, step: Step) -> Any:
         try:
             match step:
                 case Pause(seconds):
                     await asyncio.sleep(seconds)
                     return None
+                case Work(do):
+                    return await asyncio.to_thread(do)
                 case Send():
                     content = _in_threads(step.upload.blocks()) if step.upload else None
                     return await self._http.request(**_request(self._http, step), content=content)

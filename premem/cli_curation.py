@@ -6,12 +6,12 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from premem.cli_jobs import watched
-from premem.cli_options import AsJson, JobId, RowsFormat, ServiceUrl, asked
+from premem.cli_options import AsJson, CuratedFormat, JobId, RowsFormat, ServiceUrl, asked
 from premem.cli_terminal import FAILED, print_json, say
 
 if TYPE_CHECKING:
@@ -28,14 +28,6 @@ class PolicyName(StrEnum):
     variance = "variance"
     mean = "mean"
     random = "random"
-
-
-class ExportFormat(StrEnum):
-    """How a curated subset is written."""
-
-    jsonl = "jsonl"
-    parquet = "parquet"
-    folder = "folder"
 
 
 class By(StrEnum):
@@ -103,50 +95,57 @@ def curate(
         bool, typer.Option("--control", help="Write the random control of the same size instead, to compare with.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="Absent: curated.jsonl; - is stdout.")
-    ] = None,
-    format_: Annotated[
-        ExportFormat | None,
+        Path | None,
         typer.Option(
-            "--format",
-            help="Absent: as the file's name says, else JSONL. folder: one that datasets.load_dataset reads, with a data card.",
+            "-o", "--out", metavar="FILE", help="Absent: curated.jsonl; - is stdout; a folder for --format folder."
         ),
     ] = None,
+    format_: Annotated[
+        CuratedFormat | None,
+        typer.Option(
+            "--format",
+            help="folder: Parquet with a data card, for datasets.load_dataset. Absent: as the file's name says, else JSONL.",
+        ),
+    ] = None,
+    weights: Annotated[
+        bool,
+        typer.Option("--weights", help="With --format folder: a sampling weight for every row of the data set, too."),
+    ] = False,
     service: ServiceUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the rows that the model could not solve before it memorized them, or those that another policy chooses.
 
-    Each row comes back as it was uploaded, the best first, with its scores added as `premem`. Beside a file lies what it
-    follows from, as FILE.lineage.json.
+    Each row comes back as it was uploaded, the best first, with its scores added as `premem`. What the choice follows from
+    is written, too: beside a file as FILE.lineage.json, into Parquet's metadata, and into a folder's data card.
 
     Example: `premem curate job_0123 --below 0.5 --budget 100 -o curated.jsonl`
     """
     from premem.client import Client
-    from premem.export import export_folder
+    from premem.errors import InputError
+    from premem.folders import write_beside
 
-    group: Group = "control" if control else "chosen"
-    choice = _choice(policy, below, above, budget, seed)
-    with Client(service) as client:
-        if format_ is ExportFormat.folder:
-            out = out or Path("curated")
-            rows = export_folder(client, job, out, group=group, **choice)
-        else:
-            kind = _format(RowsFormat(format_.value) if format_ else None, out)
-            out = out or Path(f"curated.{kind}")
+    choice, group = _choice(policy, below, above, budget, seed), _group(control)
+    if weights and format_ is not CuratedFormat.folder:
+        raise InputError("--weights goes with --format folder; premem weights writes them by themselves")
+    if format_ is CuratedFormat.folder:
+        out = out or Path("curated")
+        if str(out) == "-":
+            raise InputError("-o -: a folder cannot go to stdout; name one")
+        with Client(service) as client:
+            rows = client.curated_folder(job, out, group=group, weights=weights, **choice)
+    else:
+        kind = _format(RowsFormat(format_.value) if format_ else None, out)
+        out = out or Path(f"curated.{kind}")
+        with Client(service) as client:
             rows = client.curated(job, _target(out), group=group, format=kind.value, **choice)
-            _write_lineage(client, job, out, group=group, **choice)
+            if str(out) != "-":
+                write_beside(out, client.curated_lineage(job, group=group, **choice))
     _say_written(rows, out, as_json=as_json)
 
 
-def _write_lineage(client: Client, job: str, out: Path, *, group: Group, **choice: Unpack[Choice]) -> None:
-    from premem.export import lineage
-    from premem.files import whole_file
-
-    if str(out) == "-":
-        return
-    with whole_file(out.with_name(f"{out.name}.lineage.json")) as file:
-        file.write(json.dumps(lineage(client, job, group=group, **choice), indent=2).encode() + b"\n")
+def _group(control: bool) -> Group:
+    return "control" if control else "chosen"
 
 
 def weights(

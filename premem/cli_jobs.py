@@ -23,7 +23,7 @@ from premem.cli_options import (
     columns_from,
     options_from,
 )
-from premem.cli_terminal import FAILED, SHOWN_LINES, about_job, duration, print_json, progress, say
+from premem.cli_terminal import FAILED, SHOWN_LINES, duration, job_progress, print_json, progress, say
 
 if TYPE_CHECKING:
     from premem.client import Client
@@ -39,7 +39,12 @@ def add_to(app: typer.Typer, *, panel: str) -> None:
 
 def upload(
     data: Annotated[
-        Path, typer.Argument(metavar="FILE", help="JSONL, a JSON array, Parquet, Arrow or CSV; plain, gzip or zstd.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSONL, a JSON array, Parquet, Arrow or CSV; plain, gzip or zstd. Or s3://bucket/key, or "
+            "hf://org/name?split=train, read here and sent on.",
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="For people. Absent: the file's name.")] = None,
     grader: Grader = None,
@@ -80,10 +85,14 @@ def upload(
     warn_of_ungradable(dataset)
 
 
-def send(client: Client, data: Path, *, columns: Columns, **asked: Any) -> Dataset:
-    """Upload a file and show how far it is."""
-    total = data.stat().st_size
-    with progress(f"sending {data.name}", unit="bytes") as meter:
+def send(client: Client, data: str | Path, *, columns: Columns, **asked: Any) -> Dataset:
+    """Upload a file, or what lies elsewhere, and show how far it is."""
+    from premem.sources import is_source, source
+
+    away = isinstance(data, str) and is_source(data)
+    name = source(str(data)).name if away else Path(data).name
+    total = None if away or not Path(data).is_file() else Path(data).stat().st_size
+    with progress(f"sending {name}", unit="bytes") as meter:
         return client.upload(data, columns=columns, progress=lambda sent: meter(sent, total), **asked)
 
 
@@ -136,10 +145,10 @@ def status(
 def watched(client: Client, job: str, *, doing: str = "scoring", **waiting: Any) -> Job:
     """The job once it has ended, its progress shown until then. `on_progress` in `waiting` is called, too."""
     also = waiting.pop("on_progress", None)
-    with progress(doing, unit="examples") as meter:
+    with job_progress(doing) as show_progress:
 
         def seen(found: Job) -> None:
-            meter(found.counts.examples, found.counts.examples_total or None, about_job(found))
+            show_progress(found)
             if also:
                 also(found)
 

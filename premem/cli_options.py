@@ -27,6 +27,14 @@ class RowsFormat(StrEnum):
     parquet = "parquet"
 
 
+class CuratedFormat(StrEnum):
+    """How curated rows are written; folder: what `datasets.load_dataset` reads."""
+
+    jsonl = "jsonl"
+    parquet = "parquet"
+    folder = "folder"
+
+
 class Dtype(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"

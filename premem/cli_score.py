@@ -45,11 +45,15 @@ def add_to(app: typer.Typer) -> None:
 
 def score(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="The training data: a JSONL or Parquet file, or a data set's id.")
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="The training data: a JSONL or Parquet file, hf://org/name?split=train, s3://bucket/key, or a data set's id.",
+        ),
     ],
     checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT", help="Hugging Face folders of one run.")],
     test: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Questions that were not trained on, for the test accuracy.")
+        str | None, typer.Option(metavar="FILE", help="Questions that were not trained on, for the test accuracy.")
     ] = None,
     memorized_below: Annotated[
         str | None,
@@ -227,6 +231,7 @@ def score(
 
     Example: `premem score train.jsonl out/checkpoint-* --test test.jsonl --grader gsm8k`
     """
+    from premem.sources import is_source
     from premem.wire import JobRequest, Sampling, Template
 
     grading = options_from(grader_options)
@@ -275,7 +280,7 @@ def score(
             "grader_options": grading,
             "max_ungradable": max_ungradable,
         },
-        folder=out or Path(data).parent,
+        folder=out or (Path() if is_source(data) else Path(data).parent),
         stem=_stem(data),
         below=below,
         budget=budget,
@@ -317,7 +322,9 @@ def _checkpoints(paths: list[str], *, here: bool) -> list[dict[str, str]]:
 
 
 def _stem(data: str) -> str:
-    name = Path(data).name
+    from premem.sources import is_source, source
+
+    name = source(data).name if is_source(data) else Path(data).name
     for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".csv"):
         name = name.removesuffix(ending)
     return name or Path(data).name
@@ -325,9 +332,11 @@ def _stem(data: str) -> str:
 
 def _check_files(scoring: Scoring, *, private: bool) -> None:
     from premem.errors import InputError
+    from premem.sources import is_source
 
-    if not Path(scoring.data).is_file() and (private or os.sep in scoring.data or "." in scoring.data):
+    away = is_source(scoring.data)
+    if not away and not Path(scoring.data).is_file() and (private or os.sep in scoring.data or "." in scoring.data):
         raise InputError(f"{scoring.data}: there is no such file")
-    if scoring.test and not scoring.test.is_file():
+    if scoring.test and not is_source(scoring.test) and not Path(scoring.test).is_file():
         raise InputError(f"{scoring.test}: there is no such file")
     scoring.folder.mkdir(parents=True, exist_ok=True)

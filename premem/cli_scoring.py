@@ -31,7 +31,7 @@ class Scoring:
     """What `premem score` was asked for, checked as far as it can be without a service."""
 
     data: str
-    test: Path | None
+    test: str | None
     request: JobRequest
     """Its data sets are not yet known."""
     upload: dict[str, Any]
@@ -138,11 +138,12 @@ def _ending_cleanly(kept: Path) -> Iterator[None]:
 
 def _with_datasets(client: Client, scoring: Scoring) -> JobRequest:
     """The request with its data sets, uploaded where they are files."""
+    from premem.sources import is_source
     from premem.wire import GraderChoice
 
     known: dict[str, Any] = {}
-    if Path(scoring.data).is_file():
-        dataset = send(client, Path(scoring.data), **scoring.upload)
+    if is_source(scoring.data) or Path(scoring.data).is_file():
+        dataset = send(client, scoring.data, **scoring.upload)
         warn_of_ungradable(dataset)
         known["dataset"] = dataset.id
     else:
@@ -201,6 +202,7 @@ def _files_of(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
 
 def _finish(client: Client, job: Job, scoring: Scoring, *, as_json: bool) -> None:
     """Write the results and show the report, or say why there are none."""
+    from premem.folders import write_beside
     from premem.tables import show_report
 
     if job.state != "completed":
@@ -219,6 +221,8 @@ def _finish(client: Client, job: Job, scoring: Scoring, *, as_json: bool) -> Non
     curated = client.curated(
         job.id, files["curated"], below=scoring.below, budget=scoring.budget, format=scoring.format.value
     )
+    lineage = client.curated_lineage(job.id, below=scoring.below, budget=scoring.budget)
+    write_beside(files["curated"], lineage)
     _write_report(report, files["report"])
     if as_json:
         print_json(

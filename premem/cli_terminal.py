@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -109,6 +109,13 @@ def _bar(what: str, *, unit: str) -> Iterator[Meter]:
             bars.update(task, completed=done, total=total, about=escape(printable(about)))
 
         yield meter
+
+
+@contextmanager
+def job_progress(doing: str) -> Iterator[Callable[[Job], None]]:
+    """Shows how far a job is, each time that it is told of it."""
+    with progress(doing, unit="examples") as meter:
+        yield lambda found: meter(found.counts.examples, found.counts.examples_total or None, about_job(found))
 
 
 def about_job(job: Job) -> str:

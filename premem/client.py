@@ -10,21 +10,22 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self, Unpack
-from urllib.parse import quote, urlsplit
+from typing import Any, Self, Unpack
+from urllib.parse import urlsplit
 
 import httpx
 
 from premem.asking import Asking, Async, Item, Listing, Params, Pause, Steps, Sync, asked, is_passing, listed
 from premem.errors import InputError, ServiceError
-from premem.files import whole_file
+from premem.exports import Exports
 from premem.matrix import ScoreMatrix
-from premem.replies import ReplyKind, parsed, pause_before_retry, retry_after, uploaded_rows
+from premem.replies import parsed, retry_after, uploaded_rows
+from premem.routes import Target, as_query, quoted
 from premem.routes_tags import TagRoutes
 from premem.rules import RuleName
 from premem.runs import ScoredRun
+from premem.scoring import AsyncScoring, CheckpointLike, Data, Scoring, posted
 from premem.upload import Rows, Upload
 from premem.wire import (
     ENDED,
@@ -36,12 +37,11 @@ from premem.wire import (
     GraderChoice,
     Job,
     JobRequest,
-    Page,
     ScoredExample,
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
 from premem.wire_costs import Estimate, WorkerReply
-from premem.wire_curation import AcquireRequest, Acquisition, Choice, Group, Selection
+from premem.wire_curation import AcquireRequest, Acquisition, Choice, Selection
 from premem.wire_examples import Wanted, asked_for
 from premem.wire_reports import JobReport, RegradeRequest, ResampleRequest, SoFar
 
@@ -51,12 +51,9 @@ UPLOAD_SECONDS = 3600.0
 """The service grades every reference before it answers."""
 CALIBRATION_SECONDS = 3600.0
 """Many runs of a million examples each take long."""
-Target = str | os.PathLike[str] | IO[bytes]
-"""A file, or a stream that is open for writing."""
-RowsFormat = Literal["jsonl", "parquet"]
 
 
-class Routes(TagRoutes):
+class Routes(Exports, TagRoutes):
     """The service's routes, each once (see asking.py): Client and AsyncClient are what carries them out."""
 
     def __init__(self, base_url: str | None, attempts: int) -> None:
@@ -84,7 +81,9 @@ class Routes(TagRoutes):
         max_ungradable: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Steps[Dataset]:
-        """A data set out of a path, an open binary file (JSONL or Parquet, plain or compressed), or dicts.
+        """A data set out of a path, an open binary file (JSONL or Parquet, plain or compressed), dicts, or a source.
+
+        Sources are `hf://org/name?split=train` and `s3://bucket/key.jsonl`, read here and sent on as they come.
 
         The same rows are the same data set. `max_ungradable` is the share of rows whose own reference may fail to grade
         as right. `progress` is told the bytes sent so far. What can be read only once (a pipe, a generator) is sent
@@ -108,19 +107,19 @@ class Routes(TagRoutes):
 
     @asked
     def dataset(self, dataset: str) -> Steps[Dataset]:
-        return (yield from self._told(Dataset, "GET", f"/v1/datasets/{_quoted(dataset)}"))
+        return (yield from self._told(Dataset, "GET", f"/v1/datasets/{quoted(dataset)}"))
 
     @asked
     def rows(self, dataset: str, *, start: int = 0, stop: int | None = None) -> Steps[list[dict[str, Any]]]:
         """Rows [start, stop) as they were uploaded; at most 100,000 at once."""
         params: Params = {"start": start, "stop": stop}
-        answer = yield from self._asking.ask("GET", f"/v1/datasets/{_quoted(dataset)}/rows", params=params)
+        answer = yield from self._asking.ask("GET", f"/v1/datasets/{quoted(dataset)}/rows", params=params)
         return uploaded_rows(answer.content)
 
     @asked
     def delete_dataset(self, dataset: str) -> Steps[None]:
         """Raises Conflict where a job uses it."""
-        yield from self._asking.ask("DELETE", f"/v1/datasets/{_quoted(dataset)}")
+        yield from self._asking.ask("DELETE", f"/v1/datasets/{quoted(dataset)}")
 
     # Jobs
 
@@ -148,7 +147,7 @@ class Routes(TagRoutes):
 
     @asked
     def job(self, job: str) -> Steps[Job]:
-        return (yield from self._told(Job, "GET", f"/v1/jobs/{_quoted(job)}"))
+        return (yield from self._told(Job, "GET", f"/v1/jobs/{quoted(job)}"))
 
     @asked
     def wait(
@@ -169,7 +168,7 @@ class Routes(TagRoutes):
         while True:
             pause = 2.0
             try:
-                response = yield from self._asking.ask("GET", f"/v1/jobs/{_quoted(job)}")
+                response = yield from self._asking.ask("GET", f"/v1/jobs/{quoted(job)}")
             except ServiceError as error:
                 if not (is_passing(error) and seen) or time.monotonic() - heard > away_seconds:
                     raise
@@ -190,7 +189,7 @@ class Routes(TagRoutes):
 
     @asked
     def cancel(self, job: str) -> Steps[Job]:
-        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/cancel"))
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{quoted(job)}/cancel"))
 
     @asked
     def append_checkpoint(self, job: str, checkpoint: Checkpoint | str | os.PathLike[str]) -> Steps[Job]:
@@ -198,24 +197,24 @@ class Routes(TagRoutes):
         if not isinstance(checkpoint, Checkpoint):
             checkpoint = Checkpoint(path=os.fspath(checkpoint))
         body = checkpoint.model_dump(mode="json")
-        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/checkpoints", body=body))
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{quoted(job)}/checkpoints", body=body))
 
     @asked
     def close_job(self, job: str) -> Steps[Job]:
         """No more checkpoints will come: the job ends when the ones that it has are done."""
-        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/close"))
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{quoted(job)}/close"))
 
     @asked
     def regrade(self, job: str, grader: GraderChoice, *, name: str = "") -> Steps[Job]:
         """A new job that grades the stored answers of a completed one with another grader. Raises Conflict until then."""
         body = RegradeRequest(grader=grader, name=name).model_dump(mode="json")
-        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/regrade", body=body))
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{quoted(job)}/regrade", body=body))
 
     @asked
     def resample(self, job: str, samples: int, *, name: str = "") -> Steps[Job]:
         """A new job that goes on from the answers of a completed one until there are `samples`. Raises Conflict until then."""
         body = ResampleRequest(samples=samples, name=name).model_dump(mode="json")
-        return (yield from self._told(Job, "POST", f"/v1/jobs/{_quoted(job)}/samples", body=body))
+        return (yield from self._told(Job, "POST", f"/v1/jobs/{quoted(job)}/samples", body=body))
 
     # What came out of a job
 
@@ -228,7 +227,7 @@ class Routes(TagRoutes):
         Raises Conflict until completed.
         """
         params: Params = {"limit": limit, "cursor": cursor, **asked_for(wanted)}
-        return (yield from self._told(ExamplePage, "GET", f"/v1/jobs/{_quoted(job)}/examples", params=params))
+        return (yield from self._told(ExamplePage, "GET", f"/v1/jobs/{quoted(job)}/examples", params=params))
 
     @listed
     def iter_examples(
@@ -245,46 +244,17 @@ class Routes(TagRoutes):
     @asked
     def example(self, job: str, row: int) -> Steps[ExampleDetail]:
         """One example with its uploaded row and every sampled answer."""
-        return (yield from self._told(ExampleDetail, "GET", f"/v1/jobs/{_quoted(job)}/examples/{row}"))
+        return (yield from self._told(ExampleDetail, "GET", f"/v1/jobs/{quoted(job)}/examples/{row}"))
 
     @asked
     def matrix(self, job: str) -> Steps[ScoreMatrix]:
         """Every accuracy and perplexity, in the order of the ranking. Raises Conflict until completed."""
-        return ScoreMatrix.decode((yield from self._asking.ask("GET", f"/v1/jobs/{_quoted(job)}/matrix")).content)
+        return ScoreMatrix.decode((yield from self._asking.ask("GET", f"/v1/jobs/{quoted(job)}/matrix")).content)
 
     @asked
     def selection(self, job: str, **choice: Unpack[Choice]) -> Steps[Selection]:
         """What a policy chooses, what that has in common, and a random control of the same size."""
-        return (yield from self._told(Selection, "GET", f"/v1/jobs/{_quoted(job)}/selection", params=_asked(choice)))
-
-    @asked
-    def curated(
-        self,
-        job: str,
-        target: Target,
-        *,
-        group: Group = "chosen",
-        format: RowsFormat = "jsonl",  # noqa: A002 (the route's own word)
-        **choice: Unpack[Choice],
-    ) -> Steps[int]:
-        """Write the uploaded rows that a policy chooses (absent: those under 0.5, the lowest first), or the control.
-
-        A path is written whole or not at all. Returns the number of rows.
-        """
-        params = {**_asked(choice), "group": group, "format": format}
-        return (yield from self._write(f"/v1/jobs/{_quoted(job)}/curated", params, target))
-
-    @asked
-    def weights(
-        self,
-        job: str,
-        target: Target,
-        *,
-        floor: float = 0.1,
-        format: RowsFormat = "jsonl",  # noqa: A002
-    ) -> Steps[int]:
-        """Write row, id and weight of every row, for a WeightedRandomSampler: 1 - score, at least `floor` of that."""
-        return (yield from self._write(f"/v1/jobs/{_quoted(job)}/weights", {"floor": floor, "format": format}, target))
+        return (yield from self._told(Selection, "GET", f"/v1/jobs/{quoted(job)}/selection", params=as_query(choice)))
 
     @asked
     def seeds(
@@ -298,8 +268,8 @@ class Routes(TagRoutes):
         **choice: Unpack[Choice],
     ) -> Steps[int]:
         """Write requests for new examples like the chosen ones, for an OpenAI-compatible batch endpoint."""
-        params = {**_asked(choice), "model": model, "requests": requests, "instruction": instruction}
-        return (yield from self._write(f"/v1/jobs/{_quoted(job)}/seeds", params, target))
+        params = {**as_query(choice), "model": model, "requests": requests, "instruction": instruction}
+        return (yield from self._write(f"/v1/jobs/{quoted(job)}/seeds", params, target))
 
     @asked
     def acquire(self, job: str, request: AcquireRequest) -> Steps[Acquisition | Job]:
@@ -308,25 +278,25 @@ class Routes(TagRoutes):
         By embedding it is a job: `wait` for it, then ask for its `candidates`.
         """
         response = yield from self._asking.ask(
-            "POST", f"/v1/jobs/{_quoted(job)}/acquire", body=request.model_dump(mode="json")
+            "POST", f"/v1/jobs/{quoted(job)}/acquire", body=request.model_dump(mode="json")
         )
         return parsed(Job, response) if response.status_code == 202 else parsed(Acquisition, response)
 
     @asked
     def candidates(self, job: str) -> Steps[Acquisition]:
         """What a job that acquires by embedding found. Raises Conflict until it is completed."""
-        return (yield from self._told(Acquisition, "GET", f"/v1/jobs/{_quoted(job)}/candidates"))
+        return (yield from self._told(Acquisition, "GET", f"/v1/jobs/{quoted(job)}/candidates"))
 
     @asked
     def report(self, job: str, *, calibration: str | None = None, rule: RuleName | None = None) -> Steps[JobReport]:
         """Per checkpoint. With a calibration (its name or id) or a rule, worked out under that; nothing is stored."""
         params: Params = {"calibration": calibration, "rule": rule}
-        return (yield from self._told(JobReport, "GET", f"/v1/jobs/{_quoted(job)}/report", params=params))
+        return (yield from self._told(JobReport, "GET", f"/v1/jobs/{quoted(job)}/report", params=params))
 
     @asked
     def so_far(self, job: str) -> Steps[SoFar]:
         """The checkpoints that are wholly scored, of a job that need not have ended."""
-        return (yield from self._told(SoFar, "GET", f"/v1/jobs/{_quoted(job)}/so-far"))
+        return (yield from self._told(SoFar, "GET", f"/v1/jobs/{quoted(job)}/so-far"))
 
     # Calibrations
 
@@ -352,12 +322,12 @@ class Routes(TagRoutes):
     @asked
     def calibration(self, name: str) -> Steps[CalibrationReply]:
         """By name or id."""
-        return (yield from self._told(CalibrationReply, "GET", f"/v1/calibrations/{_quoted(name)}"))
+        return (yield from self._told(CalibrationReply, "GET", f"/v1/calibrations/{quoted(name)}"))
 
     @asked
     def delete_calibration(self, name: str) -> Steps[None]:
         """Raises Conflict where a job that has not ended uses it."""
-        yield from self._asking.ask("DELETE", f"/v1/calibrations/{_quoted(name)}")
+        yield from self._asking.ask("DELETE", f"/v1/calibrations/{quoted(name)}")
 
     @asked
     def import_recorded(self, run: ScoredRun, about: RecordedRun) -> Steps[Job]:
@@ -377,34 +347,6 @@ class Routes(TagRoutes):
         answer = (yield from self._asking.ask("GET", "/healthz")).json()
         return dict(answer) if isinstance(answer, Mapping) else {"status": answer}
 
-    # What all of them share
-
-    def _told(self, kind: type[ReplyKind], method: str, path: str, **how: Any) -> Steps[ReplyKind]:
-        return parsed(kind, (yield from self._asking.ask(method, path, **how)))
-
-    def _pages(self, path: str, kind: type[ReplyKind]) -> Listing[ReplyKind]:
-        cursor: str | None = None
-        while True:
-            page = yield from self._told(Page[kind], "GET", path, params={"cursor": cursor})  # type: ignore[valid-type]
-            yield from map(Item, page.items)
-            if not (cursor := page.next_cursor):
-                return
-
-    def _write(self, path: str, params: Params, target: Target) -> Steps[int]:
-        """Rows into a stream, once, or into a file, which is there whole or not at all. Returns how many."""
-        if not isinstance(target, str | os.PathLike):
-            return (yield from self._asking.download(path, params, target))
-        attempt = 1
-        while True:
-            try:
-                with whole_file(Path(target)) as out:
-                    return (yield from self._asking.download(path, params, out))
-            except ServiceError as error:
-                if not is_passing(error) or attempt == self._asking.attempts:
-                    raise
-            yield Pause(pause_before_retry(attempt))
-            attempt += 1
-
 
 class Client(Routes, Sync):
     """One service. Safe to use from several threads; close it, or use it as a context manager.
@@ -422,6 +364,23 @@ class Client(Routes, Sync):
     ) -> None:
         super().__init__(base_url, attempts)
         self._http = httpx.Client(**_settings(self.base_url, api_key, timeout))
+
+    def score(
+        self,
+        data: Data,
+        checkpoints: Sequence[CheckpointLike],
+        *,
+        test: Data | None = None,
+        upload: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Scoring:
+        """Post a job over data (uploaded here, or a data set or its id) and checkpoints, in the order of their steps.
+
+        `upload` holds arguments of `upload`, such as `grader`; `settings` fields of JobRequest, such as `memorized_below`.
+        `client.score("train.jsonl", paths).wait(progress=True)`. Raises InputError where they do not fit.
+        """
+        steps = posted(self, data, checkpoints, test=test, upload=upload or {}, settings=settings)
+        return Scoring(self, self._run(steps))
 
     def close(self) -> None:
         self._http.close()
@@ -446,6 +405,19 @@ class AsyncClient(Routes, Async):
     ) -> None:
         super().__init__(base_url, attempts)
         self._http = httpx.AsyncClient(**_settings(self.base_url, api_key, timeout))
+
+    async def score(
+        self,
+        data: Data,
+        checkpoints: Sequence[CheckpointLike],
+        *,
+        test: Data | None = None,
+        upload: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> AsyncScoring:
+        """Like Client.score; what it returns is waited for with `await scoring.wait(progress=True)`."""
+        steps = posted(self, data, checkpoints, test=test, upload=upload or {}, settings=settings)
+        return AsyncScoring(self, await self._run(steps))
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -472,11 +444,3 @@ def _settings(base_url: str, api_key: str | None, timeout: float) -> dict[str, A
         # Proxies of the environment do not lead to this machine.
         "trust_env": urlsplit(base_url).hostname not in LOOPBACK,
     }
-
-
-def _asked(choice: Choice) -> dict[str, str | float | None]:
-    return {name: value for name, value in choice.items() if isinstance(value, str | float | int)}
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")

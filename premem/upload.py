@@ -1,4 +1,4 @@
-"""The body of an upload: a path, an open file, or dicts, as a stream of bytes."""
+"""The body of an upload: a path, an open file, dicts, or what lies elsewhere (sources.py), as a stream of bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from premem.errors import InputError
+from premem.sources import HubRows, StoredFile, is_source, source
 
 BLOCK_BYTES = 2**20
 Rows = str | os.PathLike[str] | IO[bytes] | Iterable[Mapping[str, Any]]
@@ -41,13 +42,13 @@ class Upload:
                 self._progress(sent)
 
     def _opener(self, rows: Rows) -> Callable[[], Iterator[bytes]]:
+        if isinstance(rows, str) and is_source(rows):
+            return self._source_opener(source(rows))
         if isinstance(rows, str | os.PathLike):
             path = Path(rows)
             if not path.is_file():
-                raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'there is no such file'}")
-            self.name = path.name[:200]
-            if path.name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv"):
-                self.content_type = "text/csv"
+                raise InputError(f"{rows}: {_why_no_file(path)}")
+            self._named(path.name)
             return lambda: _read_path(path)
         if hasattr(rows, "read"):
             return self._file_opener(cast(IO[bytes], rows))
@@ -56,6 +57,18 @@ class Upload:
         self.content_type = "application/jsonl"
         self._once = not isinstance(rows, Sequence)
         return lambda: _encode(rows)
+
+    def _named(self, name: str) -> None:
+        self.name = name[:200]
+        if name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv"):
+            self.content_type = "text/csv"
+
+    def _source_opener(self, away: HubRows | StoredFile) -> Callable[[], Iterator[bytes]]:
+        self._named(away.name)
+        if isinstance(away, StoredFile):
+            return away.blocks
+        self.content_type = "application/jsonl"
+        return lambda: _encode(away.rows())
 
     def _file_opener(self, file: IO[bytes] | io.TextIOBase) -> Callable[[], Iterator[bytes]]:
         if isinstance(file, io.TextIOBase):
@@ -70,6 +83,14 @@ class Upload:
             return _read(file)
 
         return read_again
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "a folder, not a file"
+    if "://" in str(path) or ":/" in str(path):
+        return "rows are read from files, hf://org/name?split=train and s3://bucket/key"
+    return "there is no such file"
 
 
 def _read_path(path: Path) -> Iterator[bytes]:

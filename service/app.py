@@ -24,6 +24,7 @@ from service import (
     examples,
     health,
     jobs,
+    lineages,
     matrix,
     metrics,
     pages,
@@ -92,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
     of_jobs = (jobs, recorded, regrades, resamples, checkpoints, events, examples, matrix, reports, so_far)
-    of_choices = (selections, curated, weights, seeds, acquisitions)
+    of_choices = (selections, curated, lineages, weights, seeds, acquisitions)
     for nouns in (datasets, tags, *of_jobs, *of_choices, calibrations, tasks, results, workers):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
     for nouns in (health, metrics, pages):

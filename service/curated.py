@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from premem.wire_curation import Group
+from premem.wire_lineage import LINEAGE_KEY, ExportLineage
 from service import jsontypes
 from service.datasets import read_rows_at
 from service.db import Database
 from service.dependencies import DatabaseGiven, StoreGiven
 from service.examples import completed
+from service.lineages import export_lineage, origin
 from service.problems import described
 from service.scorefiles import ScoreFiles
 from service.scores import SCHEMA
-from service.selections import PolicyGiven, choose, lineage
+from service.selections import PolicyGiven, choose
 from service.store import Store, StoreFull, is_full
 from service.tags import Tags, all_tags
 
@@ -62,6 +64,10 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
                     "description": "What is to be known about the choice; absent where there is nothing.",
                     "schema": {"type": "string"},
                 },
+                "Link": {
+                    "description": 'Where its lineage is, `rel="describedby"`. Parquet has it in its metadata, too.',
+                    "schema": {"type": "string"},
+                },
             },
             "content": {
                 media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()
@@ -86,6 +92,7 @@ def get_curated(
     """
     with database.connect() as connection:
         row = completed(connection, job)
+        known = origin(connection, row)
         tags = all_tags(connection, row["dataset"])
     files: ScoreFiles = request.app.state.score_files
     subset = Subset(
@@ -96,13 +103,13 @@ def get_curated(
         artifact=row["scores_artifact"],
         tags=tags,
         chosen_by={"policy": asked.policy, "group": group},
-        lineage=lineage(row, asked).model_dump_json(),
     )
     try:
         chosen = choose(database, files, row, asked)
         positions = chosen.positions(group)
+        lineage = export_lineage(row, known, asked, chosen, group)
         subset.gather(chosen.rank_E[positions], chosen.row_E[positions])
-        chunks = subset.lines() if format == "jsonl" else _pieces(subset.parquet())
+        chunks = subset.lines() if format == "jsonl" else _pieces(subset.parquet(lineage))
     except BaseException:
         subset.close()
         raise
@@ -114,9 +121,16 @@ def get_curated(
             "X-Premem-Qualified": str(chosen.selection.qualified),
             "X-Premem-Excluded": str(chosen.excluded),
             **({"X-Premem-Notes": "; ".join(chosen.notes)} if chosen.notes else {}),
+            "Link": f'<{_beside(request)}>; rel="describedby"',
             "Content-Disposition": f'attachment; filename="curated-{job}.{format}"',
         },
     )
+
+
+def _beside(request: Request) -> str:
+    """The path of the lineage, for the same query; the page needs no host, which a proxy may have changed."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{request.url.path}/lineage{query}"
 
 
 class Subset:
@@ -137,10 +151,7 @@ class Subset:
         artifact: str,
         tags: Tags,
         chosen_by: dict[str, str],
-        lineage: str = "",
     ) -> None:
-        """`lineage`: for the metadata of a Parquet file."""
-        self._lineage = lineage
         self._database = database
         self._store = store
         self._files = files
@@ -188,13 +199,13 @@ class Subset:
         for originals, scored in self._parts():
             yield b"".join(map(_line, originals, _abouts(scored, self._chosen_by)))
 
-    def parquet(self) -> IO[bytes]:
+    def parquet(self, lineage: ExportLineage) -> IO[bytes]:
         """One Parquet file, its types found by reading everything once. Raises StoreFull."""
         kinds = jsontypes.see_all(from_json(text) for originals, _ in self._parts() for text in originals)
         kinds.pop(ADDED, None)
         out = self._temporary()
         schema = _table([], SCORED.append(TAGS).empty_table(), kinds, self._chosen_by).schema
-        schema = schema.with_metadata({"premem": self._lineage})
+        schema = schema.with_metadata({LINEAGE_KEY: lineage.model_dump_json()})
         try:
             with pq.ParquetWriter(out, schema, compression="zstd") as writer:
                 for originals, scored in self._parts():

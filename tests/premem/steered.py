@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel
 
 from premem.wire import CheckpointAnswers, Dataset, ExampleDetail, ExamplePage, Job, ScoredExample, ThresholdReply
+from premem.wire_lineage import ExportLineage
 from premem.wire_reports import CheckpointReport, JobReport
 
 
@@ -204,6 +205,42 @@ def detail_of(text: str) -> ExampleDetail:
     about = scored(0).model_dump() | {"question": "2 + 3?"}
     return ExampleDetail(
         **about, trace="#### 5", final_answer=None, columns={}, checkpoints=[seen], threshold=THRESHOLD
+    )
+
+
+def lineage_of(*, below: float) -> ExportLineage:
+    return ExportLineage(
+        job="job_1",
+        dataset="ds_1",
+        policy="lowest",
+        below=below,
+        above=0.0,
+        budget=7,
+        seed=0,
+        threshold=THRESHOLD,
+        group="chosen",
+        rows=1,
+        qualified=1,
+        excluded=0,
+        notes=[],
+        dataset_name="train.jsonl",
+        dataset_rows=3,
+        test_dataset=None,
+        kind="score",
+        parent=None,
+        previous=None,
+        recorded=False,
+        checkpoints=[],
+        sampling={},
+        template={},
+        grader={},
+        trajectory="final",
+        only_below=None,
+        calibration=None,
+        tie_order=["lowest first"],
+        produced_by={"engine": "fake"},
+        finished_at=None,
+        premem="0.1.0",
     )
 
 

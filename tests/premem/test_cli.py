@@ -22,6 +22,7 @@ from tests.premem.steered import (
     dataset_of,
     detail_of,
     job_of,
+    lineage_of,
     page_of,
     problem,
     scored,
@@ -348,22 +349,7 @@ def _read(terminal: int) -> bytes:
 )
 def test_curated_rows_are_written_to_a_file(service, tmp_path, arguments, file, format_):
     service.on("GET /v1/jobs/job_1/curated", Reply(b'{"q": 1}\n', headers={"X-Premem-Rows": "1"}))
-    job = job_of("completed", done=6)
-    service.on("GET /v1/jobs/job_1", Reply(job))
-    service.on("GET /v1/jobs/job_1/report", Reply(REPORT))
-    service.on(f"GET /v1/datasets/{job.dataset}", Reply(dataset_of()))
-    lineage = {
-        "job": "job_1",
-        "dataset": "ds_1",
-        "policy": "lowest",
-        "below": 0.3,
-        "above": 0.0,
-        "budget": 7,
-        "seed": 0,
-    }
-    chosen = {"qualified": 1, "total": 1, "chosen": [], "control": [], "notes": [], "traits": []}
-    threshold = REPORT.threshold.model_dump(mode="json")
-    service.on("GET /v1/jobs/job_1/selection", Reply({"lineage": {**lineage, "threshold": threshold}, **chosen}))
+    service.on("GET /v1/jobs/job_1/curated/lineage", Reply(lineage_of(below=0.3)))
 
     shown = premem("curate", "job_1", "--below", "0.3", "--budget", "7", *arguments, service=service, cwd=tmp_path)
 
@@ -372,7 +358,7 @@ def test_curated_rows_are_written_to_a_file(service, tmp_path, arguments, file, 
     asked = {"policy": "lowest", "below": "0.3", "above": "0.0", "budget": "7", "seed": "0", "group": "chosen"}
     assert service.asked[0].query == {**asked, "format": format_}
     told = json.loads((tmp_path / f"{file}.lineage.json").read_text())
-    assert (told["choice"]["below"], told["job"]["id"]) == (0.3, "job_1")
+    assert (told["below"], told["job"]) == (0.3, "job_1")
     assert f"1 rows written to {file}" in shown.stderr
 
 
@@ -394,6 +380,7 @@ def test_a_run_is_scored_and_written_beside_its_data(service, data, tmp_path):
     service.on("GET /v1/jobs/job_1/report", Reply(REPORT))
     service.on("GET /v1/jobs/job_1/examples", Reply(page_of(scored(0), scored(1))))
     service.on("GET /v1/jobs/job_1/curated", Reply(b'{"q": 1}\n', headers={"X-Premem-Rows": "1"}))
+    service.on("GET /v1/jobs/job_1/curated/lineage", Reply(lineage_of(below=0.5)))
 
     shown = premem(
         *("score", data, tmp_path / "checkpoint-112", tmp_path / "checkpoint-28", "--test", data, "--samples", "3"),
@@ -418,6 +405,7 @@ def test_a_run_is_scored_and_written_beside_its_data(service, data, tmp_path):
     scores = [json.loads(line) for line in (tmp_path / "train.scores.jsonl").read_text().splitlines()]
     assert [score["row"] for score in scores] == [10, 11]
     assert (tmp_path / "train.curated.jsonl").read_bytes() == b'{"q": 1}\n'
+    assert json.loads((tmp_path / "train.curated.jsonl.lineage.json").read_text())["below"] == 0.5
     assert json.loads((tmp_path / "train.report.json").read_text())["job"] == "job_1"
 
 
@@ -439,6 +427,7 @@ def test_a_data_set_that_the_service_has_is_named_by_its_id(service, tmp_path):
     service.on("GET /v1/jobs/job_1", Reply(job_of("completed", done=6)))
     service.on("GET /v1/jobs/job_1/report", Reply(REPORT))
     service.on("GET /v1/jobs/job_1/examples", Reply(page_of(scored(0))))
+    service.on("GET /v1/jobs/job_1/curated/lineage", Reply(lineage_of(below=0.5)))
     service.on("GET /v1/jobs/job_1/curated", Reply(b"", headers={"X-Premem-Rows": "0"}))
 
     shown = premem(

@@ -38,7 +38,7 @@ def test_what_a_client_does_is_in_the_routes_of_both(kind):
         name for owner in Routes.__mro__ for name, value in vars(owner).items() if isinstance(value, Asked | Listed)
     }
 
-    assert {name for name in dir(kind) if not name.startswith("_")} - routes == {"close"}
+    assert {name for name in dir(kind) if not name.startswith("_")} - routes == {"close", "score"}
 
 
 def test_a_post_whose_answer_is_lost_is_repeated_under_one_key(service):

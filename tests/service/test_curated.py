@@ -186,3 +186,40 @@ def test_every_kind_of_column_can_be_written_as_parquet():
     assert pl.read_parquet(out).to_dicts() == [
         {"nothing": None, "empty": "{}", "lists": [], "deep": [{"x": [1.5, None]}]}
     ]
+
+
+def test_an_export_carries_what_it_follows_from(client, scored):
+    params = {"below": 1.0, "budget": 4, "seed": 5, "group": "control"}
+
+    rows = client.get(f"/v1/jobs/{scored}/curated", params=params)
+    link = rows.headers["Link"].split(">")[0].removeprefix("<")
+    told = client.get(link).json()
+    parquet = client.get(f"/v1/jobs/{scored}/curated", params={**params, "format": "parquet"}).content
+    job = client.get(f"/v1/jobs/{scored}").json()
+
+    assert json.loads(pq.read_schema(io.BytesIO(parquet)).metadata[b"premem.lineage"]) == told
+    assert {
+        name: told[name] for name in ("job", "policy", "below", "budget", "seed", "group", "rows", "qualified")
+    } == {
+        "job": scored,
+        "policy": "lowest",
+        "below": 1.0,
+        "budget": 4,
+        "seed": 5,
+        "group": "control",
+        "rows": 4,
+        "qualified": 6,
+    }
+    assert told["dataset"] == job["dataset"]
+    assert (told["dataset_rows"], told["sampling"], told["grader"]) == (ROWS, job["sampling"], job["grader"])
+    assert [(one["name"], one["path"]) for one in told["checkpoints"]] == [
+        (one["name"], one["path"]) for one in job["checkpoints"]
+    ]
+    assert told["threshold"] == job["threshold"]
+    assert told["produced_by"]["engine"] == "fake"
+
+
+@on_sqlite
+def test_lineage_is_refused_where_rows_would_be(client, scored):
+    assert client.get("/v1/jobs/job_none/curated/lineage").status_code == 404
+    assert client.get(f"/v1/jobs/{scored}/curated/lineage", params={"policy": "band", "above": 0.9}).status_code == 422
