@@ -38,11 +38,13 @@ from premem.wire import (
     Job,
     JobRequest,
     ScoredExample,
+    Template,
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
 from premem.wire_costs import Estimate, WorkerReply
 from premem.wire_curation import AcquireRequest, Acquisition, Choice, Selection
 from premem.wire_examples import Wanted, asked_for
+from premem.wire_previews import Preview
 from premem.wire_reports import JobReport, RegradeRequest, ResampleRequest, SoFar
 
 DEFAULT_SERVICE = "http://127.0.0.1:8321"
@@ -115,6 +117,13 @@ class Routes(Exports, TagRoutes):
         params: Params = {"start": start, "stop": stop}
         answer = yield from self._asking.ask("GET", f"/v1/datasets/{quoted(dataset)}/rows", params=params)
         return uploaded_rows(answer.content)
+
+    @asked
+    def preview(self, dataset: str, *, rows: int = 3, template: Template | None = None) -> Steps[Preview]:
+        """The first rows as prompt and target, under a template; absent: the paper's."""
+        how = {} if template is None else template.model_dump()
+        path = f"/v1/datasets/{_quoted(dataset)}/preview"
+        return (yield from self._told(Preview, "GET", path, params={"rows": rows, **how}))
 
     @asked
     def delete_dataset(self, dataset: str) -> Steps[None]:

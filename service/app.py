@@ -28,6 +28,7 @@ from service import (
     matrix,
     metrics,
     pages,
+    previews,
     problems,
     recorded,
     regrades,
@@ -94,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.add_handlers(app)
     of_jobs = (jobs, recorded, regrades, resamples, checkpoints, events, examples, matrix, reports, so_far)
     of_choices = (selections, curated, lineages, weights, seeds, acquisitions)
-    for nouns in (datasets, tags, *of_jobs, *of_choices, calibrations, tasks, results, workers):
+    for nouns in (datasets, previews, tags, *of_jobs, *of_choices, calibrations, tasks, results, workers):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
     for nouns in (health, metrics, pages):
         app.include_router(nouns.router)

@@ -1,5 +1,6 @@
 import { decode, mean, order, preMemorizationAccuracies } from "./memorization.js";
 import { paint, placeAt } from "./heatmap.js";
+import { newJobPage } from "./newjob.js";
 
 const main = document.getElementById("main");
 const ENDED = ["completed", "failed", "cancelled"];
@@ -17,9 +18,9 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 class NeedsKey extends Error {}
 
-async function ask(path, kind = "json") {
+async function ask(path, kind = "json", { headers, ...options } = {}) {
   const key = sessionStorage.getItem("premem-key");
-  const answer = await fetch(path, { headers: key ? { Authorization: `Bearer ${key}` } : {}, signal: leaving.signal });
+  const answer = await fetch(path, { ...options, headers: { ...headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) }, signal: leaving.signal });
   if (answer.status === 401) throw new NeedsKey();
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || `${path} answered ${answer.status}`);
   return kind === "stream" ? answer.body : answer[kind]();
@@ -30,7 +31,8 @@ async function show() {
   leaving = new AbortController();
   const signal = leaving.signal, [, noun, job, , row] = location.hash.split("/");
   try {
-    if (noun !== "jobs") await jobsPage(signal);
+    if (noun === "new") await newJobPage({ el, ask, main, signal });
+    else if (noun !== "jobs") await jobsPage(signal);
     else if (row !== undefined) await examplePage(job, Number(row));
     else await jobPage(job, signal);
   } catch (error) {
@@ -54,11 +56,11 @@ async function jobsPage(signal) {
   const { items } = await ask("/v1/jobs?limit=200");
   if (signal.aborted) return;
   if (!items.length) {
-    main.replaceChildren(el("h1", {}, "No jobs yet"), el("p", {}, "Score a run, and it shows up here:"), el("pre", {}, `premem score train.jsonl checkpoint-* --service ${location.origin}`));
+    main.replaceChildren(el("h1", {}, "No jobs yet"), el("p", {}, el("a", { href: "#/new" }, "Score a run"), ", here or from a terminal, and it shows up on this page:"), el("pre", {}, `premem score train.jsonl checkpoint-* --service ${location.origin}`));
   } else {
     const head = el("tr", {}, ...["Job", "State", "Done"].map((name) => el("th", { scope: "col" }, name)), el("th", { scope: "col", class: "number" }, "Time left"));
     const body = el("tbody");
-    main.replaceChildren(el("h1", {}, "Jobs"), el("div", { class: "card" }, el("table", {}, el("thead", {}, head), body)));
+    main.replaceChildren(el("h1", {}, "Jobs"), el("p", {}, el("a", { href: "#/new" }, "Score a run")), el("div", { class: "card" }, el("table", {}, el("thead", {}, head), body)));
     let followed = 0;
     for (const job of items) {
       const line = el("tr");

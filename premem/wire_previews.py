@@ -1,0 +1,22 @@
+"""Bodies of a look at a data set before it is used (see wire.py)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from premem.wire import Dataset, Reply, Template
+
+
+class PreviewRow(Reply):
+    """One row as the model will see it."""
+
+    row: int = Field(description="Position in the data set, from 0.")
+    id: str
+    prompt: str = Field(description="What is asked, the template filled in.")
+    target: str = Field(description="What is scored after it.")
+
+
+class Preview(Reply):
+    dataset: Dataset
+    template: Template
+    rows: list[PreviewRow]
