@@ -122,7 +122,7 @@ class Routes(Exports, TagRoutes):
     def preview(self, dataset: str, *, rows: int = 3, template: Template | None = None) -> Steps[Preview]:
         """The first rows as prompt and target, under a template; absent: the paper's."""
         how = {} if template is None else template.model_dump()
-        path = f"/v1/datasets/{_quoted(dataset)}/preview"
+        path = f"/v1/datasets/{quoted(dataset)}/preview"
         return (yield from self._told(Preview, "GET", path, params={"rows": rows, **how}))
 
     @asked
