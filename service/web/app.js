@@ -1,6 +1,7 @@
 import { decode, mean, order, preMemorizationAccuracies } from "./memorization.js";
 import { paint, placeAt } from "./heatmap.js";
 import { newJobPage } from "./newjob.js";
+import { calibrationsPage } from "./calibrations.js";
 
 const main = document.getElementById("main");
 const ENDED = ["completed", "failed", "cancelled"];
@@ -32,6 +33,7 @@ async function show() {
   const signal = leaving.signal, [, noun, job, , row] = location.hash.split("/");
   try {
     if (noun === "new") await newJobPage({ el, ask, main, signal });
+    else if (noun === "calibrations") await calibrationsPage({ el, ask, main, signal });
     else if (noun !== "jobs") await jobsPage(signal);
     else if (row !== undefined) await examplePage(job, Number(row));
     else await jobPage(job, signal);
@@ -60,7 +62,7 @@ async function jobsPage(signal) {
   } else {
     const head = el("tr", {}, ...["Job", "State", "Done"].map((name) => el("th", { scope: "col" }, name)), el("th", { scope: "col", class: "number" }, "Time left"));
     const body = el("tbody");
-    main.replaceChildren(el("h1", {}, "Jobs"), el("p", {}, el("a", { href: "#/new" }, "Score a run")), el("div", { class: "card" }, el("table", {}, el("thead", {}, head), body)));
+    main.replaceChildren(el("h1", {}, "Jobs"), el("p", {}, el("a", { href: "#/new" }, "Score a run"), " · ", el("a", { href: "#/calibrations" }, "Calibrations")), el("div", { class: "card" }, el("table", {}, el("thead", {}, head), body)));
     let followed = 0;
     for (const job of items) {
       const line = el("tr");
