@@ -35,6 +35,13 @@ def main() -> None:
         page.locator("canvas.map").click(position={"x": 500, "y": 60})
         page.wait_for_selector("ins, del")
         _take(page, "page-example.png")
+        page.goto(f"{asked.service}/#/jobs/{job}/examples")
+        page.wait_for_selector(".body .row b")
+        _take(page, "page-ranked.png")
+        page.goto(f"{asked.service}/#/jobs/{job}/curate")
+        page.check("#compare")
+        page.wait_for_selector("#both")
+        _take(page, "page-curate.png")
         browser.close()
 
 

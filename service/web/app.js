@@ -2,40 +2,22 @@ import { decode, mean, order, preMemorizationAccuracies } from "./memorization.j
 import { paint, placeAt } from "./heatmap.js";
 import { newJobPage } from "./newjob.js";
 import { calibrationsPage } from "./calibrations.js";
+import { NeedsKey, ask, color, el, leave, main, share } from "./dom.js";
+import { examplePage } from "./example.js";
+import { rankedPage } from "./ranked.js";
+import { curatePage } from "./curate.js";
 
-const main = document.getElementById("main");
 const ENDED = ["completed", "failed", "cancelled"];
-let leaving = new AbortController();
-
-// Every text goes in as text, never as HTML.
-function el(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children.map((child) => (child instanceof Node ? child : String(child))));
-  return made;
-}
-const share = (x) => (x === null || x === undefined || Number.isNaN(x) ? "–" : x.toFixed(3));
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-class NeedsKey extends Error {}
-
-async function ask(path, kind = "json", { headers, ...options } = {}) {
-  const key = sessionStorage.getItem("premem-key");
-  const answer = await fetch(path, { ...options, headers: { ...headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) }, signal: leaving.signal });
-  if (answer.status === 401) throw new NeedsKey();
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || `${path} answered ${answer.status}`);
-  return kind === "stream" ? answer.body : answer[kind]();
-}
 
 async function show() {
-  leaving.abort();
-  leaving = new AbortController();
-  const signal = leaving.signal, [, noun, job, , row] = location.hash.split("/");
+  const signal = leave(), [path, query] = location.hash.split("?"), [, noun, job, part, row] = path.split("/");
   try {
     if (noun === "new") await newJobPage({ el, ask, main, signal });
     else if (noun === "calibrations") await calibrationsPage({ el, ask, main, signal });
     else if (noun !== "jobs") await jobsPage(signal);
-    else if (row !== undefined) await examplePage(job, Number(row));
+    else if (row !== undefined) await examplePage(job, Number(row), signal);
+    else if (part === "examples") await rankedPage(job, new URLSearchParams(query), signal);
+    else if (part === "curate") await curatePage(job, new URLSearchParams(query), signal);
     else await jobPage(job, signal);
   } catch (error) {
     if (signal.aborted) return;
@@ -138,6 +120,7 @@ async function results(path, id, rest, signal) {
   const value = el("output", { for: "threshold", id: "below" }), now = el("b", { id: "score" }), curves = el("div", { id: "curves" });
   const bars = el("canvas", { class: "bars", role: "img", "aria-label": "Histogram of pre-memorization accuracies" });
   rest.replaceChildren(
+    el("p", { class: "go" }, el("a", { href: `#/jobs/${id}/examples` }, "Read and tag the ranked examples"), el("a", { href: `#/jobs/${id}/curate` }, "Choose what to train on next")),
     el("section", { class: "card" }, el("h2", {}, el("label", { for: "threshold" }, "Memorized below perplexity "), value), slider,
       el("p", { class: "quiet" }, "Mean pre-memorization accuracy, the best accuracy while not memorized, capped by accuracy now: ", now),
       ...(matrix.whole ? [] : [el("p", { class: "quiet", id: "fixed" }, "Only the answers that the scores need under this threshold were drawn: score with the trajectory “everything” to move it.")])),
@@ -207,27 +190,6 @@ function plot(into, matrix, report, scores, below) {
     axes: [{ ...axis, values: (_, marks) => marks.map((mark) => (Number.isInteger(mark) ? mark : "")) }, axis],
     series: [{ label: "checkpoint" }, ...lines.map(([label, , stroke]) => ({ label, stroke, width: 2, points: { show: true } }))],
   }, [Array.from({ length: C }, (_, c) => c + 1), ...lines.map(([, values]) => values.map((v) => (Number.isNaN(v) ? null : v)))], into);
-}
-
-// One example
-
-async function examplePage(job, row) {
-  const seen = await ask(`/v1/jobs/${encodeURIComponent(job)}/examples/${row}`);
-  main.replaceChildren(
-    el("a", { href: `#/jobs/${job}` }, "Back to the job"), el("h1", {}, `Example ${seen.id}`),
-    el("p", { class: "quiet" }, `rank ${seen.rank}, row ${seen.row}, pre-memorization accuracy ${share(seen.pre_memorization_accuracy)}${seen.memorized_at ? `, memorized at ${seen.memorized_at}` : ", never memorized"}`),
-    el("section", { class: "card" }, el("h2", {}, "Question"), el("pre", { tabindex: "0" }, seen.question)),
-    el("section", { class: "card" }, el("h2", {}, "Reference"), el("pre", { tabindex: "0" }, seen.trace)),
-    ...seen.checkpoints.map((checkpoint) => el("section", { class: "card" }, el("h2", {}, checkpoint.checkpoint),
-      el("p", { class: "quiet" }, `accuracy ${checkpoint.accuracy === null ? "not drawn" : share(checkpoint.accuracy)}, perplexity ${share(checkpoint.perplexity)}${checkpoint.memorized ? ", memorized" : ""}`),
-      ...checkpoint.answers.map((answer) => el("div", {}, el("b", {}, answer.verdict), difference(seen.trace, answer.text))))));
-}
-
-// Words of the answer that the reference lacks are marked as inserted, words that it leaves out as deleted.
-function difference(reference, text) {
-  const parts = reference.length + text.length < 20000 ? Diff.diffWordsWithSpace(reference, text, { timeout: 200 }) : undefined;
-  if (!parts) return el("pre", { tabindex: "0" }, text);
-  return el("pre", { tabindex: "0" }, ...parts.map((part) => (part.added ? el("ins", {}, part.value) : part.removed ? el("del", {}, part.value) : part.value)));
 }
 
 addEventListener("hashchange", show);

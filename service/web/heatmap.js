@@ -24,7 +24,7 @@ export function paint(canvas, { C, E, accuracy, perplexity }, order) {
 }
 
 // Low accuracy is ochre, high is blue; a reference known by heart (log perplexity 0) is dark.
-function shade(accuracy, surprise) {
+export function shade(accuracy, surprise) {
   return [[224, 72], [150, 150], [82, 222]].map(([low, high]) => Math.round(light(surprise) * (low + accuracy * (high - low))));
 }
 

@@ -13,6 +13,7 @@ from playwright.sync_api import Page
 from premem.client import Client
 from premem.memorization import pre_memorization_accuracies
 from premem.records import Observation
+from service.pages import WEB
 from tests.page.conftest import HOSTILE, needs_chromium
 from tests.service.working import ended, work_off
 
@@ -134,7 +135,7 @@ def test_a_job_is_followed_until_its_scores_are_there(url, job, page):
 def test_scripts_come_from_here_only_and_stay_small(url):
     answer = httpx.get(url)
     policy = answer.headers["Content-Security-Policy"]
-    scripts = ["app.js", "heatmap.js", "memorization.js", "vendor/uPlot.js", "vendor/diff.js"]
+    scripts = [str(file.relative_to(WEB)) for file in WEB.rglob("*.js")]
 
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
