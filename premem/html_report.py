@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SHOWN = 20
 BINS = 20
 ANSWER_CHARACTERS = 1_200
+NAMES_SHOWN, NAME_CHARACTERS = 6, 18
+"""Of checkpoints, under the axis."""
 WIDTH, HEIGHT, MARGIN = 640, 240, 34
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --quiet: #5d6675; --line: #d9dee6; --card: #fff; --ground: #f5f6f8; }
@@ -76,10 +78,11 @@ def _facts(job: Job, score_E: Floats) -> str:
         f", {job.counts.samples_saved:,} that could change no score left undrawn" if job.counts.samples_saved else ""
     )
     ended = f", {job.finished_at:%Y-%m-%d %H:%M} UTC" if job.finished_at else ""
+    mean = f"{score_E.mean():.3f}" if len(score_E) else "–"
     return (
         f"Job {job.id}{ended}. {len(score_E):,} examples at {len(job.checkpoints)} checkpoints, {job.counts.samples:,} answers "
         f"sampled{saved}. Mean pre-memorization accuracy (the best accuracy while the reference was not known by heart, capped "
-        f"by the accuracy now): {score_E.mean():.3f}."
+        f"by the accuracy now): {mean}."
     )
 
 
@@ -105,7 +108,7 @@ def _curves(lines: Sequence[CheckpointReport]) -> str:
         ("test accuracy", "#3d9a5f", [line.test_accuracy for line in lines]),
     )
     known = [(name, color, values) for name, color, values in series if any(value is not None for value in values)]
-    drawn = [_grid()]
+    drawn = [_grid(), *_names([line.checkpoint for line in lines])]
     for _, color, values in known:
         points = [(_x(place, len(lines)), _y(value)) for place, value in enumerate(values) if value is not None]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -113,6 +116,18 @@ def _curves(lines: Sequence[CheckpointReport]) -> str:
         drawn += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in points]
     keys = "".join(f'<span class="key" style="background:{color}"></span>{name}' for name, color, _ in known)
     return f"{_svg('Shares over checkpoints', drawn)}<p>{keys}</p>"
+
+
+def _names(names: Sequence[str]) -> Iterable[str]:
+    """Under the axis, as many as have room; each in full where the pointer rests."""
+    every = -(-len(names) // NAMES_SHOWN)
+    for place in range(0, len(names), every):
+        short = names[place] if len(names[place]) <= NAME_CHARACTERS else f"…{names[place][1 - NAME_CHARACTERS :]}"
+        anchor = "middle" if len(names) == 1 or 0 < place < len(names) - 1 else "start" if place == 0 else "end"
+        yield (
+            f'<text x="{_x(place, len(names)):.1f}" y="{HEIGHT - 14}" text-anchor="{anchor}">{_text(short)}'
+            f"<title>{_text(names[place])}</title></text>"
+        )
 
 
 def _histogram(score_E: Floats) -> str:

@@ -69,3 +69,16 @@ def test_what_is_not_known_is_a_dash():
     assert "–" in told
     assert "None" not in told
     assert "nan" not in told.lower()
+
+
+def test_the_checkpoints_stand_under_the_curves_as_far_as_there_is_room():
+    names = [f"<b>run & co</b>/checkpoint-{step}" for step in range(13)]
+    lines = [REPORT.checkpoints[0].model_copy(update={"checkpoint": name}) for name in names]
+    seen = Seen()
+
+    seen.feed(page(job_of("completed", done=6), REPORT.model_copy(update={"checkpoints": lines}), np.array([]), []))
+
+    shown = [text for text in seen.text if text.startswith("…")]
+    assert shown == [f"…{name[-17:]}" for name in names[::3]]
+    assert "accuracy now): –." in " ".join(seen.text)
+    assert "b" not in seen.tags
