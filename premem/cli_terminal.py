@@ -124,9 +124,13 @@ def about_job(job: Job) -> str:
         return "waiting for a worker"
     if job.state != "running":
         return job.state
-    at_work = [checkpoint.name for checkpoint in job.checkpoints if checkpoint.state == "running"]
+    whole = job.trajectory == "everything"
+    # Of the other trajectories every checkpoint may get more to do until the end.
+    at_work = [one.name for one in job.checkpoints if one.tasks.leased or (whole and one.state == "running")]
+    measured = not whole and job.counts.examples == job.counts.examples_total
+    drawing = f"{job.counts.samples:,} answers drawn that may change a score" if measured else ""
     left = "" if job.seconds_left is None else f"about {duration(job.seconds_left)} left"
-    return ", ".join(filter(None, [", ".join(at_work[:3]), left])) or "running"
+    return ", ".join(filter(None, [", ".join(at_work[:3]), drawing, left])) or "running"
 
 
 def duration(seconds: float) -> str:
