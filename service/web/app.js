@@ -183,6 +183,8 @@ function plot(into, matrix, report, scores, below) {
   const known = perplexity.map((p) => (Number.isNaN(p) ? NaN : Number(p < below)));
   const lines = [["accuracy", over(accuracy), "#2f7fc2"], ["memorized", over(known), "#8a8a8a"], ["pre-memorization", over(scores), "#c2571a"]];
   if (report.checkpoints.some((line) => line.test_accuracy !== null)) lines.push(["test accuracy", report.checkpoints.map((line) => line.test_accuracy), "#3d9a5f"]);
+  const forecast = (part) => report.checkpoints.map((line) => (line.forecast === null ? null : line.forecast[part]));
+  if (report.checkpoints.some((line) => line.forecast)) lines.push(["forecast", forecast("accuracy"), "#8e5bb5"], ["forecast, low", forecast("low"), "#c9b3dc"], ["forecast, high", forecast("high"), "#c9b3dc"]);
   const axis = { stroke: color("--quiet"), grid: { stroke: color("--line") } };
   into.replaceChildren();
   new uPlot({

@@ -40,3 +40,20 @@ def test_forecasts_and_thresholds_are_drawn_as_the_api_tells_them(url, page):
     assert f"{made['memorized_below']:.4f}" in page.inner_text(".calibration")
     assert page.locator(".curve").count() == 1
     assert page.locator(".band").count() == (1 if made["band"] else 0)
+
+
+def test_a_forecast_stands_among_the_curves_of_its_job(url, page):
+    with httpx.Client(base_url=url, timeout=60) as client:
+        lines = [json.dumps({"question": f"{n} + 5?", "answer": f"#### {n + 5}"}) for n in range(ROWS)]
+        questions = client.post("/v1/datasets", content="\n".join(lines)).json()["id"]
+        jobs = [imported(client, made_run(seed, examples=ROWS), questions) for seed in range(1, 5)]
+        client.post("/v1/calibrations", json={"name": "fives", "jobs": jobs[:3]})
+        job = imported(client, made_run(9, examples=ROWS), questions, calibration="fives")
+
+    page.goto(f"{url}/#/jobs/{job}")
+    page.wait_for_selector("canvas.map[data-milliseconds]")
+
+    labels = page.locator(".u-legend .u-label").all_inner_texts()
+    assert ["forecast", "forecast, low", "forecast, high"] == [
+        label for label in labels if label.startswith("forecast")
+    ]
