@@ -54,6 +54,8 @@ def test_a_forecast_stands_among_the_curves_of_its_job(url, page):
     page.wait_for_selector("canvas.map[data-milliseconds]")
 
     labels = page.locator(".u-legend .u-label").all_inner_texts()
-    assert ["forecast", "forecast, low", "forecast, high"] == [
-        label for label in labels if label.startswith("forecast")
+    assert [label for label in labels if label.startswith("forecast")] == [
+        "forecast",
+        "forecast, low",
+        "forecast, high",
     ]
