@@ -1,14 +1,20 @@
 // One example: its question, its reference, and every answer diffed against it.
 import { ask, el, main, share } from "./dom.js";
-import { listOf } from "./ranked.js";
+import { beside, listOf } from "./ranked.js";
 import { tagBar } from "./tags.js";
 
 export async function examplePage(job, row, signal) {
   const path = `/v1/jobs/${encodeURIComponent(job)}`;
   const [seen, { dataset }] = await Promise.all([ask(`${path}/examples/${row}`), ask(path)]);
   if (signal.aborted) return;
+  document.addEventListener("keydown", (event) => {
+    const by = { j: 1, k: -1 }[event.key];
+    if (!by || event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const next = beside(job, row, by);
+    if (next) location.replace(`#/jobs/${job}/examples/${next.row}`);
+  }, { signal });
   main.replaceChildren(
-    el("p", { class: "go" }, el("a", { href: `#/jobs/${job}` }, "Back to the job"), el("a", { href: listOf(job) }, "Back to the list")), el("h1", {}, `Example ${seen.id}`),
+    el("p", { class: "go" }, el("a", { href: `#/jobs/${job}` }, "Back to the job"), el("a", { href: listOf(job) }, "Back to the list"), el("span", { class: "quiet" }, "j and k: the next in the list, and the one before")), el("h1", {}, `Example ${seen.id}`),
     el("p", { class: "quiet" }, `rank ${seen.rank}, row ${seen.row}, pre-memorization accuracy ${share(seen.pre_memorization_accuracy)}${seen.memorized_at ? `, memorized at ${seen.memorized_at}` : ", never memorized"}`),
     tagBar(dataset, seen, signal),
     el("section", { class: "card" }, el("h2", {}, "Question"), el("pre", { tabindex: "0" }, seen.question)),

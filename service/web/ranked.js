@@ -4,9 +4,15 @@ import { shade } from "./heatmap.js";
 import { virtualTable } from "./table.js";
 import { EXCLUDED, MARKED, chips, setTag, switches } from "./tags.js";
 
-let lastList = "";
+let lastList = "", lastTable;
 // Where the reader came from, filters and all.
 export const listOf = (job) => (lastList.startsWith(`#/jobs/${job}/examples`) ? lastList : `#/jobs/${job}/examples`);
+
+// The example after the one that is read, or before it, in the list that the reader came from.
+export function beside(job, row, by) {
+  const came = lastList.startsWith(`#/jobs/${job}/examples`) && lastTable?.active().item?.row === row;
+  return came ? lastTable.step(by) : undefined;
+}
 
 const COLUMNS = [["Rank", "rank"], ["Example", "row"], ["Trajectory", "memorized_at"], ["Score, interval", "interval"], ["Mean", "mean_accuracy"], ["Last", "last_accuracy"], ["", null]];
 
@@ -15,10 +21,10 @@ export async function rankedPage(job, asked, signal) {
   const [{ checkpoints }, tags] = await Promise.all([ask(`${path}/examples?limit=1`), ask(`/v1/datasets/${encodeURIComponent(about.dataset)}/tags`)]);
   if (signal.aborted) return;
   const controls = filters(checkpoints, tags.items, asked);
-  const found = el("p", { class: "quiet", id: "found", role: "status" }), problem = el("p", { class: "warn", role: "alert" }), place = el("div");
+  const found = el("p", { class: "quiet", id: "found", role: "status" }), problem = el("p", { class: "warn", role: "alert" }), around = el("div");
   main.replaceChildren(
     el("p", { class: "go" }, el("a", { href: `#/jobs/${job}` }, "Back to the job"), el("a", { href: `#/jobs/${job}/curate` }, "Choose what to train on next")),
-    el("h1", {}, `Ranked examples of ${about.name || about.id}`), controls, found, problem, place,
+    el("h1", {}, `Ranked examples of ${about.name || about.id}`), controls, found, problem, around,
     el("p", { class: "quiet" }, "j and k or the arrow keys move, Enter opens, x excludes (the reference is wrong), m marks, / searches."));
   let table;
   const query = () => {
@@ -38,7 +44,7 @@ export async function rankedPage(job, asked, signal) {
     build();
     table.element.focus({ preventScroll: true });
   };
-  function build() {
+  function build(place) {
     const wanted = query();
     lastList = `#/jobs/${job}/examples${[...wanted].length ? `?${wanted}` : ""}`;
     history.replaceState(null, "", lastList);
@@ -58,13 +64,14 @@ export async function rankedPage(job, asked, signal) {
       failed: (error) => { if (!signal.aborted) problem.textContent = error.message; },
       counted: (total) => { found.textContent = total ? `${count(total)} examples` : "No example is like that: take a filter away."; found.dataset.total = total; },
     });
-    place.replaceChildren(table.element);
-    table.restart();
+    around.replaceChildren(table.element);
+    lastTable = table;
+    return table.start(place);
   }
-  controls.addEventListener("input", settled(build));
+  controls.addEventListener("input", settled(() => build()));
   controls.addEventListener("submit", (event) => { event.preventDefault(); build(); });
-  controls.addEventListener("reset", settled(build, 0));
-  build();
+  controls.addEventListener("reset", settled(() => build(), 0));
+  build(location.hash === lastList ? lastTable.active().place : 0);
   table.element.focus({ preventScroll: true });
 }
 

@@ -82,7 +82,17 @@ export function virtualTable({ label, columns, fetchPage, cells, open, pressed, 
   return {
     element: grid,
     redraw: () => render(true),
-    // Forget what is there, and begin at the top.
-    restart() { pages.clear(); cursors.clear(); active = 0; total = 0; grid.scrollTop = 0; body.style.height = "0px"; render(true); return load(0); },
+    // Begin at the top, or where the reader was.
+    async start(place = 0) {
+      await load(0);
+      if (place) move(place);
+    },
+    active: () => ({ place: active, item: item(active) }),
+    // The next row, or the one before, where it was fetched; it is the active one from now on.
+    step(by) {
+      if (item(active + by)) active += by;
+      else return undefined;
+      return item(active);
+    },
   };
 }

@@ -108,6 +108,28 @@ def test_keys_move_open_mark_and_exclude(url, job, page):  # noqa: F811
         client.delete_tag(dataset, "odd")
 
 
+def test_keys_go_on_from_example_to_example_and_back_to_the_place(url, job, page):  # noqa: F811
+    listed(url, job, page, "?below=0.9")
+    with Client(url) as client:
+        ranked = [one.id for one in client.iter_examples(job, below=0.9)]
+
+    for _ in range(20):
+        page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    read = []
+    for key in ("j", "j", "k"):
+        page.wait_for_selector("ins")
+        read.append(page.inner_text("h1"))
+        page.keyboard.press(key)
+        page.wait_for_function("before => document.querySelector('h1').textContent !== before", arg=read[-1])
+    page.get_by_role("link", name="Back to the list").click()
+    page.wait_for_selector(".row.active b")
+
+    assert read == [f"Example {ranked[place]}" for place in (20, 21, 22)]
+    assert page.inner_text(".row.active b") == ranked[21]
+    assert page.url.endswith("examples?below=0.9")
+
+
 def test_a_long_table_holds_the_rows_in_sight_only(url, page):
     with httpx.Client(base_url=url) as client:
         lines = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(MANY)]
