@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
 from collections.abc import Iterator
 
+import httpx
+import numpy as np
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from premem.records import Observation
 from service.app import create_app
 from service.settings import Settings
 from tests.end_to_end.processes import await_that
+from tests.service.working import ended, work_off
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+ROWS = 40
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in CHROMIUM")
 
 
@@ -51,3 +57,32 @@ def page(browser: Browser) -> Iterator[Page]:
     yield page
     page.close()
     assert errors == []
+
+
+def observe(checkpoint: str, row: int) -> Observation:
+    chance = np.random.default_rng([row, int(checkpoint[-1])])
+    return Observation(correct=int(chance.integers(0, 6)), sampled=5, perplexity=float(chance.uniform(1.02, 2.0)))
+
+
+def post(client: httpx.Client, name: str, trajectory: str = "everything") -> str:
+    lines = [{"question": f"{HOSTILE} {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(ROWS)]
+    dataset = client.post("/v1/datasets", content="\n".join(map(json.dumps, lines))).json()["id"]
+    body = {
+        "dataset": dataset,
+        "name": name,
+        "checkpoints": [{"path": f"/r/step-{m}"} for m in (1, 2, 3)],
+        "memorized_below": 1.3,
+        "trajectory": trajectory,
+    }
+    job: str = client.post("/v1/jobs", json=body).json()["id"]
+    return job
+
+
+@pytest.fixture(scope="module")
+def job(url: str) -> str:
+    """A completed job whose questions and name try to be HTML."""
+    with httpx.Client(base_url=url) as client:
+        job = post(client, HOSTILE)
+        work_off(client, observe)
+        assert ended(client, job)["state"] == "completed"
+    return job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx
@@ -12,42 +11,11 @@ from playwright.sync_api import Page
 
 from premem.client import Client
 from premem.memorization import pre_memorization_accuracies
-from premem.records import Observation
 from service.pages import WEB
-from tests.page.conftest import HOSTILE, needs_chromium
+from tests.page.conftest import HOSTILE, needs_chromium, observe, post
 from tests.service.working import ended, work_off
 
-ROWS = 40
 pytestmark = needs_chromium
-
-
-def observe(checkpoint: str, row: int) -> Observation:
-    chance = np.random.default_rng([row, int(checkpoint[-1])])
-    return Observation(correct=int(chance.integers(0, 6)), sampled=5, perplexity=float(chance.uniform(1.02, 2.0)))
-
-
-def post(client: httpx.Client, name: str, trajectory: str = "everything") -> str:
-    lines = [{"question": f"{HOSTILE} {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(ROWS)]
-    dataset = client.post("/v1/datasets", content="\n".join(map(json.dumps, lines))).json()["id"]
-    body = {
-        "dataset": dataset,
-        "name": name,
-        "checkpoints": [{"path": f"/r/step-{m}"} for m in (1, 2, 3)],
-        "memorized_below": 1.3,
-        "trajectory": trajectory,
-    }
-    job: str = client.post("/v1/jobs", json=body).json()["id"]
-    return job
-
-
-@pytest.fixture(scope="module")
-def job(url: str) -> str:
-    """A completed job whose questions and name try to be HTML."""
-    with httpx.Client(base_url=url) as client:
-        job = post(client, HOSTILE)
-        work_off(client, observe)
-        assert ended(client, job)["state"] == "completed"
-    return job
 
 
 def at(url: str, job: str, page: Page) -> None:

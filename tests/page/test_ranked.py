@@ -16,15 +16,14 @@ from playwright.sync_api import Page, Route
 
 from premem.client import Client
 from premem.records import Observation
-from tests.page.conftest import needs_chromium
-from tests.page.test_page import ROWS, job  # noqa: F401  (a fixture)
+from tests.page.conftest import ROWS, needs_chromium
 from tests.service.working import ended, work_off
 
 pytestmark = needs_chromium
 MANY = 3_000
 
 
-def listed(url: str, job: str, page: Page, query: str = "") -> None:  # noqa: F811
+def listed(url: str, job: str, page: Page, query: str = "") -> None:
     page.goto(f"{url}/#/jobs/{job}/examples{query}")
     page.wait_for_selector(".body .row b")
 
@@ -41,7 +40,7 @@ def found(page: Page, total: int) -> None:
     page.wait_for_selector(f"#found[data-total='{total}']")
 
 
-def test_the_table_shows_what_the_api_ranks(url, job, page):  # noqa: F811
+def test_the_table_shows_what_the_api_ranks(url, job, page):
     listed(url, job, page)
     with Client(url) as client:
         ranked = [one.id for one in client.iter_examples(job)]
@@ -54,7 +53,7 @@ def test_the_table_shows_what_the_api_ranks(url, job, page):  # noqa: F811
     assert page.locator("img, main script").count() == 0
 
 
-def test_filters_and_sorting_are_those_of_the_api(url, job, page):  # noqa: F811
+def test_filters_and_sorting_are_those_of_the_api(url, job, page):
     listed(url, job, page)
     with Client(url) as client:
         low = [one.id for one in client.iter_examples(job, below=0.4, memorized=True, sort="last_accuracy")]
@@ -78,7 +77,7 @@ def test_filters_and_sorting_are_those_of_the_api(url, job, page):  # noqa: F811
     assert "search=7" in page.url
 
 
-def test_keys_move_open_mark_and_exclude(url, job, page):  # noqa: F811
+def test_keys_move_open_mark_and_exclude(url, job, page):
     listed(url, job, page)
     with Client(url) as client:
         dataset = client.job(job).dataset
@@ -108,7 +107,7 @@ def test_keys_move_open_mark_and_exclude(url, job, page):  # noqa: F811
         client.delete_tag(dataset, "odd")
 
 
-def test_keys_go_on_from_example_to_example_and_back_to_the_place(url, job, page):  # noqa: F811
+def test_keys_go_on_from_example_to_example_and_back_to_the_place(url, job, page):
     listed(url, job, page, "?below=0.9")
     with Client(url) as client:
         ranked = [one.id for one in client.iter_examples(job, below=0.9)]
@@ -154,7 +153,7 @@ def test_a_long_table_holds_the_rows_in_sight_only(url, page):
     assert page.get_attribute(".grid", "aria-rowcount") == str(MANY + 1)
 
 
-def test_a_million_rows_can_be_reached(url, job, page):  # noqa: F811
+def test_a_million_rows_can_be_reached(url, job, page):
     """Answered by the test, so that nobody has to score a million examples for it."""
     like = httpx.get(f"{url}/v1/jobs/{job}/examples", params={"limit": 1}).json()
 
@@ -181,7 +180,7 @@ def test_a_million_rows_can_be_reached(url, job, page):  # noqa: F811
     assert page.locator(".body .row").count() < 40
 
 
-def test_two_policies_are_compared_as_the_api_chooses(url, job, page):  # noqa: F811
+def test_two_policies_are_compared_as_the_api_chooses(url, job, page):
     page.goto(f"{url}/#/jobs/{job}/curate")
     page.wait_for_selector("#chosen")
     with Client(url) as client:
@@ -200,7 +199,7 @@ def test_two_policies_are_compared_as_the_api_chooses(url, job, page):  # noqa: 
     assert int(page.inner_text("#only-other")) == len(rows[1] - rows[0])
 
 
-def test_the_download_and_every_line_give_the_same_rows(url, job, page, tmp_path, monkeypatch):  # noqa: F811
+def test_the_download_and_every_line_give_the_same_rows(url, job, page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page.goto(f"{url}/#/jobs/{job}/curate")
     page.fill("#one [name=budget]", "9")
@@ -224,7 +223,7 @@ def test_the_download_and_every_line_give_the_same_rows(url, job, page, tmp_path
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", ["", "/examples", "/examples/3", "/curate"])
-def test_axe_finds_nothing_serious(url, job, page, view, scheme):  # noqa: F811
+def test_axe_finds_nothing_serious(url, job, page, view, scheme):
     page.emulate_media(color_scheme=scheme)
     page.goto(f"{url}/#/jobs/{job}{view}")
     page.wait_for_selector(

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from starlette.testclient import TestClient
 
-from tests.service.conftest import on_sqlite
-from tests.service.test_scores import CHECKPOINTS, all_examples, scored  # noqa: F401  (a fixture)
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import upload
+from tests.service.test_scores import CHECKPOINTS, MEMORIZED_BELOW, ROWS, all_examples, observe
+from tests.service.working import ended, work_off
 
-pytestmark = on_sqlite
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("filters"), round_seconds=0.05)
+    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def scored(client: TestClient) -> str:
+    """A completed job, made once: the database has no part in what is found."""
+    body = {
+        "dataset": upload(client, rows=ROWS, offset=1000),
+        "checkpoints": [{"path": f"/runs/{name}"} for name in CHECKPOINTS],
+        "sampling": {"samples": 2},
+        "memorized_below": MEMORIZED_BELOW,
+        "trajectory": "everything",
+        "shard_rows": 20,
+    }
+    job: str = client.post("/v1/jobs", json=body).json()["id"]
+    work_off(client, observe)
+    assert ended(client, job)["state"] == "completed"
+    return job
 
 
 def found(client, job: str, *, limit: int = 7, **asked) -> list[dict]:
@@ -42,7 +70,7 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("asked", "wanted"), FILTERS)
-def test_what_is_found_is_what_is_wanted_by_rank(client, scored, asked, wanted):  # noqa: F811
+def test_what_is_found_is_what_is_wanted_by_rank(client, scored, asked, wanted):
     expected = [one for one in all_examples(client, scored, limit=1000) if wanted(one)]
 
     assert 0 < len(expected) < 60
@@ -61,14 +89,14 @@ SORTS = {
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_ties_of_another_order_come_by_rank_whichever_way_it_goes(client, scored, sort):  # noqa: F811
+def test_ties_of_another_order_come_by_rank_whichever_way_it_goes(client, scored, sort):
     every = all_examples(client, scored, limit=1000)
 
     assert found(client, scored, sort=sort) == sorted(every, key=SORTS[sort])
     assert found(client, scored, sort=sort, order="descending") == sorted(every, key=lambda one: -SORTS[sort](one))
 
 
-def test_tags_filter_and_may_change_from_page_to_page(client, scored):  # noqa: F811
+def test_tags_filter_and_may_change_from_page_to_page(client, scored):
     dataset = client.get(f"/v1/jobs/{scored}").json()["dataset"]
     url = f"/v1/datasets/{dataset}/tags/odd/rows"
     client.put(url, json={"rows": list(range(1, 60, 2))})
@@ -89,7 +117,7 @@ def test_tags_filter_and_may_change_from_page_to_page(client, scored):  # noqa: 
     ]
 
 
-def test_a_page_may_begin_anywhere(client, scored):  # noqa: F811
+def test_a_page_may_begin_anywhere(client, scored):
     every = all_examples(client, scored, limit=1000)
     low = [one for one in every if one["pre_memorization_accuracy"] < 0.9]
 
@@ -114,14 +142,14 @@ def test_a_page_may_begin_anywhere(client, scored):  # noqa: F811
         {"start": -1},
     ],
 )
-def test_filters_that_cannot_be_are_refused(client, scored, asked):  # noqa: F811
+def test_filters_that_cannot_be_are_refused(client, scored, asked):
     answer = client.get(f"/v1/jobs/{scored}/examples", params=asked)
 
     assert answer.status_code == 422
     assert next(iter(asked)) in answer.json()["detail"]
 
 
-def test_a_cursor_belongs_to_its_filter(client, scored):  # noqa: F811
+def test_a_cursor_belongs_to_its_filter(client, scored):
     cursor = client.get(f"/v1/jobs/{scored}/examples", params={"below": 0.9, "limit": 2}).json()["next_cursor"]
 
     for asked in ({}, {"below": 0.8}, {"below": 0.9, "start": 3}):
