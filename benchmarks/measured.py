@@ -40,7 +40,7 @@ class Ratio:
         aim = f"; aim {self.aim}" if self.aim else ""
         return (
             f"{self.what}: {self.one} {one:,.4g} {self.unit}, {self.other} {other:,.4g} {self.unit}: "
-            f"{self.ratio:.3g} times (medians of {rounds}{aim})"
+            f"{self.ratio:.4g} times (medians of {rounds}{aim})"
         )
 
 

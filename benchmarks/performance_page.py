@@ -40,7 +40,7 @@ def _section(kept: dict[str, Any]) -> str:
         rounds = min(len(ratio["values"]), len(ratio["others"]))
         lines.append(
             f"| {ratio['what']} | {ratio['one']} {one:,.4g} {ratio['unit']} | {ratio['other']} {other:,.4g} {ratio['unit']} "
-            f"| {ratio['ratio']:.3g} | {ratio['aim']} | {rounds} |"
+            f"| {ratio['ratio']:.4g} | {ratio['aim']} | {rounds} |"
         )
     if kept["facts"]:
         lines += ["", *(f"- {name}: {_told(value)}" for name, value in kept["facts"].items())]

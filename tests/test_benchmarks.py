@@ -33,6 +33,22 @@ def test_a_ratio_is_that_of_the_medians():
     assert str(ratio) == "time: one 6 s, other 2 s: 3 times (medians of 3; aim at least 2)"
 
 
+def test_a_ratio_just_short_of_its_aim_is_not_rounded_up_to_it():
+    ratio = Ratio("time", "one", [1.996], "other", [1.0], "s", aim="at least 2")
+
+    assert "1.996 times" in str(ratio)
+
+
+def test_the_page_shows_a_near_miss_as_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.measured.RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.performance_page.RESULTS", tmp_path)
+    measured = Measured("near", "What was measured.")
+    measured.tell(Ratio("time", "one", [1.996], "other", [1.0], "s", aim="at least 2"))
+    measured.keep()
+
+    assert "| 1.996 | at least 2 |" in page()
+
+
 def test_a_run_is_kept_with_the_machine_and_the_versions(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.measured.RESULTS", tmp_path)
     measured = Measured("name", "What was measured.")
