@@ -57,7 +57,7 @@ class FakeEngine:
         self.closed = False
         self.checkpoint: Path | None = None
 
-    def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+    def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         if self.checkpoint != checkpoint:
             self.loads.append((checkpoint, dtype))
         self.checkpoint = checkpoint

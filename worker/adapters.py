@@ -1,6 +1,7 @@
-"""LoRA adapters as checkpoints: merged into their base once, and loaded like any other checkpoint.
+"""LoRA adapters as checkpoints: merged into their base once and loaded like any other checkpoint, or beside it.
 
-One engine then swaps weights as always. On a CPU adapters beside the base cost 7 to 9 times the time of merged weights.
+Merged, one engine swaps weights as always: on a CPU adapters beside the base cost 7 to 9 times the time of merged weights.
+Beside the base only the adapter, some megabytes, is read for the next checkpoint: that suits a GPU.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,19 @@ from worker.cache import Cache
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+BESIDE = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The layers whose adapters vLLM computes beside the base."""
+MOST_BESIDE = 512
+"""Highest rank of those."""
+_NOT_BESIDE = (
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "modules_to_save",
+    "layer_replication",
+    "fan_in_fan_out",
+)
 _MERGING = 2
 """Counted up when the same files give other weights than before, so that nothing of then is taken out of a cache."""
 _TOKENIZER_FILES = (
@@ -35,14 +50,25 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def merged(folder: Path, *, base: str | None, locate: Callable[[str], Path], cache: Cache, max_rank: int = 512) -> Path:
-    """The folder of base and adapter as one model. `base`: as the job names it; None: as the adapter does.
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An adapter and its base, both at hand."""
 
-    `locate` finds the base like a checkpoint. Raises CheckpointError where either cannot be used, EngineError where peft is
-    missing or nothing has room.
+    adapter: Path
+    base: Path
+
+    @property
+    def stamps(self) -> list[tuple[tuple[str, int, int, int], ...]]:
+        return [checkpoints.stamp(self.adapter), checkpoints.stamp(self.base)]
+
+
+def paired(folder: Path, *, base: str | None, locate: Callable[[str], Path], max_rank: int = 512) -> Pair:
+    """An adapter with its base. `base`: as the job names it; None: as the adapter does.
+
+    `locate` finds the base like a checkpoint. Raises CheckpointError where either cannot be used.
     """
     config = _read(folder, max_rank=max_rank)
-    tensors = checkpoints.held_tensors(folder / WEIGHTS)
+    checkpoints.held_tensors(folder / WEIGHTS)
     named = base or config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         raise CheckpointError(
@@ -58,25 +84,62 @@ def merged(folder: Path, *, base: str | None, locate: Callable[[str], Path], cac
         raise CheckpointError(
             f"the base of the adapter {folder} is an adapter itself ({base_folder}): merge that one first"
         )
-    signature = checkpoints.inspect(base_folder)
-    if signature.quantization is not None:
+    if checkpoints.inspect(base_folder).quantization is not None:
         raise CheckpointError(
             f"the base of the adapter {folder} is quantized ({base_folder}): name the one that it was quantized from "
             "with the job (--base)"
         )
-    before = [checkpoints.stamp(folder), checkpoints.stamp(base_folder)]
-    key = json.dumps(["merged", _MERGING, str(folder), str(base_folder), before])
+    return Pair(folder, base_folder)
+
+
+def merged(pair: Pair, *, cache: Cache) -> Path:
+    """The folder of base and adapter as one model. Raises CheckpointError where they do not fit each other, EngineError
+    where peft is missing or nothing has room."""
+    before = pair.stamps
 
     def merge(out: Path) -> None:
-        _merge(folder, base_folder, out, dtype=signature.dtype, held={tensor.name for tensor in tensors})
-        if [checkpoints.stamp(folder), checkpoints.stamp(base_folder)] != before:
+        _merge(pair.adapter, pair.base, out, dtype=checkpoints.inspect(pair.base).dtype)
+        if pair.stamps != before:
             raise CheckpointError(
-                f"the adapter {folder} or its base {base_folder} was written anew while they were merged: keep the "
+                f"the adapter {pair.adapter} or its base {pair.base} was written anew while they were merged: keep the "
                 "checkpoints of a job as they are until it ends, and post the job again"
             )
 
-    needed = sum(path.stat().st_size for path in [*checkpoints.weight_files(base_folder), folder / WEIGHTS])
+    needed = sum(path.stat().st_size for path in [*checkpoints.weight_files(pair.base), pair.adapter / WEIGHTS])
+    key = json.dumps(["merged", _MERGING, str(pair.adapter), str(pair.base), before])
     return cache.get(key, merge, bytes_needed=needed)
+
+
+def fits_beside(pair: Pair) -> bool:
+    """Whether vLLM computes this adapter beside its base as peft does. False is no fault: what is left is merged.
+
+    It is so for low ranks on the projections of attention and MLP, in every layer, with nothing else in the file.
+    """
+    config = json.loads((pair.adapter / CONFIG).read_bytes())
+    if any(config.get(name) for name in _NOT_BESIDE) or config.get("init_lora_weights", True) not in (True, "gaussian"):
+        return False
+    if _has_tokenizer(pair.adapter) and (
+        checkpoints.tokenizer_fingerprint(pair.adapter) != checkpoints.tokenizer_fingerprint(pair.base)
+    ):
+        return False
+    base = {tensor.name: tensor.shape for tensor in checkpoints.inspect(pair.base).tensors}
+    shapes = {tensor.name: tensor.shape for tensor in checkpoints.held_tensors(pair.adapter / WEIGHTS)}
+    modules = {name.rpartition(".lora_")[0] for name in shapes}
+    for module in modules:
+        weight = base.get(f"{module.removeprefix('base_model.model.')}.weight")
+        low, high = (shapes.get(f"{module}.lora_{part}.weight") for part in "AB")
+        if weight is None or low is None or high is None or module.rpartition(".")[2] not in BESIDE:
+            return False
+        if not 1 <= low[0] <= MOST_BESIDE or (high[0], low[1]) != weight or high[1] != low[0]:
+            return False
+    kinds = {module.rpartition(".")[2] for module in modules}
+    of_the_base = sum(name.removesuffix(".weight").rpartition(".")[2] in kinds for name in base)
+    return bool(modules) and len(shapes) == 2 * len(modules) and of_the_base == len(modules)
+
+
+def rank(folder: Path) -> int:
+    """The highest of the adapter's ranks, by its weights."""
+    return max(tensor.shape[0] for tensor in checkpoints.held_tensors(folder / WEIGHTS) if ".lora_A." in tensor.name)
 
 
 def _read(folder: Path, *, max_rank: int) -> dict[str, Any]:
@@ -107,35 +170,49 @@ def _read(folder: Path, *, max_rank: int) -> dict[str, Any]:
     return config
 
 
-def _merge(folder: Path, base: Path, out: Path, *, dtype: str | None, held: set[str]) -> None:
-    """`held`: the names in the adapter's file."""
+def _merge(folder: Path, base: Path, out: Path, *, dtype: str | None) -> None:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except MemoryError as error:
+        raise EngineError(f"too little memory to merge an adapter into {base}") from error
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the base of the adapter {folder} cannot be loaded: {_first_line(error)}") from error
+    attached(model, folder, base=base).save_pretrained(out)
+    tokenizer = folder if _has_tokenizer(folder) else base
+    for name in _TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, out / name)
+
+
+def attached(model: Any, folder: Path, *, base: Path) -> Any:
+    """A transformers model of `base` with the adapter merged into it, in memory. Raises CheckpointError, EngineError."""
     try:
         from peft import PeftModel
     except ImportError as error:
         raise EngineError("LoRA adapters need peft, which is not installed: pip install 'premem[worker]'") from error
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
+    held = {tensor.name for tensor in checkpoints.held_tensors(folder / WEIGHTS)}
     unfit = f"the adapter {folder} does not fit its base {base}"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
         adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
         if fault := _fault(adapted, held):
             raise CheckpointError(f"{unfit}: {fault}")
         _untie(adapted)
         # Weights that nobody can compute with are found by the canary; here they would only be hidden.
-        whole = adapted.merge_and_unload(safe_merge=False)
+        return adapted.merge_and_unload(safe_merge=False)
     except MemoryError as error:
         raise EngineError(f"too little memory to merge the adapter {folder} into its base {base}") from error
     except (AttributeError, KeyError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
         raise CheckpointError(f"{unfit}: {_first_line(error)}") from error
-    whole.save_pretrained(out)
-    tokenizer = folder if (folder / "tokenizer.json").is_file() or (folder / "tokenizer.model").is_file() else base
-    for name in _TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, out / name)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file() or (folder / "tokenizer.model").is_file()
 
 
 def _fault(adapted: Any, held: set[str]) -> str | None:

@@ -346,7 +346,7 @@ class Worker:
                 self._engine, self._made_by = making(), making
             engine = cast(AnyEngine, self._engine)
             self._loaded = None  # until it is, again
-            engine.load(located.folder, dtype=task.dtype)
+            engine.load(located.folder, dtype=task.dtype, adapter=located.adapter)
         self._loaded = task.checkpoint.path
         return engine
 

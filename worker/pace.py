@@ -110,7 +110,7 @@ class Paced:
             loading_seconds=round(self._loading_seconds, 3),
         )
 
-    def load(self, checkpoint: object, *, dtype: str | None) -> None:
+    def load(self, checkpoint: object, *, dtype: str | None, adapter: object = None) -> None:
         raise RuntimeError("the checkpoint of a pass that runs stays the one it is")
 
     def run(

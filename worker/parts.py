@@ -23,10 +23,13 @@ class Located:
     """A checkpoint that this worker can and may read."""
 
     folder: Path
+    """Of an adapter that is to answer beside its base: the base's."""
     tokenizer: str
     """Fingerprint."""
     model: str = ""
     """Family: architecture and number of parameters."""
+    adapter: Path | None = None
+    """Its folder, where it is not merged."""
     overwritten: Callable[[], str | None] = lambda: None
     """Which of its files was written anew since it was located; None: none was."""
 
@@ -63,18 +66,29 @@ def real_parts(settings: Settings) -> Parts:
     located = threading.Lock()
 
     def locate(path: str, base: str | None) -> Located:
+        adapter: Path | None = None
         with located:  # the cache is one thread's at a time
             folder = find(path)
             if adapters.is_adapter(folder):
-                folder = adapters.merged(folder, base=base, locate=find, cache=cache, max_rank=settings.max_lora_rank)
-        before = checkpoints.stamp(folder)
+                pair = adapters.paired(folder, base=base, locate=find, max_rank=settings.max_lora_rank)
+                if mixes(settings) and adapters.fits_beside(pair):
+                    folder, adapter = pair.base, pair.adapter
+                else:
+                    folder = adapters.merged(pair, cache=cache)
+        before = {one: checkpoints.stamp(one) for one in (folder, adapter) if one is not None}
         model = checkpoints.model_family(checkpoints.inspect(folder))
         checkpoints.read_ahead(folder)
+
+        def overwritten() -> str | None:
+            found = (checkpoints.overwritten(one, stamp) for one, stamp in before.items())
+            return next((name for name in found if name is not None), None)
+
         return Located(
             folder=folder,
             tokenizer=checkpoints.tokenizer_fingerprint(folder),
             model=model,
-            overwritten=lambda: checkpoints.overwritten(folder, before),
+            adapter=adapter,
+            overwritten=overwritten,
         )
 
     def find(path: str) -> Path:
@@ -97,3 +111,14 @@ def real_parts(settings: Settings) -> Parts:
         )
 
     return Parts(name, vllm if name == "vllm" else transformers, transformers, locate, make_graders)
+
+
+def mixes(settings: Settings) -> bool:
+    """Whether adapters are computed beside their base, which vLLM does, and which only a GPU does fast."""
+    if settings.engine == "none" or engine_name(settings.engine) != "vllm":
+        return False
+    if settings.adapters != "auto":
+        return settings.adapters == "beside"
+    import torch
+
+    return torch.cuda.is_available()

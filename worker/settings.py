@@ -66,6 +66,11 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         200 * 10**9, ge=1, description="Most that the cache holds; beyond it the longest unused checkpoints go."
     )
+    adapters: Literal["auto", "merged", "beside"] = Field(
+        "auto",
+        description="How LoRA adapters are loaded: merged into their base, or computed beside it, which vLLM does for the "
+        "usual ones; auto does that on a GPU.",
+    )
     max_lora_rank: int = Field(
         512,
         ge=1,
@@ -211,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cache", metavar="DIR", help=told("cache"))
     parser.add_argument("--cache-bytes", metavar="N", help=told("cache_bytes"))
+    parser.add_argument("--adapters", choices=("auto", "merged", "beside"), help=told("adapters"))
     parser.add_argument("--max-lora-rank", metavar="N", help=told("max_lora_rank"))
     parser.add_argument("--hub", action="store_true", help=told("hub"))
     parser.add_argument("--name", help=f"{told('name')} Absent: made of host, process and chance.")

@@ -28,12 +28,12 @@ class Stuck(FakeEngine):
         self.seconds = seconds
         self.loading = loading
 
-    def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+    def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         if self.checkpoint is None:
             print(subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL).pid, flush=True)
             if self.loading:
                 time.sleep(self.seconds)
-        super().load(checkpoint, dtype=dtype)
+        super().load(checkpoint, dtype=dtype, adapter=adapter)
 
     def run(
         self,
@@ -56,14 +56,14 @@ class Outside(FakeEngine):
         super().__init__()
         self.core: subprocess.Popen[bytes] | None = None
 
-    def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+    def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         if self.core is None:
             core = "import sys, time\nfor line in sys.stdin: time.sleep(0.05); print(line, end='', flush=True)"
             self.core = subprocess.Popen(
                 [sys.executable, "-c", core], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
             )
             print(self.core.pid, flush=True)
-        super().load(checkpoint, dtype=dtype)
+        super().load(checkpoint, dtype=dtype, adapter=adapter)
 
     def run(
         self,

@@ -139,9 +139,9 @@ def test_heartbeats_go_on_while_a_model_loads(service: FakeService):
     loading = threading.Event()
 
     class Slow(FakeEngine):
-        def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+        def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
             loading.wait(20)
-            super().load(checkpoint, dtype=dtype)
+            super().load(checkpoint, dtype=dtype, adapter=adapter)
 
     service.tasks.append(make_task(lease_seconds=0.3))
     workplace = Workplace(service, Slow())
@@ -246,10 +246,10 @@ def test_an_engine_that_fails_is_reported_closed_and_made_anew(service: FakeServ
     faults = [EngineError("out of memory")]
 
     class Failing(FakeEngine):
-        def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+        def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
             if faults:
                 raise faults.pop()
-            super().load(checkpoint, dtype=dtype)
+            super().load(checkpoint, dtype=dtype, adapter=adapter)
 
     service.tasks += [make_task("a"), make_task("b")]
     workplace = Workplace(service, Failing(), exit_when_idle=5, once=False)
@@ -265,7 +265,7 @@ def test_an_engine_that_fails_is_reported_closed_and_made_anew(service: FakeServ
 
 def test_a_bug_in_the_worker_is_reported_with_its_name(service: FakeService):
     class Buggy(FakeEngine):
-        def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+        def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
             raise KeyError("lm_head")
 
     service.tasks.append(make_task())

@@ -106,8 +106,9 @@ class Engine(Protocol):
         """For a result's metadata: the keys of `premem.results.PRODUCED_BY`, `tokenizer` left out."""
         ...
 
-    def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+    def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         """Make this checkpoint the one that answers; a no-op where it is. `dtype` None: what it was saved in.
+        `adapter`: the folder of a LoRA adapter that is to answer with it.
 
         Raises CheckpointError where the fault lies in the checkpoint, EngineError otherwise. After either
         the engine holds nothing, and the next load starts afresh.

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.wire import Sampling
 from worker import checkpoints
+from worker.adapters import attached
 from worker.checkpoints import Dtype, Signature
 from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
 from worker.engines.embedding import embed_batch
@@ -82,18 +83,23 @@ class TransformersEngine:
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
         }
 
-    def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+    def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
+        """An adapter is merged in memory."""
         try:
             signature = checkpoints.inspect(checkpoint)
             named = checkpoints.named_dtype(signature, dtype)
-            stamp = checkpoints.stamp(checkpoint)
+            stamp: tuple[object, ...] = checkpoints.stamp(checkpoint)
+            if adapter is not None:
+                stamp = (*stamp, str(adapter), *checkpoints.stamp(adapter))
             held = self._loaded
             if held is not None and (held.folder, held.stamp, held.dtype) == (checkpoint, stamp, named):
                 return
-            swapped = held is not None and held.dtype == named and _swap(held, checkpoint, signature)
+            swapped = held is not None and held.dtype == named and not adapter and _swap(held, checkpoint, signature)
             model = held.model if held is not None and swapped else None
             tokenizer = held.tokenizer if held is not None and swapped else None
             self._loaded = held = None  # the old weights make room before the new ones come
+            if adapter is not None:
+                model = attached(self._fresh_model(checkpoint, named), adapter, base=checkpoint)
             self._loaded = self._load(checkpoint, signature, named, stamp, model, tokenizer)
             check_finite(checkpoint, self.canary())
         except BaseException:
@@ -295,11 +301,11 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
 
-def reference_log_probabilities(folder: Path, dtype: Dtype) -> list[float]:
+def reference_log_probabilities(folder: Path, dtype: Dtype, *, adapter: Path | None = None) -> list[float]:
     """Of the canary, by a plain forward pass on the CPU: what another engine has to agree with."""
     engine = TransformersEngine(device="cpu")
     try:
-        engine.load(folder, dtype=dtype)
+        engine.load(folder, dtype=dtype, adapter=adapter)
         return engine.canary()
     finally:
         engine.close()

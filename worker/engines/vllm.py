@@ -10,19 +10,18 @@ import multiprocessing.connection
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from premem.errors import CheckpointError, EngineError, Interrupted, PrememError
+from premem.errors import CheckpointError, EngineError, PrememError
 from premem.wire import Sampling
-from worker import checkpoints
+from worker import adapters, checkpoints
 from worker.checkpoints import Dtype, Signature
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
 from worker.engines.feed import Feed
@@ -38,24 +37,15 @@ from worker.engines.loading import (
     load_tokenizer,
 )
 from worker.engines.starting import clean_up_after_failed_start, is_death, settle_environment, start_error
+from worker.engines.vllm_pass import Asked, Loaded, Pass, prompt_log_probabilities, scoring_params, tokens_input
 
 _SPARE_BYTES = 4 * 2**30
 """GPU memory left free: vLLM puts the logits of whole prompts beside what it reserves."""
 
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""That vLLM takes as the highest."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    folder: Path
-    stamp: tuple[object, ...]
-    signature: Signature
-    dtype: Dtype
-    tokenizer: Any
-    ends: frozenset[int]
-    context: int
-    canary: tuple[float, ...]
 
 
 class VllmEngine:
@@ -83,9 +73,12 @@ class VllmEngine:
         self._smaller = False
         self._killed = False
         self._llm: Any = None
-        self._loaded: _Loaded | None = None
-        self._matched: set[tuple[Signature, Dtype, bool]] = set()
+        self._loaded: Loaded | None = None
+        self._matched: set[tuple[Signature, Dtype, str]] = set()
         self._passes = 0
+        self._rank = 0
+        """The highest that the running engine takes of an adapter; 0: it takes none."""
+        self._adapters = 0
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -110,19 +103,23 @@ class VllmEngine:
             "device": "cpu" if self._cpu else str(current_platform.get_device_name()),
         }
 
-    def load(self, checkpoint: Path, *, dtype: str | None) -> None:
+    def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         try:
             signature = checkpoints.inspect(checkpoint)
             named = checkpoints.named_dtype(signature, dtype)
             stamp = checkpoints.stamp(checkpoint)
+            adapted = None if adapter is None else (adapter, checkpoints.stamp(adapter))
+            rank = 0 if adapter is None else adapters.rank(adapter)
             held, self._loaded = self._loaded, None
+            loaded: Loaded | None = None
             if held is not None and (held.folder, held.stamp, held.dtype) == (checkpoint, stamp, named):
-                self._loaded = held
-                return
-            if held is not None and self._can_swap(held, signature, named):
-                self._loaded = self._swap(held, checkpoint, stamp)
-            if self._loaded is None:
-                self._loaded = self._start(checkpoint, stamp, signature, named)
+                loaded = held if rank <= self._rank else None
+            elif held is not None and rank == self._rank == 0 and self._can_swap(held, signature, named):
+                loaded = self._swap(held, checkpoint, stamp)
+            if loaded is None:
+                self._rank = rank
+                loaded = self._start(checkpoint, stamp, signature, named)
+            self._loaded = self._adapt(loaded, adapted)
         except BaseException:
             self.close()
             raise
@@ -137,7 +134,7 @@ class VllmEngine:
         loaded = self._now()
         if not isinstance(requests, Feed):
             check_requests(requests, sampling, context=loaded.context)
-        feed, again = Feed.of(requests), list[_Asked]()
+        feed, again = Feed.of(requests), list[Asked]()
         while True:
             this = self._pass(loaded, sampling, stopped)
             try:
@@ -151,8 +148,9 @@ class VllmEngine:
                     raise EngineError(f"vLLM failed: {type(error).__name__}: {first_line(error)}") from error
                 self._make_smaller(error)
             again = this.unanswered
+            adapted = loaded.adapted
             loaded = self._start(loaded.folder, loaded.stamp, loaded.signature, loaded.dtype)
-            self._loaded = loaded
+            self._loaded = loaded = self._adapt(loaded, adapted)
 
     def close(self) -> None:
         self._loaded = None
@@ -185,21 +183,21 @@ class VllmEngine:
 
         threading.Thread(target=wait, name="engine's death", daemon=True).start()
 
-    def _pass(self, loaded: _Loaded, sampling: Sampling, stopped: Callable[[], bool]) -> _Pass:
+    def _pass(self, loaded: Loaded, sampling: Sampling, stopped: Callable[[], bool]) -> Pass:
         self._passes += 1
         # Twice as many as run side by side, so that one is always ready to take a free place.
-        return _Pass(self._llm, loaded, sampling, stopped, name=f"pass{self._passes}", most=2 * self._max_sequences)
+        return Pass(self._llm, loaded, sampling, stopped, name=f"pass{self._passes}", most=2 * self._max_sequences)
 
-    def _now(self) -> _Loaded:
+    def _now(self) -> Loaded:
         if self._loaded is None:
             raise EngineError("no checkpoint is loaded")
         return self._loaded
 
-    def _start(self, folder: Path, stamp: tuple[object, ...], signature: Signature, dtype: Dtype) -> _Loaded:
+    def _start(self, folder: Path, stamp: tuple[object, ...], signature: Signature, dtype: Dtype) -> Loaded:
         """A fresh engine; whatever there was before makes room first."""
         self.close()
         tokenizer = load_tokenizer(folder)
-        expected = self._expected(folder, signature, dtype, swapped=False)
+        expected = self._expected(folder, signature, dtype, how="started")
         try:
             self._llm = self._make(folder, dtype)
         except Exception as error:
@@ -226,6 +224,10 @@ class VllmEngine:
             total = current_platform.get_device_total_memory()
             share = self._memory_share or min(0.92, max(0.5, 1.0 - _SPARE_BYTES / total))
             device = {"gpu_memory_utilization": share, "max_num_batched_tokens": self._step_tokens}
+        if self._rank:
+            # Not the output layer: there, with log-probabilities of a prompt, it crashes.
+            device |= {"enable_lora": True, "max_lora_rank": next(most for most in _RANKS if most >= self._rank)}
+            device |= {"lora_target_modules": list(adapters.BESIDE)}
         arguments = EngineArgs(
             model=str(folder),
             dtype=dtype,
@@ -270,10 +272,10 @@ class VllmEngine:
             max_sequences=self._max_sequences,
         )
 
-    def _can_swap(self, held: _Loaded, signature: Signature, dtype: Dtype) -> bool:
+    def _can_swap(self, held: Loaded, signature: Signature, dtype: Dtype) -> bool:
         return held.signature == signature and held.dtype == dtype and signature.quantization is None
 
-    def _swap(self, held: _Loaded, folder: Path, stamp: tuple[object, ...]) -> _Loaded | None:
+    def _swap(self, held: Loaded, folder: Path, stamp: tuple[object, ...]) -> Loaded | None:
         """Read the weights of `folder` into the running engine. None: nothing seems to have changed in there."""
         try:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
@@ -282,7 +284,7 @@ class VllmEngine:
         except Exception as error:
             raise EngineError(f"vLLM could not read the weights of {folder}: {first_line(error)}") from error
         self._forget_prefixes()
-        expected = self._expected(folder, held.signature, held.dtype, swapped=True)
+        expected = self._expected(folder, held.signature, held.dtype, how="swapped")
         loaded = self._checked(folder, stamp, held.signature, held.dtype, held.tokenizer, expected)
         if loaded.canary == held.canary and not _same_weights(folder, held.folder):
             return None
@@ -304,7 +306,7 @@ class VllmEngine:
         dtype: Dtype,
         tokenizer: Any,
         expected: list[float] | None,
-    ) -> _Loaded:
+    ) -> Loaded:
         config = self._llm.model_config
         vocabulary = config.get_vocab_size()
         check_vocabulary(folder, tokenizer, vocabulary)
@@ -315,152 +317,56 @@ class VllmEngine:
         # vLLM takes no prompt of max_model_len tokens: it always samples one more.
         context = min(config.max_model_len - 1, checkpoints.context_length(folder) or config.max_model_len)
         ends = checkpoints.end_tokens(folder, tokenizer_eos=tokenizer.eos_token_id)
-        return _Loaded(folder, stamp, signature, dtype, tokenizer, ends, context, values)
+        return Loaded(folder, stamp, signature, dtype, tokenizer, ends, context, values)
 
-    def _canary(self, vocabulary: int) -> tuple[float, ...]:
+    def _adapt(self, loaded: Loaded, adapted: tuple[Path, tuple[object, ...]] | None) -> Loaded:
+        """Have everything answered with this adapter beside the weights in memory; None: with none."""
+        from vllm.lora.request import LoRARequest
+
+        if loaded.adapted == adapted:
+            return loaded
+        if loaded.adapter is not None:
+            self._llm.remove_lora(loaded.adapter.lora_int_id)
+        if adapted is None:
+            return replace(loaded, adapter=None, adapted=None)
+        folder, _ = adapted
+        self._adapters += 1  # keys and values are cached by the name
+        adapter = LoRARequest(f"adapter-{self._adapters}", self._adapters, str(folder))
+        try:
+            self._llm.add_lora(adapter)
+        except ValueError as error:
+            raise CheckpointError(f"vLLM cannot load the adapter {folder}: {first_line(error)}") from error
+        except Exception as error:
+            raise EngineError(f"vLLM could not read the adapter {folder}: {first_line(error)}") from error
+        values = self._canary(self._llm.model_config.get_vocab_size(), adapter)
+        check_finite(folder, values)
+        if values == loaded.canary:
+            self._matched.discard((loaded.signature, loaded.dtype, "adapted"))  # it may have been left out
+        expected = self._expected(loaded.folder, loaded.signature, loaded.dtype, how="adapted", adapter=folder)
+        if expected is not None:
+            check_close(folder, values, expected, loaded.dtype)
+        return replace(loaded, adapter=adapter, adapted=adapted)
+
+    def _canary(self, vocabulary: int, adapter: Any = None) -> tuple[float, ...]:
         tokens = canary(vocabulary)
-        self._llm.add_request("canary", tokens_input(tokens), scoring_params())
+        self._llm.add_request("canary", tokens_input(tokens), scoring_params(), lora_request=adapter)
         while True:
             for output in self._llm.step():
                 return tuple(prompt_log_probabilities(output, tokens))
 
-    def _expected(self, folder: Path, signature: Signature, dtype: Dtype, *, swapped: bool) -> list[float] | None:
+    def _expected(
+        self, folder: Path, signature: Signature, dtype: Dtype, *, how: str, adapter: Path | None = None
+    ) -> list[float] | None:
         """The canary's log-probabilities by transformers, once per signature, dtype and way of loading.
 
         None: done before, or the memory does not hold the model a second time.
         """
-        if (signature, dtype, swapped) in self._matched or not _fits_beside(folder):
+        if (signature, dtype, how) in self._matched or not _fits_beside(folder):
             return None
         from worker.engines.transformers import reference_log_probabilities
 
-        self._matched.add((signature, dtype, swapped))
-        return reference_log_probabilities(folder, dtype)
-
-
-_Asked = tuple[ScoreRequest | SampleRequest, int]
-"""A request, and which of its samples."""
-
-
-class _Pass:
-    """One run: requests go in as room is, results come out as they are ready."""
-
-    def __init__(
-        self, llm: Any, loaded: _Loaded, sampling: Sampling, stopped: Callable[[], bool], *, name: str, most: int
-    ) -> None:
-        self._llm = llm
-        self._loaded = loaded
-        self._sampling = sampling
-        self._stopped = stopped
-        self._name = name
-        self._most = most
-        self._running: dict[str, _Asked] = {}
-        self._waiting: deque[_Asked] = deque()
-
-    @property
-    def unanswered(self) -> list[_Asked]:
-        """What was taken from the feed and has no answer yet."""
-        return [*self._running.values(), *self._waiting]
-
-    def run(self, feed: Feed, again: Sequence[_Asked] = ()) -> Iterator[Scored | Sampled]:
-        """`again`: what an engine before took from the feed and left unanswered."""
-        waiting = self._waiting
-        waiting.extend(again)
-        added = 0
-        try:
-            while True:
-                if self._stopped():
-                    raise Interrupted("stopped in the middle of a pass")
-                taken = feed.take()
-                check_requests(taken, self._sampling, context=self._loaded.context)
-                waiting.extend(self._asked(taken))
-                if not waiting and not self._running:
-                    if feed.ended:
-                        return
-                    feed.wait(self._stopped)
-                while waiting and len(self._running) < self._most:
-                    self._add(f"{self._name}-{added}", *waiting.popleft())
-                    added += 1
-                for output in self._llm.step() if self._running else ():
-                    if output.finished:
-                        yield self._result(output)
-        except (DoesNotFit, GeneratorExit, Interrupted):
-            if self._running:
-                self._llm.abort_request(list(self._running))
-            raise
-
-    def _asked(self, requests: Sequence[ScoreRequest | SampleRequest]) -> Iterator[_Asked]:
-        """Row by row, its scoring first: that writes the prompt into the prefix cache, where its sampling finds it."""
-        order: dict[int, int] = {}
-        for request in requests:
-            order.setdefault(request.row, len(order))
-        for request in sorted(requests, key=lambda asked: (order[asked.row], isinstance(asked, SampleRequest))):
-            for sample in range(len(request.seeds) if isinstance(request, SampleRequest) else 1):
-                yield request, sample
-
-    def _add(self, name: str, request: ScoreRequest | SampleRequest, sample: int) -> None:
-        params = scoring_params() if isinstance(request, ScoreRequest) else self._sampling_params(request.seeds[sample])
-        self._llm.add_request(name, tokens_input(request.tokens), params)
-        self._running[name] = (request, sample)
-
-    def _sampling_params(self, seed: int) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        sampling = self._sampling
-        return SamplingParams(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            seed=seed,
-            stop=sampling.stop,
-            stop_token_ids=sorted(self._loaded.ends),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-
-    def _result(self, output: Any) -> Scored | Sampled:
-        request, sample = self._running.pop(output.request_id)
-        read = {"prompt_tokens": len(request.tokens), "cached_tokens": output.num_cached_tokens or 0}
-        if isinstance(request, ScoreRequest):
-            values = prompt_log_probabilities(output, request.tokens)[request.target_start - 1 :]
-            return Scored(row=request.row, log_likelihood=math.fsum(values), tokens=len(values), **read)
-        (answer,) = output.outputs
-        if answer.finish_reason not in ("stop", "length"):
-            raise EngineError(f"vLLM ended an answer of row {request.row} with {answer.finish_reason!r}")
-        finished = answer.finish_reason == "stop"
-        return Sampled(
-            request.row, request.first + sample, answer.text, tokens=len(answer.token_ids), finished=finished, **read
-        )
-
-
-def tokens_input(tokens: Sequence[int]) -> dict[str, Any]:
-    return {"type": "token", "prompt_token_ids": list(tokens)}
-
-
-def scoring_params() -> Any:
-    """Log-probabilities of the prompt's own tokens, no others.
-
-    Not greedy: on a GPU one greedy request turns the fast sampler off for all others in its step.
-    """
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        max_tokens=1,
-        temperature=1.0,
-        prompt_logprobs=0,
-        flat_logprobs=True,
-        detokenize=False,
-        ignore_eos=True,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def prompt_log_probabilities(output: Any, tokens: Sequence[int]) -> list[float]:
-    """Of the second token and those after it."""
-    found = output.prompt_logprobs
-    if found is None or list(found.token_ids) != list(tokens[1:]):
-        raise EngineError("vLLM gave log-probabilities of other tokens than it was asked for")
-    return list(found.logprobs)
+        self._matched.add((signature, dtype, how))
+        return reference_log_probabilities(folder, dtype, adapter=adapter)
 
 
 def check_close(folder: Path, values: Sequence[float], expected: Sequence[float], dtype: Dtype) -> None:
