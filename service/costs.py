@@ -40,7 +40,6 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
 class _Pace:
     """What was measured."""
 
-    job: str
     tokens_per_character: float
     tokens_per_answer: float
     scored_per_second: float
@@ -61,7 +60,8 @@ def estimate(database: Database, store: Store, request: JobRequest, *, measured_
     checkpoints = len(request.checkpoints)
     scored = checkpoints * characters * (pace.tokens_per_character if pace else TOKENS_PER_CHARACTER)
     answers = _answers(request, rows=rows, tested=tested)
-    length = pace.tokens_per_answer if pace else characters / max(rows, 1) * TOKENS_PER_CHARACTER / 2
+    assumed = min(characters / max(rows, 1) * TOKENS_PER_CHARACTER / 2, request.sampling.max_tokens)
+    length = pace.tokens_per_answer if pace else assumed
     seconds = None
     if pace is not None:
         seconds = _each(answers, lambda n: scored / pace.scored_per_second + n / pace.answers_per_second)
@@ -144,7 +144,6 @@ def _pace(database: Database, store: Store, job: RowMapping) -> _Pace:
     )
     scored_characters = characters / max(rows, 1) * int(scored["rows"])
     return _Pace(
-        job=job["id"],
         tokens_per_character=int(scored["prompt_tokens"]) / max(scored_characters, 1.0),
         tokens_per_answer=int(drawn["tokens"]) / int(drawn["samples"]),
         scored_per_second=int(scored["prompt_tokens"]) / float(scored["seconds"]),

@@ -17,7 +17,7 @@ from premem.grading import get_grader
 from premem.thresholds import FIRST_CHECKPOINT_QUANTILE, Threshold, resolve
 from premem.wire import ENDED, Checkpoint, GraderChoice, Job, JobRequest, Page
 from premem.wire_costs import Estimate
-from service import checkpoints, costs, cursors, draws, states
+from service import checkpoints, costs, cursors, draws, states, tables
 from service.calibrations import held_calibration, threshold_of
 from service.changes import check_previous
 from service.datasets import read_rows
@@ -27,7 +27,7 @@ from service.problems import FieldError, described
 from service.progress import job_replies, job_reply
 from service.runs import setting_parts
 from service.store import Store
-from service.tables import datasets, jobs
+from service.tables import datasets, jobs, tasks
 
 NUMBER_LOCK = 7_236_637
 """Any number: jobs are numbered one after the other."""
@@ -181,6 +181,35 @@ def insert_derived(
     request = JobRequest.model_validate({**parent["request"], **own, **changes})
     kept = ("tokenizer", "memorized_below", "threshold_basis", "threshold_source")
     return insert_job(connection, request, kind=kind, parent=parent["id"], **{name: parent[name] for name in kept})
+
+
+def check_answers_are_here(parent: RowMapping) -> None:
+    """Raises Conflict for a job that was imported."""
+    if parent["recorded"] is not None:
+        raise Conflict(f"job {parent['id']} was imported: the answers that it was scored by are not here")
+
+
+def insert_going_on(
+    connection: Connection, parent: RowMapping, *, kind: str, name: str, **changes: object
+) -> tuple[RowMapping, list[RowMapping]]:
+    """A derived job with the checkpoints of its parent that count, and the parent's completed tasks of those.
+
+    Raises FieldError, naming what there is not.
+    """
+    counted = [position for position, _ in connection.execute(states.scored_checkpoints(parent["id"])).all()]
+    mine = tables.checkpoints
+    of_parent = select(mine).where(mine.c.job == parent["id"], mine.c.position.in_(counted)).order_by(mine.c.position)
+    kept = connection.execute(of_parent).mappings().all()
+    named = [Checkpoint(path=one["path"], name=one["name"]) for one in kept]
+    job = insert_derived(connection, parent, kind=kind, checkpoints=named, name=name or parent["name"], **changes)
+    connection.execute(insert(mine), [{**one, "job": job["id"]} for one in kept])
+    done = select(tasks).where(
+        tasks.c.job == parent["id"],
+        tasks.c.checkpoint.in_(counted),
+        tasks.c.state == "completed",
+        tasks.c.kind != states.PLAN,
+    )
+    return job, list(connection.execute(done).mappings().all())
 
 
 def _dataset(connection: Connection, id_: str, *, field: str) -> RowMapping:

@@ -9,17 +9,15 @@ import polars as pl
 from fastapi import APIRouter, Response
 from sqlalchemy import Connection, RowMapping, insert, select
 
-from premem.errors import Conflict
-from premem.wire import Checkpoint, GraderChoice, Job
+from premem.wire import GraderChoice, Job
 from premem.wire_reports import DisagreementReply, RegradeReply, RegradeRequest, VerdictCount
 from service import draws, states
 from service.checkpoints import new_task
 from service.dependencies import DatabaseGiven, SettingsGiven
 from service.examples import completed
-from service.jobs import insert_derived
+from service.jobs import check_answers_are_here, insert_going_on
 from service.problems import FieldError, described
 from service.progress import job_reply
-from service.states import scored_checkpoints
 from service.store import Store
 from service.tables import checkpoints, jobs, tasks
 
@@ -48,28 +46,10 @@ def post_regrade(
 
 
 def _insert(connection: Connection, parent: RowMapping, request: RegradeRequest, *, max_tasks: int) -> RowMapping:
-    if parent["recorded"] is not None:
-        raise Conflict(f"job {parent['id']} was imported: the answers that it was scored by are not here")
+    check_answers_are_here(parent)
     if request.grader == GraderChoice.model_validate(parent["request"]["grader"]):
         raise FieldError("grader", f"is the one that graded job {parent['id']} already: name another, or other options")
-    counted = [position for position, _ in connection.execute(scored_checkpoints(parent["id"])).all()]
-    of_parent = select(checkpoints).where(checkpoints.c.job == parent["id"], checkpoints.c.position.in_(counted))
-    kept = connection.execute(of_parent.order_by(checkpoints.c.position)).mappings().all()
-    job = insert_derived(
-        connection,
-        parent,
-        kind="regrade",
-        checkpoints=[Checkpoint(path=one["path"], name=one["name"]) for one in kept],
-        grader=request.grader,
-        name=request.name or parent["name"],
-    )
-    connection.execute(insert(checkpoints), [{**one, "job": job["id"]} for one in kept])
-    answered = select(tasks).where(
-        tasks.c.job == parent["id"],
-        tasks.c.checkpoint.in_(counted),
-        tasks.c.state == "completed",
-        tasks.c.kind != states.PLAN,
-    )
+    job, answered = insert_going_on(connection, parent, kind="regrade", name=request.name, grader=request.grader)
     same = ("kind", "variant", "turn", "plan", "dataset", "start", "stop")
     connection.execute(
         insert(tasks),
@@ -80,7 +60,7 @@ def _insert(connection: Connection, parent: RowMapping, request: RegradeRequest,
                 **{name: task[name] for name in same},
                 **(states.kept(task) if task["kind"] == "perplexity" else {"source": task["artifact"]}),
             )
-            for task in connection.execute(answered).mappings()
+            for task in answered
         ],
     )
     if states.is_planned(job):  # another grader may need answers that the first one did not

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Response
-from sqlalchemy import Connection, RowMapping, insert, select
+from sqlalchemy import Connection, RowMapping, insert
 
-from premem.errors import Conflict
-from premem.wire import Checkpoint, Job, Sampling
+from premem.wire import Job, Sampling
 from premem.wire_reports import ResampleRequest
 from service import draws, states
 from service.checkpoints import new_task
 from service.dependencies import DatabaseGiven, SettingsGiven
 from service.examples import completed
-from service.jobs import insert_derived
+from service.jobs import check_answers_are_here, insert_going_on
 from service.problems import FieldError, described
 from service.progress import job_reply
-from service.tables import checkpoints, tasks
+from service.tables import tasks
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -40,33 +39,15 @@ def post_samples(
 
 
 def _insert(connection: Connection, parent: RowMapping, request: ResampleRequest, *, max_tasks: int) -> RowMapping:
-    if parent["recorded"] is not None:
-        raise Conflict(f"job {parent['id']} was imported: the answers that it was scored by are not here")
+    check_answers_are_here(parent)
     sampling = Sampling.model_validate(parent["request"]["sampling"])
     if request.samples <= sampling.samples:
         raise FieldError(
             "samples", f"job {parent['id']} has {sampling.samples} answers per example and checkpoint: ask for more"
         )
-    counting = states.scored_checkpoints(parent["id"]).subquery()
-    of_parent = select(checkpoints).where(
-        checkpoints.c.job == parent["id"], checkpoints.c.position.in_(select(counting.c.position))
-    )
-    kept = connection.execute(of_parent.order_by(checkpoints.c.position)).mappings().all()
-    job = insert_derived(
-        connection,
-        parent,
-        kind="resample",
-        checkpoints=[Checkpoint(path=one["path"], name=one["name"]) for one in kept],
-        sampling=sampling.model_copy(update={"samples": request.samples}),
-        name=request.name or parent["name"],
-    )
-    connection.execute(insert(checkpoints), [{**one, "job": job["id"]} for one in kept])
-    done = select(tasks).where(
-        tasks.c.job == parent["id"],
-        tasks.c.checkpoint.in_([one["position"] for one in kept]),
-        tasks.c.state == "completed",
-    )
-    connection.execute(insert(tasks), [_going_on(job, task) for task in connection.execute(done).mappings()])
+    more = sampling.model_copy(update={"samples": request.samples})
+    job, done = insert_going_on(connection, parent, kind="resample", name=request.name, sampling=more)
+    connection.execute(insert(tasks), [_going_on(job, task) for task in done])
     if states.is_planned(job):
         draws.add_plans(connection, job, max_tasks=max_tasks)
     return job

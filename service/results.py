@@ -31,16 +31,18 @@ PREFIX = "results/"
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 log = structlog.get_logger(__name__)
 
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
 
 @router.put(
     "/{task}/result",
     responses=described(404, 409, 413),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}}},
-        }
-    },
+    openapi_extra=_BODY,
 )
 async def put_result(
     task: str,
@@ -67,12 +69,7 @@ async def put_result(
     "/{task}/partial",
     status_code=204,
     responses=described(404, 409, 413),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}}},
-        }
-    },
+    openapi_extra=_BODY,
 )
 async def put_partial(
     task: str,

@@ -1,6 +1,6 @@
 """LoRA adapters as checkpoints: merged into their base once and loaded like any other checkpoint, or beside it.
 
-Merged, one engine swaps weights as always: on a CPU adapters beside the base cost 7 to 9 times the time of merged weights.
+Merged, one engine swaps weights as always: on a CPU adapters beside the base cost several times the time of merged weights.
 Beside the base only the adapter, some megabytes, is read for the next checkpoint: that suits a GPU.
 """
 
