@@ -169,8 +169,8 @@ def _checked(row: RowMapping, job: RowMapping, content: bytes) -> tuple[dict[str
 
 
 def _leave_out_given(store: Store, row: RowMapping, counters: dict[str, float]) -> None:
-    """What was there before the job began, it did not cost."""
-    plan = row["plan"] or {}
+    """What was there before the job began, it did not cost. Of what is graded anew nothing did, and all is counted."""
+    plan = row["plan"] or {} if row["source"] is None else {}
     given = plan.get("given", {})
     if (artifact := plan.get("given_by")) is not None:
         counted = _counters(read(store.get(artifact), SCHEMA)[0])

@@ -11,7 +11,7 @@ import pytest
 from premem.records import Observation
 from premem.results import SCHEMA, decode, encode
 from tests.service.conftest import on_sqlite, upload
-from tests.service.working import PRODUCED_BY, expire, must_lease, put, result, work_off
+from tests.service.working import PRODUCED_BY, expire, lease, must_lease, put, result, work_off
 
 PARTIAL = "/v1/tasks/{}/partial"
 NAMES = ["checkpoint-1", "checkpoint-2"]
@@ -68,6 +68,29 @@ def test_more_answers_go_on_from_those_that_there_are(client, post_job, trajecto
         assert waiting["counts"]["examples"] == 24
     report = client.get(f"/v1/jobs/{more}/report").json()
     assert report["checkpoints"] == client.get(f"/v1/jobs/{at_once}/report").json()["checkpoints"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("trajectory", ["final", "everything"])
+def test_further_answers_that_are_graded_anew_count_once_and_cost_nothing(client, post_job, trajectory):
+    few = post_job(sampling={"samples": 2}, trajectory=trajectory)
+    done(client, few, drawing(2))
+    more = resample(client, few, 5)
+    done(client, more, drawing(5))
+    kept = (
+        client.get(f"/v1/jobs/{few}").json()["counts"]["samples"]
+        + client.get(f"/v1/jobs/{more}").json()["counts"]["samples"]
+    )
+
+    job = client.post(f"/v1/jobs/{more}/regrade", json={"grader": {"name": "exact"}}).json()["id"]
+    while (task := lease(client, engine=None)) is not None:
+        source = client.get(f"/v1/tasks/{task['id']}/source").content
+        assert put(client, task, source).status_code == 200
+
+    counts = client.get(f"/v1/jobs/{job}").json()["counts"]
+    assert counts["tokens"] == 0
+    assert counts["samples"] >= kept
+    assert done(client, job, drawing(5))["state"] == "completed"
 
 
 @on_sqlite
