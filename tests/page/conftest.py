@@ -64,13 +64,15 @@ def observe(checkpoint: str, row: int) -> Observation:
     return Observation(correct=int(chance.integers(0, 6)), sampled=5, perplexity=float(chance.uniform(1.02, 2.0)))
 
 
-def post(client: httpx.Client, name: str, trajectory: str = "everything") -> str:
-    lines = [{"question": f"{HOSTILE} {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(ROWS)]
+def post(
+    client: httpx.Client, name: str, trajectory: str = "everything", *, rows: int = ROWS, checkpoints: int = 3
+) -> str:
+    lines = [{"question": f"{HOSTILE} {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(rows)]
     dataset = client.post("/v1/datasets", content="\n".join(map(json.dumps, lines))).json()["id"]
     body = {
         "dataset": dataset,
         "name": name,
-        "checkpoints": [{"path": f"/r/step-{m}"} for m in (1, 2, 3)],
+        "checkpoints": [{"path": f"/r/step-{m}"} for m in range(1, checkpoints + 1)],
         "memorized_below": 1.3,
         "trajectory": trajectory,
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Request
 
 from premem.client import Client
 from premem.memorization import pre_memorization_accuracies
@@ -110,6 +111,36 @@ def test_scripts_come_from_here_only_and_stay_small(url):
     assert sum(len(httpx.get(f"{url}/static/{name}").content) for name in scripts) < 200_000
     assert httpx.get(f"{url}/static/../app.py").status_code == 404
     assert httpx.get(f"{url}/static/%2e%2e/app.py").status_code == 404
+
+
+def test_a_first_look_at_a_thousand_examples_takes_little_of_the_network(url, page):
+    with httpx.Client(base_url=url) as client:
+        job = post(client, "a thousand", rows=1_000, checkpoints=6)
+        work_off(client, observe)
+        ended(client, job)
+    answered: list[Request] = []
+    page.on("requestfinished", lambda request: answered.append(request))
+
+    at(url, job, page)
+    page.wait_for_load_state("networkidle")
+
+    sizes = [request.sizes() for request in answered]
+    bodies = {urlsplit(one.url).path: size["responseBodySize"] for one, size in zip(answered, sizes, strict=True)}
+    assert {"/", "/static/app.js", "/static/vendor/uPlot.js", f"/v1/jobs/{job}/report"} <= set(bodies)
+    assert bodies[f"/v1/jobs/{job}/matrix"] == 8 + 8 * 1_000 + 8 * 6 * 1_000
+    assert sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes) < 200_000, bodies
+
+
+def test_files_are_sent_packed_and_not_again_while_they_stay_the_same(url):
+    path = f"{url}/static/app.js"
+    packed, plain = (httpx.get(path, headers={"Accept-Encoding": coding}) for coding in ("gzip", "identity"))
+    again = httpx.get(path, headers={"If-None-Match": packed.headers["ETag"]})
+
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert int(packed.headers["Content-Length"]) < len(plain.content) / 2
+    assert packed.content == plain.content == (WEB / "app.js").read_bytes()
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["Content-Security-Policy"] == packed.headers["Content-Security-Policy"]
 
 
 def test_a_matrix_reads_as_it_was_ranked(url, job):
