@@ -48,6 +48,7 @@ class FakeEngine:
     """
 
     name = "fake"
+    continuous = True
 
     def __init__(self, *, context: int = 4096) -> None:
         self.context = context

@@ -45,6 +45,12 @@ class Ahead:
         self._asked = None
         return held
 
+    @property
+    def ready(self) -> Held | None:
+        """The task, where it is leased and everything is there that it needs."""
+        held = self._asked.answered if self._asked is not None else None
+        return held if held is not None and held.ready is not None else None
+
     def put_back(self) -> None:
         """Give back what was leased, or will be in a moment."""
         asked, self._asked = self._asked, None
@@ -60,6 +66,11 @@ class _Asked:
         self._abandoned = threading.Event()
         self._answer: Future[Held | None] = Future()
         threading.Thread(target=self._run, name="leasing ahead", daemon=True).start()
+
+    @property
+    def answered(self) -> Held | None:
+        """The task that was leased by now."""
+        return self._answer.result() if self._answer.done() and self._answer.exception() is None else None
 
     @property
     def in_vain(self) -> bool:

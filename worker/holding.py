@@ -68,6 +68,12 @@ class Held:
             if not isinstance(error, Exception):
                 raise
 
+    @property
+    def ready(self) -> Fetched | None:
+        """What was fetched, where all of it is there."""
+        done = self._fetched.done() and self._fetched.exception() is None
+        return self._fetched.result() if done else None
+
     def fetched(self, stopped: Callable[[], bool]) -> Fetched:
         """What was fetched, once it is. Raises what went wrong there, and Interrupted."""
         while not self._fetched.done():

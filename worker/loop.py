@@ -34,14 +34,16 @@ from worker.holding import Fetched, Held, Holding
 from worker.keeping import Keeper
 from worker.pace import Pace, Paced
 from worker.parts import Graders, Located, Parts
-from worker.passes import Keeping, run_pass
+from worker.passes import Keeping, Plan, plan, run_pass
 from worker.processes import end_now
 from worker.regrading import regrade
 from worker.settings import Settings
+from worker.stream import Stream
 from worker.uploads import Uploads
 from worker.watchdog import Watch, watched
 
 AnyEngine = TypeVar("AnyEngine", bound=Engine)
+Found = TypeVar("Found")
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +69,10 @@ class Worker:
         self._loaded: str | None = None
         """As its task named it."""
         self._graders: tuple[GraderChoice, Graders] | None = None
+        self._stream: Stream | None = None
+        """Of the pass that samples and scores."""
+        self._begun: tuple[Held, Plan | None] | None = None
+        """The task ahead, and what the stream has been asked for it; None: it has to wait for its turn."""
         self._current: Held | None = None
         self._welcome = False
         self._failures_in_a_row = 0
@@ -184,12 +190,14 @@ class Worker:
                 # Nobody can say what is still whole.
                 self._close_engine()
                 self._close_graders()
+            self._end_stream()
             self._end_without_result(held, error)
         self._current = None
         if not self._settings.lease_ahead:
             self._uploads.finish()
         if self._failures_in_a_row:
             # Another worker may have what this one lacks.
+            self._end_stream()
             self._ahead.put_back()
             self._ending.wait(jittered(min(30.0, 0.5 * 2**self._failures_in_a_row)))
 
@@ -230,14 +238,35 @@ class Worker:
         partial = self._connection.partial(task.id, stopped=stopped) if task.partial else None
         return Fetched(examples, source, partial, located, seconds=time.monotonic() - began)
 
-    def _look_ahead(self, pace: Pace) -> None:
+    def _look_ahead(self, held: Held, pace: Pace) -> None:
         """Lease the next task, if the one in hand is nearly done: sooner, it would be kept from those who wait."""
         wanted = self._settings.lease_ahead and not self._settings.once and not self._ending.asked()
         if wanted and pace.seconds_left <= self._ahead_seconds:
             self._ahead.ask(after=self._uploads.answered)
+        if self._begun is None and (ahead := self._ahead.ready) is not None:
+            self._begun = ahead, self._begin(held, ahead)
+
+    def _begin(self, held: Held, ahead: Held) -> Plan | None:
+        """Ask the stream for the next task too, where it is of the same job and checkpoint: no place in the engine stays
+        free then while the last answers to the one in hand are drawn."""
+        task, fetched, located = ahead.task, required(ahead.ready), required(held.ready).located
+        one = (held.task.job, held.task.dtype) == (task.job, task.dtype) and task.kind != "embed"
+        if self._stream is None or located is None or fetched.located is None or not one or ahead.stopped():
+            return None
+        rows = range(task.start, task.stop)
+        if not located.is_same(fetched.located) or not self._stream.takes(rows, task.sampling):
+            return None
+        try:
+            made = plan(task, fetched.examples, self._stream, fetched.partial)
+        except Exception as error:  # it is raised again when its turn has come
+            ahead.told.debug("the task could not be begun ahead", reason=str(error))
+            return None
+        self._stream.begin(made.feed)
+        return made
 
     def _score(self, held: Held, *, stopped: Callable[[], bool]) -> bytes:
-        task, fetched = held.task, held.fetched(stopped)
+        task, (stream, made) = held.task, self._asked_ahead(held)
+        fetched = held.fetched(stopped)
         # Twice as long as it took, for the lease and for chance; a download of gigabytes has to wait all the same.
         self._ahead_seconds = min(30.0, max(1.0, 2 * fetched.seconds))
         if task.kind == "embed":
@@ -249,10 +278,11 @@ class Worker:
         if stopped():
             raise Interrupted("stopped before the engine was started")
         began = time.monotonic()
-        engine = self._load(task, located, self._parts.make_engine)
+        if stream is None:
+            stream = self._stream = Stream(self._load(task, located, self._parts.make_engine))
         loading_seconds = time.monotonic() - began
         with (
-            self._paced(held, engine, loading_seconds=loading_seconds) as paced,
+            self._paced(held, stream, loading_seconds=loading_seconds) as paced,
             Keeper(self._connection, held) as keeper,
         ):
             content = run_pass(
@@ -265,6 +295,7 @@ class Worker:
                 stopped=stopped,
                 partial=fetched.partial,
                 keeping=Keeping(keeper.keep, seconds=self._settings.keep_seconds),
+                made=made,
             )
         # Whether the file changed before or after it was read, nobody can say.
         if (name := located.overwritten()) is not None:
@@ -273,6 +304,23 @@ class Worker:
                 "file now): keep the checkpoints of a job as they are until it ends, and post the job again"
             )
         return content
+
+    def _asked_ahead(self, held: Held) -> tuple[Stream | None, Plan | None]:
+        """The stream that has been asked for this task already, and for what; None, None: none has."""
+        begun, self._begun = self._begun, None
+        if begun is None or begun[0] is not held or begun[1] is None:
+            return None, None
+        return self._stream, begun[1]
+
+    def _end_stream(self) -> None:
+        stream, self._stream, self._begun = self._stream, None, None
+        if stream is None:
+            return
+        try:
+            stream.abandon()
+        except Exception:
+            log.exception("the engine did not end what it was asked")
+            self._close_engine()
 
     def _embed(self, held: Held, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
         located = required(fetched.located)
@@ -296,7 +344,7 @@ class Worker:
         pace = Pace()
         with self._watched("in the middle of a pass", seconds=self._settings.engine_seconds) as watch:
             watch.rest()  # until it is asked
-            told = partial(self._look_ahead, pace)
+            told = partial(self._look_ahead, held, pace)
             paced = Paced(engine, pace, watch, loading_seconds=loading_seconds, told=told)
             yield paced
             held.effort = paced.effort
@@ -339,6 +387,7 @@ class Worker:
         """The engine of that making with the task's checkpoint. Another one makes room first: a GPU holds one."""
         if making is None:
             raise EngineError("this worker has no engine and can only grade anew what others sampled")
+        self._end_stream()
         if self._engine is not None and self._made_by is not making:
             self._close_engine()
         with self._watched("while a checkpoint was loaded", seconds=self._settings.load_seconds):
@@ -377,6 +426,7 @@ class Worker:
         self._holding.give_back(held, self._connection)
 
     def _close_engine(self) -> None:
+        self._end_stream()
         engine, self._engine, self._loaded = self._engine, None, None
         if engine is not None:
             try:
@@ -390,9 +440,9 @@ class Worker:
             graders[1].close()
 
 
-def required(located: Located | None) -> Located:
-    assert located is not None, "only what is regraded needs no model"  # noqa: S101
-    return located
+def required(found: Found | None) -> Found:
+    assert found is not None, "what is looked at here is there"  # noqa: S101
+    return found
 
 
 def failure_report(error: Exception, *, attempt: int) -> FailureReport:

@@ -84,6 +84,7 @@ class Paced:
         self._prompt_tokens = self._cached_tokens = 0
         self._ended_at: float | None = None
         self.name = engine.name
+        self.continuous = engine.continuous
 
     @property
     def tokenizer(self) -> Tokenizer:

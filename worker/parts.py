@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +30,14 @@ class Located:
     """Family: architecture and number of parameters."""
     adapter: Path | None = None
     """Its folder, where it is not merged."""
+    stamps: Mapping[Path, object] = field(default_factory=dict)
+    """Of its folders, when it was located: what changes where a file in there is written anew."""
     overwritten: Callable[[], str | None] = lambda: None
     """Which of its files was written anew since it was located; None: none was."""
+
+    def is_same(self, other: Located) -> bool:
+        """Whether what was loaded for the one is what the other one would load."""
+        return (self.folder, self.adapter, self.stamps) == (other.folder, other.adapter, other.stamps)
 
 
 class Graders(Grading, Protocol):
@@ -88,6 +94,7 @@ def real_parts(settings: Settings) -> Parts:
             tokenizer=checkpoints.tokenizer_fingerprint(folder),
             model=model,
             adapter=adapter,
+            stamps=before,
             overwritten=overwritten,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -18,6 +18,7 @@ from premem.seeds import sample_seed
 from premem.wire_tasks import LeasedTask
 from worker.draws import Draws
 from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
+from worker.engines.feed import Feed
 from worker.spans import closing_tokens, prompt_tokens, split_target
 
 
@@ -34,6 +35,8 @@ class Plan:
     requests: list[ScoreRequest | SampleRequest] = field(default_factory=list)
     results: dict[int, RowResult] = field(default_factory=dict)
     draws: Draws = field(default_factory=Draws)
+    feed: Feed = field(default_factory=Feed)
+    """The requests, and those that they lead to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +60,18 @@ def run_pass(
     stopped: Callable[[], bool],
     partial: bytes | None = None,
     keeping: Keeping | None = None,
+    made: Plan | None = None,
 ) -> bytes:
     """The result of one task, whose checkpoint is loaded, as premem.results encodes it.
 
     `model` is the checkpoint's family. `examples` are the rows from task.start on; `partial` is what is known of them
-    already. Raises Interrupted soon after `stopped` turns true, CheckpointError where the model's numbers are none,
+    already. `made` is their plan, where the engine has been given it before. Raises Interrupted soon after `stopped` turns true, CheckpointError where the model's numbers are none,
     EngineError where the engine leaves a request unanswered, InputError where the partial result is none.
     """
-    known = {} if partial is None else {result.row: result for result in decode(partial)[0]}
-    made = plan(task, examples, engine, known)
+    made = made or plan(task, examples, engine, partial)
     produced_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model}
     collected = _Collected(task, examples, made)
-    outcomes = engine.run(made.draws.feed(made.requests), sampling=task.sampling, stopped=stopped)
+    outcomes = engine.run(made.feed, sampling=task.sampling, stopped=stopped)
     kept_at = time.monotonic()
     try:
         for outcome in outcomes:
@@ -97,15 +100,14 @@ def run_pass(
     return encode(collected.rows(), produced_by={**produced_by, **engine.produced_by})  # what it took, too, by now
 
 
-def plan(
-    task: LeasedTask, examples: Sequence[Example], engine: Engine, known: Mapping[int, RowResult] | None = None
-) -> Plan:
-    """Requests for the rows that fit; the others are skipped, never cut. What is `known` is not asked for again.
+def plan(task: LeasedTask, examples: Sequence[Example], engine: Engine, partial: bytes | None = None) -> Plan:
+    """Requests for the rows that fit; the others are skipped, never cut. What is known by a `partial` result is not
+    asked for again. Raises InputError where that is none.
 
     An example's scoring stands before its sampling, which then finds the prompt in the engine's cache.
     """
     made = Plan()
-    known = known or {}
+    known = {} if partial is None else {result.row: result for result in decode(partial)[0]}
     closing = closing_tokens(engine.tokenizer)
     goals = _goals(task)
     for row, example in enumerate(examples, start=task.start):
@@ -124,6 +126,7 @@ def plan(
         if (goal := goals[row]) is not None:
             sample = made.draws.first(row, tokens, _seeds(task, example), goal, result.answers)
             made.requests += [] if sample is None else [sample]
+    made.feed = made.draws.feed(made.requests)
     return made
 
 

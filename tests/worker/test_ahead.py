@@ -6,12 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
+from typing import Any
 
 import pytest
 
 from premem.effort import read_effort
 from premem.errors import EngineError
-from premem.wire import Sampling
+from premem.results import decode
+from premem.wire import Checkpoint, Sampling
+from premem.wire_tasks import LeasedTask
 from tests.fakes import FakeEngine, FakeService, examples, make_task
 from tests.worker.workplace import Workplace
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
@@ -261,3 +265,110 @@ def test_answers_that_are_asked_for_later_count_from_then_on():
     feed.add([ScoreRequest(1, (1, 2), 1), SampleRequest(1, (1,), (9,))])
 
     assert pace.seconds_left == pytest.approx(3.0)
+
+
+class Counting(Pausing):
+    """Says how often it was run."""
+
+    runs = 0
+
+    def run(
+        self,
+        requests: Feed | Sequence[ScoreRequest | SampleRequest],
+        *,
+        sampling: Sampling,
+        stopped: Callable[[], bool],
+    ) -> Iterator[Scored | Sampled]:
+        self.runs += 1
+        yield from super().run(requests, sampling=sampling, stopped=stopped)
+
+
+def working(service: FakeService, engine: Counting) -> Workplace:
+    """A worker that stands before its last answer to the first task, with the second one leased."""
+    workplace = Workplace(service, engine)
+    workplace.thread.start()
+    assert engine.pausing.wait(10)
+    assert service.wait_for(lambda: len(service.leases) == 2)
+    time.sleep(0.1)  # its rows come
+    return workplace
+
+
+def test_the_next_shard_is_drawn_in_the_same_run_with_the_same_results(service: FakeService):
+    def tasks() -> list[LeasedTask]:
+        return [make_task(name, start=3 * n, stop=3 * n + 3) for n, name in enumerate(["a", "b", "c", "d"])]
+
+    service.tasks += tasks()
+    Workplace(service, lease_ahead=False).run()
+    alone = {task: service.results.pop(task) for task in ("a", "b", "c", "d")}
+    service.leases.clear()
+    service.tasks += tasks()
+    engine = Counting(before=LAST - 1, seconds_each=0.01)
+    workplace = working(service, engine)
+    engine.go.set()
+    workplace.thread.join(10)
+
+    assert engine.runs == 1
+    for task, (content,) in alone.items():
+        assert decode(service.results[task][0])[0] == decode(content)[0]
+    assert not service.released
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"job": "other"},
+        {"dtype": "bfloat16"},
+        {"checkpoint": Checkpoint(path="/runs/checkpoint-7", name="c7")},
+        {"start": 2, "stop": 4},
+        {"sampling": Sampling(samples=2, max_tokens=64, temperature=0.3)},
+        {"kind": "embed"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_task_that_cannot_share_the_run_waits_for_its_turn(service: FakeService, other: dict[str, Any]):
+    service.tasks += [make_task("a"), make_task("b", start=3, stop=6).model_copy(update=other)]
+    engine = Counting(before=LAST - 1)
+    workplace = working(service, engine)
+    engine.go.set()
+    workplace.thread.join(10)
+
+    assert engine.runs == (1 if other.get("kind") == "embed" else 2)
+    assert list(service.results) == ["a", "b"]
+
+
+def test_a_checkpoint_that_was_written_anew_is_loaded_before_the_next_task(service: FakeService):
+    service.tasks += [make_task("a"), make_task("b", start=3, stop=6)]
+    engine = Counting(before=LAST - 1)
+    workplace = Workplace(service, engine)
+    workplace.stamps = count()
+    workplace.thread.start()
+    assert engine.pausing.wait(10)
+    assert service.wait_for(lambda: len(service.leases) == 2)
+    time.sleep(0.1)
+    engine.go.set()
+    workplace.thread.join(10)
+
+    assert engine.runs == 2
+    assert list(service.results) == ["a", "b"]
+
+
+def test_a_task_begun_ahead_is_begun_anew_after_the_one_before_was_taken_away(service: FakeService):
+    service.tasks += [make_task("a", lease_seconds=0.3), make_task("b", start=3, stop=6)]
+    engine = Counting(before=LAST - 1)
+    workplace = working(service, engine)
+    service.cancelled.add("a")
+    assert service.wait_for(lambda: engine.runs == 2)
+    engine.go.set()
+    workplace.thread.join(10)
+
+    assert list(service.results) == ["b"]
+    assert engine.runs == 2
+
+
+def test_a_task_begun_ahead_is_given_back_with_a_worker_that_ends(service: FakeService):
+    service.tasks += [make_task("a"), make_task("b", start=3, stop=6)]
+    workplace = working(service, Counting(before=LAST - 1))
+    workplace.end()
+
+    assert sorted(service.released) == [("a", 1), ("b", 1)]
+    assert not service.results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 from premem.wire import GraderChoice, Sampling
@@ -56,6 +57,7 @@ class Workplace:
         self.graders: list[tuple[GraderChoice, Comparing]] = []
         self.tokenizers = {"/runs/other-1": "another"}
         self.overwritten: str | None = None
+        self.stamps: Iterator[int] = repeat(0)
         self.ending = Ending()
         how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
         embedder = self.make_embedder  # each look at a method makes another object of it
@@ -73,7 +75,9 @@ class Workplace:
         return self.embedders[-1]
 
     def locate(self, path: str, base: str | None = None) -> Located:
-        return Located(Path(path), self.tokenizers.get(path, "usual"), overwritten=lambda: self.overwritten)
+        stamps = {Path(path): next(self.stamps)}
+        tokenizer = self.tokenizers.get(path, "usual")
+        return Located(Path(path), tokenizer, stamps=stamps, overwritten=lambda: self.overwritten)
 
     def make_graders(self, choice: GraderChoice) -> Graders:
         self.graders.append((choice, Comparing()))

@@ -92,6 +92,8 @@ class Engine(Protocol):
     """One engine lives as long as its worker and changes weights under itself."""
 
     name: str
+    continuous: bool
+    """Whether a request that comes while others are worked on takes the place of the first one that is done."""
 
     @property
     def tokenizer(self) -> Tokenizer: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 
 from premem.errors import Interrupted
 from worker.engines import SampleRequest, ScoreRequest, answers_to
@@ -18,8 +18,10 @@ class Feed:
     def __init__(self, requests: Iterable[ScoreRequest | SampleRequest] = ()) -> None:
         self._requests = list(requests)
         self._answers = sum(map(answers_to, self._requests))
+        self._rows = {request.row for request in self._requests}
         self._closed = False
         self._changed = threading.Condition()
+        self._into: Joint | None = None
 
     @classmethod
     def of(cls, requests: Feed | Sequence[ScoreRequest | SampleRequest]) -> Feed:
@@ -36,21 +38,47 @@ class Feed:
             if self._closed:
                 raise ValueError("this feed is closed")
             added = list(requests)
-            self._requests += added
             self._answers += sum(map(answers_to, added))
+            self._rows.update(request.row for request in added)
+            if self._into is not None:
+                self._into.add(added)
+                return
+            self._requests += added
             self._changed.notify_all()
 
     def close(self) -> None:
         """Nothing more will come. Closing twice does nothing."""
         with self._changed:
+            if self._into is not None and not self._closed:
+                self._into.leave()
             self._closed = True
             self._changed.notify_all()
+
+    def pour(self, into: Joint) -> None:
+        """What waits in this feed, and all that will come, is taken from the other one instead."""
+        with self._changed:
+            self._into = into
+            waiting, self._requests = self._requests, []
+            into.enter()
+            into.add(waiting)
+            if self._closed:
+                into.leave()
 
     @property
     def answers(self) -> int:
         """That have been asked for so far, taken or not."""
         with self._changed:
             return self._answers
+
+    @property
+    def rows(self) -> Set[int]:
+        """That something has been asked of so far."""
+        return self._rows
+
+    @property
+    def closed(self) -> bool:
+        with self._changed:
+            return self._closed
 
     @property
     def ended(self) -> bool:
@@ -77,3 +105,25 @@ class Feed:
         while not self.ended:
             self.wait(stopped)
             yield from self.take()
+
+
+class Joint(Feed):
+    """What several feeds ask for together. It is closed while none of them is open, and opened again by the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open = 0
+        self._closed = True
+
+    def enter(self) -> None:
+        """One more feed is open."""
+        with self._changed:
+            self._open += 1
+            self._closed = False
+
+    def leave(self) -> None:
+        """One of them is closed."""
+        with self._changed:
+            self._open -= 1
+            self._closed = not self._open
+            self._changed.notify_all()

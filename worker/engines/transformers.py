@@ -52,6 +52,7 @@ class TransformersEngine:
     """Batches made by length; a row leaves its batch as soon as it is finished."""
 
     name = "transformers"
+    continuous = False
 
     def __init__(self, *, device: str | None = None, batch_tokens: int | None = None, batch_rows: int | None = None):
         """`device` None: the GPU if torch sees one. `batch_tokens` bounds a forward pass, `batch_rows` the answers

@@ -55,6 +55,7 @@ class VllmEngine:
     """
 
     name = "vllm"
+    continuous = True
 
     def __init__(self, *, max_sequences: int | None = None, gpu_memory_utilization: float | None = None):
         """`max_sequences`: computed side by side; None: 128 on a CPU, 1,024 on a GPU. `gpu_memory_utilization`: the
