@@ -166,8 +166,21 @@ def premem(data: Path, checkpoints: list[Path], folder: Path, *, seed: int) -> S
     ends = list(moments.values())
     parts = {part: end - before for (part, end), before in zip(moments.items(), [0.0, *ends], strict=False)}
     parts["ending"] = time.perf_counter() - began - seconds
+    parts |= worker_parts(folder / "worker-1.log")
     score_E, perplexity_CE = matrix.score_E[order].astype(float), matrix.perplexity_CE[:, order].astype(float)
     return Scored(time.perf_counter() - began, parts, score_E, perplexity_CE, job.counts.samples, job.counts.tokens)
+
+
+def worker_parts(log: Path) -> dict[str, float]:
+    """Seconds of the one worker, as it logs them of each task: beside the moments that are seen from outside."""
+    parts = dict.fromkeys(("start", "swap", "score", "sample", "last grades"), 0.0)
+    for line in log.read_text().splitlines():
+        told = json.loads(line) if line.startswith("{") else {}
+        if told.get("event") == "task done":
+            parts["swap" if parts["start"] else "start"] += told["loading_seconds"]
+            parts["score" if told["kind"] == "perplexity" else "sample"] += told["engine_seconds"]
+            parts["last grades"] += told["waiting_seconds"]
+    return {f"worker: {part}": seconds for part, seconds in parts.items()}
 
 
 def check(ours: Scored, theirs: Scored, measured: Measured) -> None:
@@ -179,7 +192,8 @@ def check(ours: Scored, theirs: Scored, measured: Measured) -> None:
         off, measured.facts.get("largest relative difference of a perplexity", 0.0)
     )
     means = f"{ours.score_E.mean():.4f} and {theirs.score_E.mean():.4f} (their difference's standard error {error:.4f})"
-    measured.facts["mean scores, premem and reference"] = means
+    every = measured.facts.get("mean scores, premem and reference", "")
+    measured.facts["mean scores, premem and reference"] = f"{every}; {means}" if every else means
     print(f"perplexities {off:.2g} apart at most; mean scores {means}")
     if off > CLOSE:
         raise SystemExit(f"perplexities are {off:.2g} apart")
