@@ -34,6 +34,9 @@ PRODUCED_BY = ("engine", "versions", "dtype", "tokenizer", "device", "model")
 """Keys of the metadata: engine's name, versions of the libraries, dtype, tokenizer fingerprint, cpu or the GPU's name,
 and the model's family (architecture and number of parameters)."""
 
+WEIGHTS = "weights"
+"""Key of the metadata: fingerprint of the checkpoint's weights. Beside PRODUCED_BY, since each checkpoint has its own."""
+
 GROUP_ROWS = 256
 
 
@@ -84,7 +87,7 @@ def encode(rows: Sequence[RowResult], *, produced_by: Mapping[str, str]) -> byte
 def metadata(produced_by: Mapping[str, str]) -> dict[str, str]:
     """Who made a result, and what it took where that is known (`premem.effort`)."""
     took = {key: produced_by[key] for key in effort.KEYS if key in produced_by}
-    return {key: produced_by.get(key, "") for key in PRODUCED_BY} | took
+    return {key: produced_by.get(key, "") for key in (*PRODUCED_BY, WEIGHTS)} | took
 
 
 def decode(content: bytes) -> tuple[list[RowResult], dict[str, str]]:
@@ -189,7 +192,23 @@ def read(content: bytes, schema: pl.Schema) -> tuple[pl.DataFrame, dict[str, str
         raise InputError(f"the result is no Parquet file: {error}") from error
     if frame.schema != schema:
         raise InputError(f"the result's columns must be {dict(schema)}, not {dict(frame.schema)}")
-    return frame, {key: told.get(key, "") for key in PRODUCED_BY}
+    return frame, {key: told.get(key, "") for key in (*PRODUCED_BY, WEIGHTS)}
+
+
+def weights_of(content: bytes) -> str:
+    """The fingerprint of the weights that made a result; "" where it tells none. Raises InputError where it is no result."""
+    try:
+        return pl.read_parquet_metadata(io.BytesIO(content)).get(WEIGHTS, "")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"the result is no Parquet file: {error}") from error
+
+
+def written_anew(checkpoint: str) -> str:
+    """What is told of a checkpoint whose weights are others than in a result before. `checkpoint`: its name."""
+    return (
+        f"checkpoint {checkpoint!r} was written anew between two tasks: its weights are others than those of its results "
+        "so far. Post the job again with checkpoints that stay as they are until it ends"
+    )
 
 
 def check_rows(frame: pl.DataFrame, *, start: int, stop: int) -> None:

@@ -16,6 +16,7 @@ LINEAGE_KEY = "premem.lineage"
 class CheckpointLineage(Reply):
     name: str
     path: str
+    weights: str | None = Field(None, description="Fingerprint of the weights; null where no worker told it.")
 
 
 class ExportLineage(Lineage):

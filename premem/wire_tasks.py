@@ -63,6 +63,9 @@ class LeasedTask(Reply):
     grader: GraderChoice
     dtype: str | None
     tokenizer: str | None = Field(description="Fingerprint of the job's tokenizer, once the first result told it.")
+    weights: str | None = Field(
+        None, description="Fingerprint of the checkpoint's weights, once its first result told it."
+    )
 
 
 class AttemptBody(Body):

@@ -50,7 +50,7 @@ def origin(connection: Connection, job: RowMapping) -> dict[str, Any]:
         "dataset_name": dataset["name"],
         "dataset_rows": dataset["rows"],
         "checkpoints": [
-            CheckpointLineage(name=row["name"], path=row["path"])
+            CheckpointLineage(name=row["name"], path=row["path"], weights=row["weights"])
             for row in connection.execute(ordered).mappings()
             if row["name"] in scored
         ],

@@ -9,13 +9,13 @@ from uuid import uuid4
 import polars as pl
 import structlog
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, select, update
 from starlette.concurrency import run_in_threadpool
 
 from premem import embeddings
 from premem.effort import read_effort
 from premem.errors import InputError, NotFound, StaleAttempt
-from premem.results import SCHEMA, check, check_partial, read
+from premem.results import SCHEMA, WEIGHTS, check, check_partial, read, written_anew
 from premem.wire import Sampling
 from premem.wire_tasks import ResultSummary
 from service import draws, leases, states
@@ -125,8 +125,9 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
     _leave_out_given(store, row, counters)
     if row["source"] is None and (effort := read_effort(content)) is not None:
         counters |= {name: getattr(effort, name) for name in ("prompt_tokens", "cached_tokens", "engine_seconds")}
-    if len(produced_by["tokenizer"]) > 64:
-        raise InputError("the tokenizer's fingerprint in the result's metadata is longer than 64 characters")
+    for told in ("tokenizer", WEIGHTS):
+        if len(produced_by[told]) > 64:
+            raise InputError(f"the fingerprint {told!r} in the result's metadata is longer than 64 characters")
     artifact = f"{PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
     store.put(artifact, content)
     with database.begin() as connection:
@@ -199,9 +200,11 @@ def _commit(
     if not _wanted(row, job, attempt):
         return _refusal(connection, row, job, attempt)
     at = now(connection)
-    tokenizer = produced_by["tokenizer"]
-    if job["tokenizer"] is not None and tokenizer and tokenizer != job["tokenizer"]:
-        return _refuse_tokenizer(connection, row, at=at)
+    checkpoint = connection.execute(select(checkpoints).where(*_of(row))).mappings().one()
+    if (fault := _fault(job, checkpoint, produced_by)) is not None:
+        states.fail_checkpoint(connection, row["job"], row["checkpoint"], error=fault, at=at)
+        states.settle(connection, row["job"], at=at)
+        return StaleAttempt(fault)
     committed = (
         update(tasks)
         .where(tasks.c.id == row["id"], tasks.c.attempt == attempt, tasks.c.state.in_(states.OUTSTANDING))
@@ -212,8 +215,11 @@ def _commit(
     if connection.execute(committed).rowcount == 0:  # a claim was faster
         return leases.stale(connection, row["id"], attempt)
     if job["produced_by"] is None:
-        first = {"produced_by": produced_by, "tokenizer": tokenizer or None}
+        told = {key: value for key, value in produced_by.items() if key != WEIGHTS}
+        first = {"produced_by": told, "tokenizer": produced_by["tokenizer"] or None}
         connection.execute(update(jobs).where(jobs.c.id == row["job"]).values(first))
+    if checkpoint["weights"] is None and produced_by[WEIGHTS]:
+        connection.execute(update(checkpoints).where(*_of(row)).values(weights=produced_by[WEIGHTS]))
     state = states.settle(connection, row["job"], at=at)
     return Taken(rows=row["stop"] - row["start"], seconds=at - row["leased_at"], job_state=state)
 
@@ -243,14 +249,19 @@ def _refusal(connection: Connection, row: RowMapping, job: RowMapping, attempt: 
     return leases.stale(connection, row["id"], attempt)
 
 
-def _refuse_tokenizer(connection: Connection, row: RowMapping, *, at: float) -> StaleAttempt:
-    name = connection.scalar(
-        select(checkpoints.c.name).where(checkpoints.c.job == row["job"], checkpoints.c.position == row["checkpoint"])
-    )
-    error = f"checkpoint {name!r} has another tokenizer than the job's first results: all checkpoints must share one"
-    states.fail_checkpoint(connection, row["job"], row["checkpoint"], error=error, at=at)
-    states.settle(connection, row["job"], at=at)
-    return StaleAttempt(error)
+def _of(row: RowMapping) -> tuple[ColumnElement[bool], ...]:
+    """Where the task's checkpoint stands."""
+    return checkpoints.c.job == row["job"], checkpoints.c.position == row["checkpoint"]
+
+
+def _fault(job: RowMapping, checkpoint: RowMapping, produced_by: dict[str, str]) -> str | None:
+    """Of the checkpoint, beside what results before said of the job and of it. A worker may tell neither."""
+    name, tokenizer, weights = checkpoint["name"], produced_by["tokenizer"], produced_by[WEIGHTS]
+    if job["tokenizer"] is not None and tokenizer and tokenizer != job["tokenizer"]:
+        return f"checkpoint {name!r} has another tokenizer than the job's first results: all checkpoints must share one"
+    if checkpoint["weights"] is not None and weights and weights != checkpoint["weights"]:
+        return written_anew(name)
+    return None
 
 
 def _counters(frame: pl.DataFrame) -> dict[str, float]:

@@ -105,6 +105,7 @@ checkpoints = Table(
     Column("position", Integer, primary_key=True),  # from 0, in the order of training
     Column("name", String(200), nullable=False),
     Column("path", Text, nullable=False),
+    Column("weights", String(64)),  # their fingerprint, once a result told it
     Column("error", Text),
     UniqueConstraint("job", "name"),
 )

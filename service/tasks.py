@@ -118,9 +118,11 @@ def report_failure(
 
 
 def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_seconds: float) -> LeasedTask:
-    name = connection.scalar(
-        select(checkpoints.c.name).where(checkpoints.c.job == task["job"], checkpoints.c.position == task["checkpoint"])
-    )
+    checkpoint = connection.execute(
+        select(checkpoints.c.name, checkpoints.c.weights).where(
+            checkpoints.c.job == task["job"], checkpoints.c.position == task["checkpoint"]
+        )
+    ).one()
     request = job["request"]
     return LeasedTask(
         id=task["id"],
@@ -134,7 +136,7 @@ def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_s
         regrade=task["source"] is not None,
         plan=plan_of(task),
         partial=task["partial"] is not None,
-        checkpoint=Checkpoint(path=task["checkpoint_path"], name=name or ""),
+        checkpoint=Checkpoint(path=task["checkpoint_path"], name=checkpoint.name),
         base=request.get("base"),
         dataset=task["dataset"],
         start=task["start"],
@@ -144,6 +146,7 @@ def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_s
         grader=GraderChoice.model_validate(request["grader"]),
         dtype=dtype(job),
         tokenizer=job["tokenizer"],
+        weights=checkpoint.weights,
     )
 
 

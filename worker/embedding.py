@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from premem.embeddings import Embedding, encode
 from premem.errors import EngineError
 from premem.records import Example
+from premem.results import WEIGHTS
 from premem.wire_tasks import LeasedTask
 from worker.engines import EmbeddingEngine, EmbedRequest
 from worker.passes import is_unicode, rendered_prompt
@@ -20,6 +21,7 @@ def run_embedding(
     *,
     tokenizer_fingerprint: str,
     model: str = "",
+    weights: str = "",
     stopped: Callable[[], bool],
 ) -> bytes:
     """The result of one task, whose checkpoint is loaded, as premem.embeddings encodes it.
@@ -48,5 +50,5 @@ def run_embedding(
         found[embedded.row] = Embedding(row=embedded.row, vector=embedded.vector, tokens=lengths[embedded.row])
     if len(found) != len(examples):
         raise EngineError(f"the engine left {len(examples) - len(found)} prompts without an embedding")
-    made_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model}
+    made_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model, WEIGHTS: weights}
     return encode(list(found.values()), produced_by=made_by)

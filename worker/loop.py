@@ -23,8 +23,10 @@ from premem.errors import (
     ServiceError,
 )
 from premem.local import ENGINE_HANGS
+from premem.results import weights_of
 from premem.wire import GraderChoice
 from premem.wire_tasks import FailureReport, LeasedTask, LeaseRequest
+from worker import fingerprints
 from worker.ahead import Ahead
 from worker.connection import Connection, NothingToDo, jittered
 from worker.embedding import run_embedding
@@ -234,8 +236,8 @@ class Worker:
             task.dataset, start=task.start, stop=task.stop, stopped=stopped, question_column=column
         )
         source = self._connection.source(task.id, stopped=stopped) if task.regrade else None
-        located = None if task.regrade else self._locate(task)
         partial = self._connection.partial(task.id, stopped=stopped) if task.partial else None
+        located = None if task.regrade else self._locate(task, partial)
         return Fetched(examples, source, partial, located, seconds=time.monotonic() - began)
 
     def _look_ahead(self, held: Held, pace: Pace) -> None:
@@ -292,6 +294,7 @@ class Worker:
                 grading=graders,
                 tokenizer_fingerprint=located.tokenizer,
                 model=located.model,
+                weights=located.weights,
                 stopped=stopped,
                 partial=fetched.partial,
                 keeping=Keeping(keeper.keep, seconds=self._settings.keep_seconds),
@@ -335,6 +338,7 @@ class Worker:
                 paced,
                 tokenizer_fingerprint=located.tokenizer,
                 model=located.model,
+                weights=located.weights,
                 stopped=stopped,
             )
 
@@ -373,7 +377,7 @@ class Worker:
         log.error("worker ends with its engine", status=ENGINE_HANGS)
         end_now(ENGINE_HANGS)
 
-    def _locate(self, task: LeasedTask) -> Located:
+    def _locate(self, task: LeasedTask, partial: bytes | None) -> Located:
         path = task.checkpoint.path
         located = self._parts.locate(path, task.base)
         if task.tokenizer is not None and located.tokenizer != task.tokenizer:
@@ -381,6 +385,8 @@ class Worker:
                 f"checkpoint {task.checkpoint.name!r} ({path}) has another tokenizer than the checkpoints before it: "
                 "the checkpoints of one job must come from one run"
             )
+        for known in (task.weights, None if partial is None else weights_of(partial)):
+            fingerprints.check_same(task.checkpoint.name, known, located.weights)
         return located
 
     def _load(self, task: LeasedTask, located: Located, making: Callable[[], AnyEngine] | None) -> AnyEngine:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from premem.grading.pool import GradingPool
 from premem.wire import GraderChoice
-from worker import adapters, checkpoints, remote
+from worker import adapters, checkpoints, fingerprints, remote
 from worker.cache import Cache
 from worker.engines import EmbeddingEngine, Engine
 from worker.engines.choose import check_installed, engine_name, make_embedder, make_engine
@@ -28,6 +28,8 @@ class Located:
     """Fingerprint."""
     model: str = ""
     """Family: architecture and number of parameters."""
+    weights: str = ""
+    """Fingerprint, of an adapter that of it on its base."""
     adapter: Path | None = None
     """Its folder, where it is not merged."""
     stamps: Mapping[Path, object] = field(default_factory=dict)
@@ -37,7 +39,8 @@ class Located:
 
     def is_same(self, other: Located) -> bool:
         """Whether what was loaded for the one is what the other one would load."""
-        return (self.folder, self.adapter, self.stamps) == (other.folder, other.adapter, other.stamps)
+        mine, others = ((one.folder, one.adapter, one.stamps, one.weights) for one in (self, other))
+        return mine == others
 
 
 class Graders(Grading, Protocol):
@@ -73,16 +76,19 @@ def real_parts(settings: Settings) -> Parts:
 
     def locate(path: str, base: str | None) -> Located:
         adapter: Path | None = None
+        weights: str | None = None
         with located:  # the cache is one thread's at a time
             folder = find(path)
             if adapters.is_adapter(folder):
                 pair = adapters.paired(folder, base=base, locate=find, max_rank=settings.max_lora_rank)
+                weights = fingerprints.of_adapted(pair.base, pair.adapter)
                 if mixes(settings) and adapters.fits_beside(pair):
                     folder, adapter = pair.base, pair.adapter
                 else:
                     folder = adapters.merged(pair, cache=cache)
         before = {one: checkpoints.stamp(one) for one in (folder, adapter) if one is not None}
         model = checkpoints.model_family(checkpoints.inspect(folder))
+        weights = weights or fingerprints.of_model(folder)  # before all of the disk is asked for
         checkpoints.read_ahead(folder)
 
         def overwritten() -> str | None:
@@ -93,6 +99,7 @@ def real_parts(settings: Settings) -> Parts:
             folder=folder,
             tokenizer=checkpoints.tokenizer_fingerprint(folder),
             model=model,
+            weights=weights,
             adapter=adapter,
             stamps=before,
             overwritten=overwritten,

@@ -13,7 +13,7 @@ from premem.copying import similarity
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.planning import Goal
 from premem.records import Answer, Example, Grade
-from premem.results import RowResult, decode, encode
+from premem.results import WEIGHTS, RowResult, decode, encode
 from premem.seeds import sample_seed
 from premem.wire_tasks import LeasedTask
 from worker.draws import Draws
@@ -57,6 +57,7 @@ def run_pass(
     grading: Grading,
     tokenizer_fingerprint: str,
     model: str = "",
+    weights: str = "",
     stopped: Callable[[], bool],
     partial: bytes | None = None,
     keeping: Keeping | None = None,
@@ -64,12 +65,13 @@ def run_pass(
 ) -> bytes:
     """The result of one task, whose checkpoint is loaded, as premem.results encodes it.
 
-    `model` is the checkpoint's family. `examples` are the rows from task.start on; `partial` is what is known of them
-    already. `made` is their plan, where the engine has been given it before. Raises Interrupted soon after `stopped` turns true, CheckpointError where the model's numbers are none,
-    EngineError where the engine leaves a request unanswered, InputError where the partial result is none.
+    `model` is the checkpoint's family, `weights` the fingerprint of its weights. `examples` are the rows from task.start on;
+    `partial` is what is known of them already. `made` is their plan, where the engine has been given it before. Raises
+    Interrupted soon after `stopped` turns true, CheckpointError where the model's numbers are none, EngineError where the
+    engine leaves a request unanswered, InputError where the partial result is none.
     """
     made = made or plan(task, examples, engine, partial)
-    produced_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model}
+    produced_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model, WEIGHTS: weights}
     collected = _Collected(task, examples, made)
     outcomes = engine.run(made.feed, sampling=task.sampling, stopped=stopped)
     kept_at = time.monotonic()

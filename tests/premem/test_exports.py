@@ -16,6 +16,7 @@ import yaml
 from premem import folders
 from premem.client import AsyncClient, Client
 from premem.errors import InputError
+from premem.wire_lineage import CheckpointLineage
 from tests.premem.test_cli_calibrations import premem
 from tests.premem.test_cli_curation import LOW, job, ok, read, url  # noqa: F401  (fixtures)
 
@@ -68,6 +69,19 @@ def test_the_card_says_how_the_rows_were_chosen(url, job, tmp_path):  # noqa: F8
     assert "| policy | band, pre-memorization accuracy from 0 to below 0.5, at most 3 |" in card
     assert "| seed | 4 of the choice," in card
     assert "| checkpoint-10 |" in card
+
+
+def test_the_card_says_which_weights_each_checkpoint_had(url, job):  # noqa: F811
+    with Client(url) as client:
+        lineage = client.curated_lineage(job)
+    known, unknown = (CheckpointLineage(name=name, path=f"/runs/{name}") for name in ("known", "unknown"))
+
+    card = folders.card(
+        lineage.model_copy(update={"checkpoints": [known.model_copy(update={"weights": "f00d"}), unknown]})
+    )
+
+    assert "| known | /runs/known | f00d |" in card
+    assert "| unknown | /runs/unknown |  |" in card
 
 
 def test_hostile_names_stay_text_in_the_card(url, job, tmp_path):  # noqa: F811

@@ -14,7 +14,7 @@ import pytest
 from premem.records import Observation
 from service import curated, jsontypes
 from tests.service.conftest import on_sqlite
-from tests.service.working import ended, work_off
+from tests.service.working import always_right, ended, must_lease, put, result, work_off
 
 ROWS = 9
 
@@ -217,6 +217,21 @@ def test_an_export_carries_what_it_follows_from(client, scored):
     ]
     assert told["threshold"] == job["threshold"]
     assert told["produced_by"]["engine"] == "fake"
+    assert {one["weights"] for one in told["checkpoints"]} == {None}
+
+
+@on_sqlite
+def test_the_lineage_says_which_weights_each_checkpoint_had(client, post_job):
+    job = post_job(shard_rows=12)
+    for told in ("w1", ""):
+        task = must_lease(client)
+        put(client, task, result(task, always_right, weights=told))
+    ended(client, job)
+
+    lineage = client.get(f"/v1/jobs/{job}/curated/lineage").json()
+
+    assert [one["weights"] for one in lineage["checkpoints"]] == ["w1", None]
+    assert "weights" not in lineage["produced_by"]
 
 
 @on_sqlite

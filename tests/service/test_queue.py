@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sqlalchemy import select
 
+from premem.records import Observation
 from service import leases
 from service.db import now
 from service.tables import tasks
@@ -313,6 +315,74 @@ def test_a_checkpoint_with_another_tokenizer_is_refused(client, post_job):
     assert answer.status_code == 409
     assert "another tokenizer" in finished["checkpoints"][1]["error"]
     assert finished["state"] == "completed"
+
+
+@pytest.mark.parametrize("shard_rows", [12, 4])
+def test_a_checkpoint_written_anew_between_two_tasks_is_refused(client, post_job, shard_rows):
+    job = post_job(
+        checkpoints=[{"path": "/runs/checkpoint-1"}], shard_rows=shard_rows, test_dataset=upload(client, rows=3)
+    )
+    first = must_lease(client)
+    put(client, first, result(first, always_right, weights="w1"))
+    second = must_lease(client)
+
+    answer = put(client, second, result(second, always_right, weights="w2"))
+    finished = ended(client, job)
+
+    assert (first["weights"], second["weights"]) == (None, "w1")
+    assert answer.status_code == 409
+    assert "checkpoint 'checkpoint-1' was written anew between two tasks" in answer.json()["detail"]
+    assert answer.json()["detail"] == finished["checkpoints"][0]["error"]
+    assert finished["state"] == "failed"
+    assert lease(client) is None
+
+
+def test_one_checkpoint_written_anew_leaves_the_others(client, post_job):
+    job = post_job()
+    while (task := lease(client)) is not None:
+        told = f"w{task['start']}" if task["checkpoint"]["name"] == "checkpoint-2" else "w"
+        put(client, task, result(task, always_right, weights=told))
+
+    finished = ended(client, job)
+
+    assert finished["state"] == "completed"
+    assert [one["error"] is None for one in finished["checkpoints"]] == [True, False]
+
+
+def test_workers_that_tell_no_fingerprint_of_weights_work_beside_those_that_do(client, post_job):
+    job = post_job(checkpoints=[{"path": "/runs/checkpoint-1"}])
+    for told in ("", "w1", ""):
+        task = must_lease(client)
+        assert put(client, task, result(task, always_right, weights=told)).status_code == 200
+
+    assert ended(client, job)["state"] == "completed"
+
+
+@on_sqlite
+def test_further_answers_are_those_of_the_same_weights(client, post_job):
+    job = post_job(checkpoints=[{"path": "/runs/checkpoint-1"}], shard_rows=12)
+    task = must_lease(client)
+    put(client, task, result(task, always_right, weights="w1"))
+    ended(client, job)
+    more = client.post(f"/v1/jobs/{job}/samples", json={"samples": 3}).json()["id"]
+    task = must_lease(client)
+
+    answer = put(client, task, result(task, lambda *_: Observation(3, 3, 2.0), weights="w2"))
+
+    assert task["weights"] == "w1"
+    assert answer.status_code == 409
+    assert ended(client, more)["state"] == "failed"
+
+
+@on_sqlite
+def test_a_fingerprint_that_is_none_is_refused(client, post_job):
+    post_job()
+    task = must_lease(client)
+
+    answer = put(client, task, result(task, always_right, weights="w" * 65))
+
+    assert answer.status_code == 422
+    assert "'weights'" in answer.text
 
 
 def test_a_result_with_a_row_missing_is_refused_whole(client, app, post_job):

@@ -339,6 +339,19 @@ def test_a_checkpoint_in_a_bucket_is_fetched_once_and_again_when_it_changed(buck
     assert first.folder.is_relative_to(tmp_path)
 
 
+def test_an_adapter_has_one_fingerprint_merged_or_beside_its_base(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    parts = parts_of(run, tmp_path)
+    found = [parts.locate(str(run / name), None) for name in ("base", "checkpoint-10", "checkpoint-20")]
+    monkeypatch.setattr("worker.parts.mixes", lambda settings: True)
+    beside = parts.locate(str(run / "checkpoint-10"), None)
+
+    assert (found[1].adapter, beside.adapter) == (None, run / "checkpoint-10")
+    assert beside.weights == found[1].weights
+    assert len({one.weights for one in found}) == 3
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [

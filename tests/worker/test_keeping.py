@@ -78,6 +78,28 @@ def test_the_next_worker_draws_only_the_rest_and_hands_in_the_same(service: Fake
     assert 24 - len(second.answered) in (10, 11)
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "goes_on"), [("w1", "w1", True), ("w1", "w2", False), ("", "w2", True), ("w1", "", True)]
+)
+def test_a_worker_goes_on_from_what_is_known_of_the_same_weights_only(
+    service: FakeService, then: str, now: str, goes_on: bool
+):
+    service.tasks.append(make_task("few", sampling=Sampling(samples=2, max_tokens=8)))
+    first = Workplace(service)
+    first.weights = then
+    first.run()
+    service.partials["task-1"] = [service.results["few"][-1]]
+    service.tasks.append(make_task(sampling=SAMPLING, partial=True))
+    second = Workplace(service)
+    second.weights = now
+
+    second.run()
+
+    assert ("task-1" in service.results) == goes_on
+    told = [(report.checkpoint, "'checkpoint-5' was written anew" in report.error) for _, report in service.failures]
+    assert told == ([] if goes_on else [(True, True)])
+
+
 def test_a_service_that_takes_no_partial_results_does_not_hold_the_pass_up(service: FakeService):
     service.tasks.append(make_task(stop=6, sampling=SAMPLING))
     service.refuses_partials = Response(status_code=404)

@@ -376,6 +376,21 @@ def test_once_is_one_task(service: FakeService):
     assert list(service.results) == ["a"]
 
 
+def test_a_checkpoint_of_other_weights_than_before_is_not_even_loaded(service: FakeService):
+    service.tasks.append(make_task().model_copy(update={"weights": "w1"}))
+    workplace = Workplace(service)
+    workplace.weights = "w2"
+
+    workplace.run()
+
+    assert not service.results
+    assert not workplace.engine.loads
+    ((_, report),) = service.failures
+    assert report.checkpoint
+    assert report.permanent
+    assert "'checkpoint-5' was written anew between two tasks" in report.error
+
+
 def test_a_checkpoint_that_is_written_anew_while_it_is_scored_is_not_handed_in(service: FakeService):
     service.tasks.append(make_task())
     workplace = Workplace(service)

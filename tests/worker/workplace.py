@@ -57,6 +57,7 @@ class Workplace:
         self.graders: list[tuple[GraderChoice, Comparing]] = []
         self.tokenizers = {"/runs/other-1": "another"}
         self.overwritten: str | None = None
+        self.weights = ""
         self.stamps: Iterator[int] = repeat(0)
         self.ending = Ending()
         how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
@@ -77,7 +78,7 @@ class Workplace:
     def locate(self, path: str, base: str | None = None) -> Located:
         stamps = {Path(path): next(self.stamps)}
         tokenizer = self.tokenizers.get(path, "usual")
-        return Located(Path(path), tokenizer, stamps=stamps, overwritten=lambda: self.overwritten)
+        return Located(Path(path), tokenizer, weights=self.weights, stamps=stamps, overwritten=lambda: self.overwritten)
 
     def make_graders(self, choice: GraderChoice) -> Graders:
         self.graders.append((choice, Comparing()))
