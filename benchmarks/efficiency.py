@@ -1,9 +1,10 @@
 """What is left of the engine's speed in a whole worker: leases, heartbeats, grading and handing in, beside the bare engine.
 
-    python -m benchmarks.efficiency [--rows 256] [--rounds 3] [--keep]
+    python -m benchmarks.efficiency [--rows 1024] [--shard-rows 256] [--rounds 5] [--keep]
 
-One vLLM engine in this process, loaded once. In turns: all requests of a task given to vLLM's own loop at once and their
-outcomes thrown away, and the same task leased from a real service (a process of its own), graded and handed in. Both score
+One vLLM engine in this process, loaded once. In turns: all requests of a job given to vLLM's own loop at once and their
+outcomes thrown away, and the same job done by a worker, its tasks leased from a real service (a process of its own),
+graded and handed in. Both score
 every reference and sample five answers of each with the same seeds, so that both draw the same tokens.
 """
 
@@ -32,8 +33,9 @@ from worker.spans import split_target
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=1024)
+    parser.add_argument("--shard-rows", type=int, default=JobRequest.model_fields["shard_rows"].default)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,8 +43,8 @@ def main() -> None:
     print(header())
     measured = Measured(
         "efficiency",
-        f"One task of {asked.rows} references scored and {asked.rows} x {SAMPLING.samples} answers sampled, the lab's model, "
-        "vLLM on a CPU.",
+        f"{asked.rows:,} references scored and {asked.rows:,} x {SAMPLING.samples} answers sampled in tasks of "
+        f"{asked.shard_rows} rows, the lab's model, vLLM on a CPU.",
     )
     rows = training_rows(asked.rows, seed=5)
     with (
@@ -58,7 +60,7 @@ def main() -> None:
             sampling=SAMPLING,
             memorized_below=1.1,
             trajectory="everything",
-            shard_rows=asked.rows,
+            shard_rows=asked.shard_rows,
         )
         parts = lasting("vllm")
         rate(client, request, parts, local.url, lease_ahead=True)  # loads the model
