@@ -40,8 +40,8 @@ class Cache:
 
         Raises EngineError where it does not fit under the limit or on the disk, and whatever `make` raises.
         """
-        name = hashlib.sha256(key.encode()).hexdigest()[:32]
-        folder = self._folder / name
+        folder = self._folder / _name(key)
+        name = folder.name
         lock = self._held.pop(name, None) or self._lock_file(name)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH)
@@ -59,6 +59,15 @@ class Cache:
         while len(self._held) > HELD:
             self._held.popitem(last=False)[1].close()
         return folder
+
+    def find(self, key: str) -> Path | None:
+        """The folder of `key`, held as by `get`; None where there is none."""
+        if not (self._folder / _name(key)).is_dir():
+            return None
+        try:
+            return self.get(key, _vanished, bytes_needed=0)
+        except FileNotFoundError:
+            return None
 
     def close(self) -> None:
         """Let others evict what this worker used."""
@@ -83,7 +92,7 @@ class Cache:
             make(unfinished)
             unfinished.rename(folder)
         except Exception as error:
-            if _is_full(error):
+            if is_full(error):
                 raise self._no_room(bytes_needed) from error
             raise
         finally:
@@ -147,7 +156,15 @@ class Cache:
                 yield True
 
 
-def _is_full(error: BaseException) -> bool:
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def _vanished(folder: Path) -> None:
+    raise FileNotFoundError("evicted this moment")
+
+
+def is_full(error: BaseException) -> bool:
     """Of the disk or a quota. safetensors says it in words only."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True

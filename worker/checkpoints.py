@@ -9,12 +9,12 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from premem.errors import CheckpointError, EngineError, InputError
+from premem.errors import CheckpointError, InputError
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -95,12 +95,11 @@ def model_family(signature: Signature) -> str:
     return f"{signature.architecture} {parameters}"
 
 
-def resolve(path_or_id: str, *, roots: Sequence[Path], hub: bool) -> Path:
+def resolve(path_or_id: str, *, roots: Sequence[Path], hub: Callable[[str, str | None], Path] | None) -> Path:
     """The folder of a checkpoint: a path under one of `roots`, or `org/name` or `org/name@revision` of the hub.
 
     A relative path is looked for under each root. Links and `..` are followed before the roots are compared, so that
-    neither leads out of them. Raises CheckpointError with the reason for anything else, EngineError where the hub
-    does not answer.
+    neither leads out of them. `hub` fetches a repository at a revision; None: that is not allowed. Raises CheckpointError with the reason for anything else, and whatever `hub` does.
     """
     allowed = [root.resolve() for root in roots]
     try:
@@ -115,8 +114,8 @@ def resolve(path_or_id: str, *, roots: Sequence[Path], hub: bool) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, links in a circle, a NUL
         raise CheckpointError(f"{path_or_id[:200]!r} is no path of a checkpoint: {str(error)[:100]}") from error
     named = _HUB_ID.fullmatch(path_or_id)
-    if named is not None and hub:
-        return _download(named["repo"], named["revision"])
+    if named is not None and hub is not None:
+        return hub(named["repo"], named["revision"])
     raise CheckpointError(_refusal(path_or_id, allowed, inside=bool(inside), like_hub=named is not None))
 
 
@@ -273,27 +272,6 @@ def _refusal(path_or_id: str, roots: Sequence[Path], *, inside: bool, like_hub: 
     else:
         reason = f"{path_or_id} lies outside of the folders that this worker takes checkpoints from ({under})"
     return f"{reason}; if it is meant as a hub id, start the worker with --hub" if like_hub else reason
-
-
-def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    at = f"{repo}@{revision}" if revision else repo
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(MODEL_FILES)))
-    except (GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"the hub has no checkpoint {at} for this worker: {reason}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise EngineError(f"{at} could not be downloaded from the hub: {error}") from error
 
 
 @functools.lru_cache(maxsize=64)  # a large vocabulary takes a second, and each task asks

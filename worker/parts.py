@@ -10,7 +10,7 @@ from typing import Protocol
 
 from premem.grading.pool import GradingPool
 from premem.wire import GraderChoice
-from worker import adapters, checkpoints, fingerprints, remote
+from worker import adapters, checkpoints, fingerprints, hub, remote
 from worker.cache import Cache
 from worker.engines import EmbeddingEngine, Engine
 from worker.engines.choose import check_installed, engine_name, make_embedder, make_engine
@@ -108,7 +108,10 @@ def real_parts(settings: Settings) -> Parts:
     def find(path: str) -> Path:
         if remote.is_remote(path):
             return remote.fetched(path, stores=settings.checkpoint_stores, cache=cache)
-        return checkpoints.resolve(path, roots=settings.checkpoint_roots, hub=settings.hub)
+        return checkpoints.resolve(path, roots=settings.checkpoint_roots, hub=from_hub if settings.hub else None)
+
+    def from_hub(repo: str, revision: str | None) -> Path:
+        return hub.fetched(repo, revision, cache=cache, refs=settings.cache)
 
     def make_graders(choice: GraderChoice) -> Graders:
         return GradingPool(choice, processes=settings.graders)

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     )
     cache: Path = Field(
         default_factory=_own_cache,
-        description="Folder for checkpoints that were fetched from a store, or merged of an adapter and its base.",
+        description="Folder for checkpoints that were fetched from a store or the hub, or merged of an adapter and its base.",
     )
     cache_bytes: int = Field(
         200 * 10**9, ge=1, description="Most that the cache holds; beyond it the longest unused checkpoints go."
