@@ -42,7 +42,7 @@ from premem.wire import (
 )
 from premem.wire_calibrations import CalibrationReply, CalibrationRequest, RecordedRun
 from premem.wire_costs import Estimate, WorkerReply
-from premem.wire_curation import AcquireRequest, Acquisition, Choice, Selection
+from premem.wire_curation import AcquireRequest, Acquisition, Choice, Overlap, Selection
 from premem.wire_examples import Wanted, asked_for
 from premem.wire_previews import Preview
 from premem.wire_reports import JobReport, RegradeRequest, ResampleRequest, SoFar
@@ -261,9 +261,20 @@ class Routes(Exports, TagRoutes):
         return ScoreMatrix.decode((yield from self._asking.ask("GET", f"/v1/jobs/{quoted(job)}/matrix")).content)
 
     @asked
-    def selection(self, job: str, **choice: Unpack[Choice]) -> Steps[Selection]:
-        """What a policy chooses, what that has in common, and a random control of the same size."""
-        return (yield from self._told(Selection, "GET", f"/v1/jobs/{quoted(job)}/selection", params=as_query(choice)))
+    def selection(self, job: str, *, limit: int | None = None, **choice: Unpack[Choice]) -> Steps[Selection]:
+        """What a policy chooses, what that has in common, and a random control of the same size.
+
+        `limit` is how many of each are listed; absent: 10,000.
+        """
+        params: Params = {"limit": limit, **as_query(choice)}
+        return (yield from self._told(Selection, "GET", f"/v1/jobs/{quoted(job)}/selection", params=params))
+
+    @asked
+    def overlap(self, job: str, one: Choice, other: Choice, *, limit: int | None = None) -> Steps[Overlap]:
+        """How many examples two policies both choose, and how many only the one or the other; the first of each."""
+        beside = {f"other_{name}": value for name, value in as_query(other).items()}
+        params: Params = {"limit": limit, **as_query(one), **beside}
+        return (yield from self._told(Overlap, "GET", f"/v1/jobs/{quoted(job)}/overlap", params=params))
 
     @asked
     def seeds(

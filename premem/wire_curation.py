@@ -65,12 +65,31 @@ class Selection(Reply):
 
     lineage: Lineage
     qualified: int = Field(description="How many the policy would have chosen without a budget.")
-    total: int = Field(description="How many were chosen; the control has as many. The first 10,000 of each are here.")
+    total: int = Field(
+        description="How many were chosen; the control has as many. The first of each are here, 10,000 at most."
+    )
     excluded: int = Field(0, description="Scored examples that are tagged `excluded`, and so in neither list.")
     chosen: list[SelectedExample] = Field(description="Best first.")
     control: list[SelectedExample]
     notes: list[str]
     traits: list[TraitReply] = Field(description="What the chosen have in common, the largest effect first.")
+
+
+class Part(Reply):
+    """Some of what two policies chose."""
+
+    total: int
+    first: list[SelectedExample] = Field(description="The best of them first; as many as were asked for.")
+
+
+class Overlap(Reply):
+    """What two policies choose of the same job, and what only one of them does."""
+
+    lineage: Lineage
+    other: Lineage
+    both: Part = Field(description="In the order of the first policy.")
+    only_one: Part
+    only_other: Part
 
 
 class AcquireRequest(Body):

@@ -27,6 +27,7 @@ from service import (
     lineages,
     matrix,
     metrics,
+    overlaps,
     pages,
     previews,
     problems,
@@ -94,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.ending = threading.Event()  # streams without an end of their own end with it
     problems.add_handlers(app)
     of_jobs = (jobs, recorded, regrades, resamples, checkpoints, events, examples, matrix, reports, so_far)
-    of_choices = (selections, curated, lineages, weights, seeds, acquisitions)
+    of_choices = (selections, overlaps, curated, lineages, weights, seeds, acquisitions)
     for nouns in (datasets, previews, tags, *of_jobs, *of_choices, calibrations, tasks, results, workers):
         app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
     for nouns in (health, metrics, pages):

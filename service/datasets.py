@@ -252,14 +252,16 @@ def read_rows(database: Database, store: Store, dataset: str, start: int, stop: 
     return frame(pa.concat_tables(_known(dataset, tables(store, shards, start, stop))))
 
 
-def read_rows_at(database: Database, store: Store, dataset: str, positions: Sequence[int]) -> pl.DataFrame:
+def read_rows_at(
+    database: Database, store: Store, dataset: str, positions: Sequence[int], *, columns: list[str] | None = None
+) -> pl.DataFrame:
     """The rows at some positions, in their order (which may repeat), reading only the row groups that hold them.
 
-    Raises NotFound, IndexError, ArtifactLost, StoreError.
+    All columns where none is named. Raises NotFound, IndexError, ArtifactLost, StoreError.
     """
     shards, _ = _shards(database, dataset)
     try:
-        return rows_at(store, shards, positions)
+        return rows_at(store, shards, positions, columns=columns)
     except ArtifactLost as error:
         raise _lost(dataset, error) from error
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -55,6 +56,14 @@ class Scores:
     def columns(self, *names: str) -> pa.Table:
         """Of all ranks."""
         return self._file.read(columns=list(names))
+
+    def first(self, name: str) -> NDArray[np.float64]:
+        """Of a column of lists, what stands first in each; of all ranks, one row group at a time in memory."""
+        found = np.empty(self.rows, np.float64)
+        for group, stop in enumerate(self._ends):
+            lists = self._file.read_row_group(group, columns=[name])[name]
+            found[stop - len(lists) : stop] = pc.list_element(lists, 0).to_numpy()
+        return found
 
     def has(self, name: str) -> bool:
         """Whether there is this column: the files of an older service lack some."""

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import numpy as np
-import pyarrow.compute as pc
 from fastapi import APIRouter, Depends, Query, Request
 from numpy.typing import NDArray
 from sqlalchemy import RowMapping
@@ -32,10 +31,23 @@ from service.store import Store
 from service.tags import rows_with
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 MOST_LISTED = 10_000
 MOST_COMPARED = 10_000
 """Of the chosen examples, and of the rest: their texts are read to say what they have in common."""
+
+How = Annotated[
+    PolicyName,
+    Query(
+        description="lowest: score under `below`, lowest first; band: from `above` up to `below`; variance: by "
+        "s(1 - s), the least settled first; mean: accuracy over all checkpoints under `below`; random: a draw."
+    ),
+]
+Below = Annotated[float, Query(ge=0.0, le=1.0, description="Exclusive.")]
+Above = Annotated[float, Query(ge=0.0, le=1.0, description="Inclusive; for the policy band.")]
+Budget = Annotated[int | None, Query(ge=1, lt=2**53, description="At most so many, the best first.")]
+Seed = Annotated[int, Query(ge=0, lt=2**63, description="Of the draws: the control, and the policy random.")]
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
@@ -44,17 +56,11 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 class Policy:
     """How to choose, as the query says."""
 
-    policy: Annotated[
-        PolicyName,
-        Query(
-            description="lowest: score under `below`, lowest first; band: from `above` up to `below`; variance: by "
-            "s(1 - s), the least settled first; mean: accuracy over all checkpoints under `below`; random: a draw."
-        ),
-    ] = "lowest"
-    below: Annotated[float, Query(ge=0.0, le=1.0, description="Exclusive.")] = 0.5
-    above: Annotated[float, Query(ge=0.0, le=1.0, description="Inclusive; for the policy band.")] = 0.0
-    budget: Annotated[int | None, Query(ge=1, lt=2**53, description="At most so many, the best first.")] = None
-    seed: Annotated[int, Query(ge=0, lt=2**63, description="Of the draws: the control, and the policy random.")] = 0
+    policy: How = "lowest"
+    below: Below = 0.5
+    above: Above = 0.0
+    budget: Budget = None
+    seed: Seed = 0
 
 
 PolicyGiven = Annotated[Policy, Depends()]
@@ -66,7 +72,7 @@ class Chosen:
 
     row_E: Ints
     rank_E: Ints
-    score_E: NDArray[np.float64]
+    score_E: Floats
     selection: curation.Selection
     """Its positions count the E examples."""
     excluded: int
@@ -84,7 +90,12 @@ class Chosen:
 
 @router.get("/{job}/selection", responses=described(404, 409, 500))
 def get_selection(
-    job: str, request: Request, database: DatabaseGiven, store: StoreGiven, asked: PolicyGiven
+    job: str,
+    request: Request,
+    database: DatabaseGiven,
+    store: StoreGiven,
+    asked: PolicyGiven,
+    limit: Annotated[int, Query(ge=0, le=MOST_LISTED, description="At most so many of each are listed.")] = MOST_LISTED,
 ) -> Selection:
     """Which examples a policy chooses, how many qualified, and what they have in common against the rest."""
     with database.connect() as connection:
@@ -98,8 +109,8 @@ def get_selection(
         lineage=lineage(row, asked),
         qualified=chosen.selection.qualified,
         total=len(chosen.selection.positions),
-        chosen=_listed(files, row, chosen, "chosen"),
-        control=_listed(files, row, chosen, "control"),
+        chosen=listed(files, row, chosen, chosen.positions("chosen")[:limit]),
+        control=listed(files, row, chosen, chosen.positions("control")[:limit]),
         excluded=chosen.excluded,
         notes=[*chosen.notes, *notes],
         traits=found,
@@ -111,34 +122,29 @@ def get_selection(
 
 def choose(database: Database, files: ScoreFiles, job: RowMapping, asked: Policy) -> Chosen:
     """Raises InputError for thresholds that do not fit together, Conflict, ArtifactLost, StoreError."""
-    settled = job["request"].get("below")
-    if settled is not None and (asked.policy not in ("lowest", "random") or asked.below != settled):
-        raise Conflict(
-            f"of job {job['id']} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "
-            f"below={settled:g}, or score again without below"
-        )
+    return choose_each(database, files, job, asked)[0]
+
+
+def choose_each(database: Database, files: ScoreFiles, job: RowMapping, *asked: Policy) -> list[Chosen]:
+    """By several policies, over scores that are read once. Raises what `choose` does."""
+    for each in asked:
+        _check_settled(job, each)
     with database.connect() as connection:
         excluded_rows = rows_with(connection, job["dataset"], EXCLUDED)
     with files.open(job["scores_artifact"]) as scores:
-        table = scores.columns("row", "score", "mean_accuracy", "perplexity")
+        table = scores.columns("row", "score", "mean_accuracy")
+        # `select` takes the mean over checkpoints and the first perplexity of each: that is all it is given.
+        first_R = scores.first("perplexity")
     row_R = table["row"].to_numpy()
     rank_E = np.argsort(row_R)
     rank_E = rank_E[~np.isin(row_R[rank_E], excluded_rows)]
     score_E = table["score"].to_numpy()[rank_E]
-    # `select` takes the mean over checkpoints and the first perplexity of each: that is all it is given.
     mean_E = table["mean_accuracy"].to_numpy(zero_copy_only=False)[rank_E]
-    first_E = pc.list_element(table["perplexity"], 0).to_numpy(zero_copy_only=False)[rank_E]
-    selection = curation.select(
-        asked.policy,
-        score_E,
-        mean_E[None],
-        first_E[None],
-        below=asked.below,
-        above=asked.above,
-        budget=asked.budget,
-        seed=asked.seed,
-    )
-    return Chosen(row_R[rank_E], rank_E, score_E, selection, excluded=len(row_R) - len(rank_E))
+    first_E = first_R[rank_E]
+    excluded = len(row_R) - len(rank_E)
+    return [
+        Chosen(row_R[rank_E], rank_E, score_E, _selected(each, score_E, mean_E, first_E), excluded) for each in asked
+    ]
 
 
 def lineage(job: RowMapping, asked: Policy) -> Lineage:
@@ -147,8 +153,14 @@ def lineage(job: RowMapping, asked: Policy) -> Lineage:
 
 def examples_at(database: Database, store: Store, dataset: str, rows: Ints | list[int]) -> list[Example]:
     """Raises ArtifactLost, StoreError."""
-    read = read_rows_at(database, store, dataset, np.asarray(rows).tolist())
-    return [Example(*fields) for fields in read.select("id", "question", "trace", "final_answer").iter_rows()]
+    columns = [
+        "id",
+        "question",
+        "trace",
+        "final_answer",
+    ]  # and not the rows as uploaded, which are longer than all these
+    read = read_rows_at(database, store, dataset, np.asarray(rows).tolist(), columns=columns)
+    return [Example(*fields) for fields in read.iter_rows()]
 
 
 def in_common(
@@ -169,8 +181,31 @@ def in_common(
     return [TraitReply(**asdict(trait)) for trait in traits(examples, chosen_E[compared])], notes
 
 
-def _listed(files: ScoreFiles, job: RowMapping, chosen: Chosen, group: Group) -> list[SelectedExample]:
+def listed(files: ScoreFiles, job: RowMapping, chosen: Chosen, positions: Ints) -> list[SelectedExample]:
+    """Some of the E examples, no more than MOST_LISTED, in their order."""
     with files.open(job["scores_artifact"]) as scores:
-        ranks = chosen.rank_E[chosen.positions(group)[:MOST_LISTED]]
+        ranks = chosen.rank_E[positions[:MOST_LISTED]]
         table = scores.at(ranks, columns=["row", "id", "score", "mean_accuracy"])
     return [SelectedExample(**record) for record in table.to_pylist()]
+
+
+def _check_settled(job: RowMapping, asked: Policy) -> None:
+    settled = job["request"].get("below")
+    if settled is not None and (asked.policy not in ("lowest", "random") or asked.below != settled):
+        raise Conflict(
+            f"of job {job['id']} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "
+            f"below={settled:g}, or score again without below"
+        )
+
+
+def _selected(asked: Policy, score_E: Floats, mean_E: Floats, first_E: Floats) -> curation.Selection:
+    return curation.select(
+        asked.policy,
+        score_E,
+        mean_E[None],
+        first_E[None],
+        below=asked.below,
+        above=asked.above,
+        budget=asked.budget,
+        seed=asked.seed,
+    )

@@ -135,12 +135,18 @@ def tables(store: Store, shards: Sequence[Shard], start: int, stop: int) -> Iter
                     yield table.slice(max(start - first, 0), min(stop, past) - max(start, first))
 
 
-def rows_at(store: Store, shards: Sequence[Shard], positions: Sequence[int]) -> pl.DataFrame:
-    """The rows at some positions, in the order of the positions. Raises IndexError, ArtifactLost, StoreError."""
+def rows_at(
+    store: Store, shards: Sequence[Shard], positions: Sequence[int], *, columns: list[str] | None = None
+) -> pl.DataFrame:
+    """The rows at some positions, in the order of the positions; all columns where none is named.
+
+    Raises IndexError, ArtifactLost, StoreError.
+    """
     wanted, back = np.unique(np.asarray(positions, dtype=np.int64), return_inverse=True)
     if wanted.size and not 0 <= wanted[0] <= wanted[-1] < max((shard.stop for shard in shards), default=0):
         raise IndexError(f"no row {wanted[0] if wanted[0] < 0 else wanted[-1]}")
-    found = [SCHEMA.empty_table()]
+    columns = SCHEMA.names if columns is None else columns
+    found = [SCHEMA.empty_table().select(columns)]
     for shard in shards:
         inside = wanted[np.searchsorted(wanted, shard.start) : np.searchsorted(wanted, shard.stop)]
         if not inside.size:
@@ -148,7 +154,9 @@ def rows_at(store: Store, shards: Sequence[Shard], positions: Sequence[int]) -> 
         with _opened(store, shard) as (file, firsts):
             groups = np.searchsorted(firsts, inside, side="right") - 1
             found += [
-                file.read_row_group(int(group)).take(inside[groups == group] - firsts[group])
+                file.read_row_group(int(group), columns=columns)
+                .select(columns)
+                .take(inside[groups == group] - firsts[group])
                 for group in np.unique(groups)
             ]
     return frame(pa.concat_tables(found))[back]

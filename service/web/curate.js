@@ -2,7 +2,7 @@
 import { ask, count, el, main, settled, share, storedKey } from "./dom.js";
 
 const POLICIES = { lowest: "score under “below”, lowest first", band: "score from “above” up to “below”", variance: "the least settled first", mean: "mean accuracy under “below”", random: "a draw" };
-const LISTED = 10_000, SHOWN = 12;
+const SHOWN = 12;
 
 export async function curatePage(job, asked, signal) {
   const path = `/v1/jobs/${encodeURIComponent(job)}`, about = await ask(path);
@@ -17,10 +17,12 @@ export async function curatePage(job, asked, signal) {
     const turn = ++newest;
     other.form.hidden = !compare.checked;
     try {
-      const found = await Promise.all([one, ...(compare.checked ? [other] : [])].map((each) => ask(`${path}/selection?${each.query()}`, "json", { signal })));
+      const beside = new URLSearchParams([...one.query(), ...[...other.query()].map(([name, value]) => [`other_${name}`, value])]);
+      const answers = [`selection?${one.query()}`, ...(compare.checked ? [`overlap?${beside}`] : [])].map((each) => ask(`${path}/${each}&limit=${SHOWN}`, "json", { signal }));
+      const [found, overlapping] = await Promise.all(answers);
       if (turn !== newest || signal.aborted) return;
       problem.textContent = "";
-      into.replaceChildren(numbers(found[0]), ...(found[1] ? [overlap(job, ...found)] : []), downloads(job, path, one.query(), problem), first(job, found[0]), lines(job, path, one.query()));
+      into.replaceChildren(numbers(found), ...(overlapping ? [overlap(job, overlapping)] : []), downloads(job, path, one.query(), problem), first(job, found), lines(job, path, one.query()));
       into.dataset.query = String(one.query());
     } catch (error) {
       if (signal.aborted || turn !== newest) return;
@@ -52,18 +54,13 @@ function numbers(found) {
     ...found.notes.map((note) => el("p", { class: "quiet" }, note)));
 }
 
-// Exact where neither chose more than the service lists.
-function overlap(job, one, other) {
-  const rows = [one, other].map((found) => new Set(found.chosen.map((each) => each.row)));
-  const both = one.chosen.filter((each) => rows[1].has(each.row)), left = one.chosen.filter((each) => !rows[1].has(each.row)), right = other.chosen.filter((each) => !rows[0].has(each.row));
-  const part = (id, name, found) => el("div", {}, el("b", { id }, count(found.length)), el("span", { class: "quiet" }, name), examples(job, found));
-  const capped = one.total > LISTED || other.total > LISTED;
-  return el("section", { class: "card" }, el("h2", {}, `${one.lineage.policy} beside ${other.lineage.policy}`),
-    el("div", { class: "three" }, part("both", "in both", both), part("only-one", `only in ${one.lineage.policy}`, left), part("only-other", `only in ${other.lineage.policy}, the second`, right)),
-    ...(capped ? [el("p", { class: "quiet" }, `Of the first ${count(LISTED)} of each.`)] : []));
+function overlap(job, { lineage: one, other, both, only_one: left, only_other: right }) {
+  const part = (id, name, found) => el("div", {}, el("b", { id }, count(found.total)), el("span", { class: "quiet" }, name), examples(job, found.first));
+  return el("section", { class: "card" }, el("h2", {}, `${one.policy} beside ${other.policy}`),
+    el("div", { class: "three" }, part("both", "in both", both), part("only-one", `only in ${one.policy}`, left), part("only-other", `only in ${other.policy}, the second`, right)));
 }
 
-const examples = (job, found) => el("ul", { class: "plain" }, ...found.slice(0, SHOWN).map((each) => el("li", {}, el("a", { href: `#/jobs/${job}/examples/${each.row}` }, each.id), el("span", { class: "quiet" }, ` ${share(each.score)}`))));
+const examples = (job, found) => el("ul", { class: "plain" }, ...found.map((each) => el("li", {}, el("a", { href: `#/jobs/${job}/examples/${each.row}` }, each.id), el("span", { class: "quiet" }, ` ${share(each.score)}`))));
 
 function first(job, found) {
   const traits = found.traits.slice(0, 5).map((trait) => el("li", {}, `${trait.name}: ${trait.chosen.toFixed(2)} against ${trait.rest.toFixed(2)} in the rest`));

@@ -87,6 +87,18 @@ def test_select_shows_what_the_api_says(url, job):
     assert "policy band: 0 examples qualified" in band
 
 
+def test_two_policies_are_compared_by_what_both_choose(url, job):
+    with Client(url) as client:
+        found = client.overlap(job, {"below": 0.5, "budget": 5}, {"policy": "variance"}, limit=2)
+        chosen = {one.row for one in client.selection(job, below=0.5, budget=5).chosen}
+        others = [one.row for one in client.selection(job, policy="variance").chosen]
+
+    assert found.both.total == len(chosen & set(others)) == 5
+    assert (found.only_one.total, found.only_other.total) == (0, len(others) - 5)
+    assert [one.row for one in found.only_other.first] == [row for row in others if row not in chosen][:2]
+    assert (found.lineage.budget, found.other.policy) == (5, "variance")
+
+
 def test_curate_writes_what_a_policy_chooses_or_the_control(url, job, tmp_path):
     chosen, control = tmp_path / "chosen.jsonl", tmp_path / "control.jsonl"
     with Client(url) as client:

@@ -56,6 +56,8 @@ def test_rows_at_positions_come_in_their_order(app: FastAPI, client: TestClient)
 
     assert frame["row"].to_list() == positions
     assert frame["question"].to_list() == [f"What is {n} + 1?" for n in positions]
+    part = routes.read_rows_at(app.state.database, app.state.store, dataset, positions, columns=["question", "row"])
+    assert part.equals(frame.select("question", "row"))
     assert routes.read_rows_at(app.state.database, app.state.store, dataset, []).height == 0
     with pytest.raises(IndexError, match="no row 20000"):
         routes.read_rows_at(app.state.database, app.state.store, dataset, [0, 20_000])

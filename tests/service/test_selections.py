@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import product
 
 import numpy as np
 import polars as pl
 import pytest
+from sqlalchemy import select as select_rows
 
 from premem.curation import POLICIES, sampling_weights, select
 from premem.memorization import pre_memorization_accuracies
 from premem.records import Answer, Grade, Observation
 from premem.results import RowResult, encode
+from premem.wire_tags import EXCLUDED
 from service import selections
+from service.db import Database
+from service.store import Store
+from service.tables import dataset_shards
 from tests.service.conftest import on_sqlite, upload
+from tests.service.recording import imported, made_run
 from tests.service.test_scores import CHECKPOINTS, MEMORIZED_BELOW, ROWS, history, observe
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, work_off
 
@@ -27,6 +34,8 @@ PARAMETERS = [
     {"policy": "random", "budget": 9, "seed": 5},
     {"policy": "lowest", "below": 0.0},
 ]
+MANY = 12_000
+"""More than a selection lists."""
 
 
 @pytest.fixture
@@ -225,6 +234,88 @@ def test_the_report_says_what_the_low_examples_have_in_common(client, long_ones_
 
     assert report["low"] == {"below": 0.5, "examples": 10, "traits": selection["traits"], "notes": []}
     assert report["low"]["traits"][0]["effect"] == 1.0
+
+
+@on_sqlite
+def test_a_selection_lists_no_more_than_is_asked_for(client, scored):
+    whole = client.get(f"/v1/jobs/{scored}/selection", params={"below": 1.0}).json()
+
+    found = client.get(f"/v1/jobs/{scored}/selection", params={"below": 1.0, "limit": 3}).json()
+
+    assert (found["chosen"], found["control"]) == (whole["chosen"][:3], whole["control"][:3])
+    assert {**found, "chosen": [], "control": []} == {**whole, "chosen": [], "control": []}
+
+
+# Overlaps
+
+
+def beside(params: dict) -> dict:
+    """The query's names for the second policy."""
+    return {f"other_{name}": value for name, value in params.items()}
+
+
+def numbered(listed: list[dict]) -> list[int]:
+    return [one["row"] for one in listed]
+
+
+@on_sqlite
+def test_the_parts_are_those_of_the_two_selections(client, scored):
+    for one, other in product(PARAMETERS, PARAMETERS):
+        chosen, others = (
+            numbered(client.get(f"/v1/jobs/{scored}/selection", params=params).json()["chosen"])
+            for params in (one, other)
+        )
+
+        found = client.get(f"/v1/jobs/{scored}/overlap", params={**one, **beside(other), "limit": 1000}).json()
+
+        parts = {
+            "both": [row for row in chosen if row in others],
+            "only_one": [row for row in chosen if row not in others],
+            "only_other": [row for row in others if row not in chosen],
+        }
+        assert {name: numbered(found[name]["first"]) for name in parts} == parts, (one, other)
+        assert {name: found[name]["total"] for name in parts} == {name: len(part) for name, part in parts.items()}
+        assert (found["lineage"]["policy"], found["other"]["policy"]) == (one["policy"], other["policy"])
+
+
+@on_sqlite
+def test_excluded_examples_are_in_no_part(client, scored):
+    query = {"below": 1.0, "other_policy": "random", "limit": 1000}
+    dataset = client.get(f"/v1/jobs/{scored}").json()["dataset"]
+    path = f"/v1/jobs/{scored}/overlap"
+    lowest = client.get(path, params=query).json()["both"]["first"][0]["row"]
+
+    client.put(f"/v1/datasets/{dataset}/tags/{EXCLUDED}/rows", json={"rows": [lowest]})
+    found = client.get(path, params=query).json()
+
+    assert all(lowest not in numbered(found[part]["first"]) for part in ("both", "only_one", "only_other"))
+
+
+def test_all_of_many_are_counted_without_a_text_being_read(app, client):
+    dataset = upload(client, rows=MANY)
+    job = imported(client, made_run(1, examples=MANY), dataset, memorized_below=1.3)
+    database: Database = app.state.database
+    store: Store = app.state.store
+    with database.connect() as connection:
+        store.delete(connection.scalars(select_rows(dataset_shards.c.artifact)).all())
+
+    found = client.get(
+        f"/v1/jobs/{job}/overlap", params={"policy": "variance", "other_policy": "random", "other_budget": 11_000}
+    ).json()
+
+    assert (found["both"]["total"], found["only_one"]["total"]) == (11_000, 1_000)
+    assert found["only_other"] == {"total": 0, "first": []}
+    assert len(found["both"]["first"]) == 10
+
+
+@on_sqlite
+def test_thresholds_that_do_not_fit_together_are_refused_of_either(client, scored):
+    path = f"/v1/jobs/{scored}/overlap"
+
+    for side in ("", "other_"):
+        answer = client.get(path, params={f"{side}policy": "band", f"{side}above": 0.9, f"{side}below": 0.1})
+        assert answer.status_code == 422
+        assert "above" in answer.json()["detail"]
 
 
 # Weights
