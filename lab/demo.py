@@ -26,7 +26,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.questions import training_rows, twin_rows, write_jsonl
-from premem.cli_jobs import first_examples, send, show_job, warn_of_ungradable, watched
+from premem.cli_examples import first_examples
+from premem.cli_jobs import send, show_job, warn_of_ungradable, watched
 from premem.cli_terminal import complain, say
 from premem.client import Client
 from premem.errors import InputError, PrememError, Unreachable

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from premem import cli_calibrations, cli_curation, cli_derived, cli_jobs, cli_recorded, cli_score, cli_tags
+from premem import (
+    cli_calibrations,
+    cli_curation,
+    cli_derived,
+    cli_examples,
+    cli_jobs,
+    cli_recorded,
+    cli_score,
+    cli_tags,
+)
 from premem.cli_options import GraderOptions, asked, options_from
 from premem.cli_terminal import EXIT_CODES, complain, say
 
@@ -63,6 +72,7 @@ def _become(program: str, arguments: list[str]) -> None:
 
 
 cli_jobs.add_to(app, panel=SERVICE_PANEL)
+cli_examples.add_to(app, panel=SERVICE_PANEL)
 cli_derived.add_to(app, panel=SERVICE_PANEL)
 cli_curation.add_to(app, panel=CURATION_PANEL)
 cli_tags.add_to(app, panel=CURATION_PANEL)

@@ -1,4 +1,4 @@
-"""Commands that ask a running service: upload, status, workers, cancel, examples, report."""
+"""Commands that ask a running service: upload, status, workers, cancel, report."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from premem.cli_terminal import FAILED, SHOWN_LINES, duration, job_progress, pri
 
 if TYPE_CHECKING:
     from premem.client import Client
-    from premem.wire import Columns, Dataset, ExamplePage, Job, JobCounts
+    from premem.wire import Columns, Dataset, Job, JobCounts
 
 JOBS_LISTED = 20
 
 
 def add_to(app: typer.Typer, *, panel: str) -> None:
-    for command in (upload, status, workers, cancel, examples, report):
+    for command in (upload, status, workers, cancel, report):
         app.command(rich_help_panel=panel)(command)
 
 
@@ -222,54 +222,6 @@ def cancel(job: JobId, service: ServiceUrl = None, as_json: AsJson = False) -> N
         print_json(found)
     else:
         show(f"{printable(found.id)}: {found.state}")
-
-
-def examples(
-    job: JobId,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many to list.")] = 20,
-    row: Annotated[
-        int | None,
-        typer.Option(metavar="ROW", min=0, help="Show this row of the data set in full, with every sampled answer."),
-    ] = None,
-    service: ServiceUrl = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the ranked examples, the lowest pre-memorization accuracy first.
-
-    A star marks an accuracy at a checkpoint where the example was memorized, a dash one that was not drawn in full.
-
-    Example: `premem examples job_0123 --limit 10`, then `premem examples job_0123 --row 17`
-    """
-    from premem.client import Client
-    from premem.tables import example_text, examples_table, printable, show, threshold_text
-
-    with Client(service) as client:
-        if row is not None:
-            example = client.example(job, row)
-            if as_json:
-                print_json(example)
-            else:
-                show(example_text(example), threshold_text(example.threshold))
-            return
-        page = first_examples(client, job, limit)
-    if as_json:
-        print_json(page)
-        return
-    names = printable(", ".join(page.checkpoints))
-    show(
-        examples_table(page),
-        f"{len(page.items):,} of {page.total:,}; checkpoints in order: {names}",
-        threshold_text(page.threshold),
-    )
-
-
-def first_examples(client: Client, job: str, limit: int) -> ExamplePage:
-    """The first `limit` of the ranking as one page, however long the service's pages are."""
-    page = client.examples(job, limit=min(limit, 100))
-    while len(page.items) < limit and page.next_cursor:
-        following = client.examples(job, limit=min(limit - len(page.items), 100), cursor=page.next_cursor)
-        page = following.model_copy(update={"items": page.items + following.items})
-    return page
 
 
 def report(

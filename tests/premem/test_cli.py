@@ -290,6 +290,54 @@ def test_a_ranking_shows_accuracies_and_where_they_were_memorized(service):
     assert "3 of 9" in shown
 
 
+def test_the_filters_of_the_route_are_flags_and_hold_on_every_page(service):
+    service.on(
+        "GET /v1/jobs/job_1/examples",
+        Reply(page_of(scored(0), total=9, next_cursor="after-1")),
+        Reply(page_of(scored(1), total=9)),
+    )
+    flags = [
+        "--above",
+        "0.1",
+        "--below",
+        "0.5",
+        "--interval-above",
+        "0.05",
+        "--interval-below",
+        "0.75",
+        "--not-memorized",
+    ]
+    flags += ["--memorized-at", "step-2", "--search", "a train", "--tag", "odd", "--without-tag", "excluded"]
+
+    shown = premem("examples", "job_1", *flags, "--sort", "perplexity", "--descending", "--limit", "2", service=service)
+
+    assert shown.returncode == 0, shown.stderr
+    asked = {
+        "above": "0.1",
+        "below": "0.5",
+        "interval_above": "0.05",
+        "interval_below": "0.75",
+        "memorized": "false",
+        "memorized_at": "step-2",
+        "search": "a train",
+        "tag": "odd",
+        "without_tag": "excluded",
+        "sort": "perplexity",
+        "order": "descending",
+    }
+    assert [each.query for each in service.asked] == [
+        {**asked, "limit": "2"},
+        {**asked, "limit": "1", "cursor": "after-1"},
+    ]
+
+
+def test_one_row_takes_no_filters(service):
+    shown = premem("examples", "job_1", "--row", "3", "--below", "0.5", service=service)
+
+    assert (shown.returncode, service.asked) == (2, [])
+    assert "leave the filters" in shown.stderr
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_what_a_model_wrote_cannot_steer_the_terminal(service, as_json):
     answer = HOSTILE.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
