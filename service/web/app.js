@@ -87,13 +87,12 @@ async function jobPage(id, signal) {
   main.replaceChildren(el("a", { href: "#/" }, "All jobs"), el("h1", {}, job.name || job.id), facts, warnings, rest);
   const fill = (seen) => {
     const fact = (value, name, title) => el("div", { title }, el("b", {}, value), el("span", { class: "quiet" }, name));
-    const ran = seen.started_at ? ((seen.finished_at ? new Date(seen.finished_at) : new Date()) - new Date(seen.started_at)) / 1000 : 0;
     facts.replaceChildren(
       fact(seen.state, "state", "Where the job stands"), fact(done(seen), "done", "One task is some examples at one checkpoint"),
       fact(left(seen), "left", "Estimated from the tasks done so far"),
       fact(seen.counts.samples.toLocaleString("en"), "answers", "Sampled and graded"),
       ...(seen.counts.samples_saved ? [fact(seen.counts.samples_saved.toLocaleString("en"), "answers saved", `They cannot change a score; about ${seen.counts.tokens_saved.toLocaleString("en")} tokens`)] : []),
-      fact(ran > 0 ? `${Math.round(seen.counts.tokens / ran).toLocaleString("en")}/s` : "–", "tokens", "Scored and sampled, per second since the job started"));
+      fact(seen.counts.engine_seconds ? `${Math.round(seen.counts.tokens / seen.counts.engine_seconds).toLocaleString("en")}/s` : "–", "tokens", "Scored and sampled, per second of each engine while it had work"));
     warnings.replaceChildren(...[...seen.errors, ...seen.warnings].map((text) => el("p", { class: "warn" }, text)));
   };
   fill(job);

@@ -14,7 +14,7 @@ from premem.client import Client
 from premem.memorization import pre_memorization_accuracies
 from service.pages import WEB
 from tests.page.conftest import HOSTILE, needs_chromium, observe, post
-from tests.service.working import ended, work_off
+from tests.service.working import ended, lease, put, result, work_off
 
 pytestmark = needs_chromium
 
@@ -39,6 +39,19 @@ def test_a_job_that_drew_a_part_shows_its_scores_and_what_it_saved(url, page):
     assert float(page.inner_text("#score")) == pytest.approx(score, abs=6e-4)
     assert state["counts"]["samples_saved"] > 0
     assert f"{state['counts']['samples_saved']:,}" in page.inner_text(".facts")
+
+
+def test_tokens_per_second_are_those_of_the_engines_while_they_had_work(url, page):
+    with httpx.Client(base_url=url) as client:
+        job = post(client, "pace")
+        while (task := lease(client)) is not None:
+            put(client, task, result(task, observe, engine_seconds="0.25"))
+        counts = ended(client, job)["counts"]
+
+    at(url, job, page)
+
+    assert counts["engine_seconds"] == 0.25 * counts["tasks"]["total"]
+    assert f"{int(counts['tokens'] / counts['engine_seconds'] + 0.5):,}/s" in page.inner_text(".facts")
 
 
 def test_the_slider_computes_what_the_method_computes(url, job, page):
