@@ -14,6 +14,8 @@ from premem.tables import printable
 if TYPE_CHECKING:
     from premem.client import Client
     from premem.wire import ExampleDetail, Job
+    from premem.wire_curation import Choice
+    from premem.wire_lineage import ExportLineage
     from premem.wire_reports import CheckpointReport, JobReport
 
 SHOWN = 20
@@ -49,10 +51,12 @@ def html_report(client: Client, job: str, *, examples: int = SHOWN) -> str:
     """The whole file. Raises Conflict until the job is completed."""
     about, report, matrix = client.job(job), client.report(job), client.matrix(job)
     lowest = [client.example(job, int(row)) for row in matrix.row_E[:examples]]
-    return page(about, report, matrix.score_E.astype(float), lowest)
+    # The policy does not matter for where the scores came from; this one fits every job.
+    choice: Choice = {} if about.below is None else {"below": about.below}
+    return page(about, report, matrix.score_E.astype(float), lowest, client.curated_lineage(job, **choice))
 
 
-def page(job: Job, report: JobReport, score_E: Floats, lowest: Sequence[ExampleDetail]) -> str:
+def page(job: Job, report: JobReport, score_E: Floats, lowest: Sequence[ExampleDetail], lineage: ExportLineage) -> str:
     """`score_E`: of all examples that have one; `lowest`: those that are shown in full."""
     title = _text(job.name or job.id)
     parts = [
@@ -67,7 +71,7 @@ def page(job: Job, report: JobReport, score_E: Floats, lowest: Sequence[ExampleD
         _section("Over checkpoints", _curves(report.checkpoints), _table(report.checkpoints)),
         _section("Scores", _histogram(score_E), *_low(report)),
         _section(f"The {len(lowest)} lowest", *map(_example, lowest)) if lowest else "",
-        _section("What this rests on", _lineage(job, report)),
+        _section("What this rests on", _lineage(report, lineage)),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
@@ -179,22 +183,26 @@ def _example(example: ExampleDetail) -> str:
     )
 
 
-def _lineage(job: Job, report: JobReport) -> str:
-    sampling = job.sampling
+def _lineage(report: JobReport, known: ExportLineage) -> str:
+    sampling, template = known.sampling, known.template
     lines = {
-        "data set": job.dataset,
-        "checkpoints": ", ".join(one.name for one in job.checkpoints),
+        "job": f"{known.job} ({known.kind})" + (f", of {known.parent}" if known.parent else ""),
+        "data set": f"{known.dataset_name} ({known.dataset}), {known.dataset_rows:,} rows",
+        "test set": known.test_dataset or "",
+        "checkpoints": ", ".join(f"{one.name} ({one.path})" for one in known.checkpoints),
         "memorized": (
             f"perplexity below {report.threshold.memorized_below:.4f} ({report.threshold.basis}: {report.threshold.source})"
         ),
         "forecast": report.forecast_refused or report.threshold.forecast_reason,
+        "template": ", ".join(f"{name} {value!r}" for name, value in template.model_dump(exclude_none=True).items()),
         "sampling": (
             f"{sampling.samples} answers, temperature {sampling.temperature:g}, top_p {sampling.top_p:g}, at most "
-            f"{sampling.max_tokens} tokens, seed {sampling.seed}; trajectory {job.trajectory}"
+            f"{sampling.max_tokens} tokens, seed {sampling.seed}; trajectory {known.trajectory}"
         ),
-        "grader": job.grader.name,
+        "grader": known.grader.name,
         "ties": "; ".join(report.tie_order),
         **report.produced_by,
+        "premem": known.premem,
     }
     rows = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in lines.items() if value)
     return f"<table><tbody>{rows}</tbody></table>"
