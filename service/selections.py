@@ -153,12 +153,8 @@ def lineage(job: RowMapping, asked: Policy) -> Lineage:
 
 def examples_at(database: Database, store: Store, dataset: str, rows: Ints | list[int]) -> list[Example]:
     """Raises ArtifactLost, StoreError."""
-    columns = [
-        "id",
-        "question",
-        "trace",
-        "final_answer",
-    ]  # and not the rows as uploaded, which are longer than all these
+    # Not the rows as uploaded: they are longer than all these.
+    columns = ["id", "question", "trace", "final_answer"]
     read = read_rows_at(database, store, dataset, np.asarray(rows).tolist(), columns=columns)
     return [Example(*fields) for fields in read.iter_rows()]
 
