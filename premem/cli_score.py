@@ -164,6 +164,19 @@ def score(
             rich_help_panel=MODEL_PANEL,
         ),
     ] = None,
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat",
+            help="Ask through the chat template of the checkpoints' tokenizer: what the user says is {question}, and what "
+            "the assistant says {trace}, unless --template-prompt and --template-target say otherwise.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = False,
+    system: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="What the system says first, with --chat.", rich_help_panel=MODEL_PANEL),
+    ] = "",
     base: Annotated[
         str | None,
         typer.Option(
@@ -236,7 +249,7 @@ def score(
 
     grading = options_from(grader_options)
     sampling: dict[str, Any] = {"stop": [unescaped(text) for text in stop]} if stop else {}
-    template: dict[str, Any] = {}
+    template: dict[str, Any] = {"chat": chat, "system": unescaped(system)}
     if template_prompt is not None:
         template["prompt"] = unescaped(template_prompt)
     if template_target is not None:

@@ -58,10 +58,40 @@ class Sampling(Body):
 
 
 class Template(Body):
-    """How a row becomes the prompt and the trained target. `{question}` and `{trace}` stand for the columns."""
+    """How a row becomes the prompt and the trained target. `{question}` and `{trace}` stand for the columns.
 
-    prompt: str = Field("{question}\nAnswer:", max_length=100_000)
-    target: str = Field(" {trace}\nDone.", max_length=100_000)
+    In a chat `prompt` is what the user says and `target` what the assistant says; the tokenizer's chat template, which
+    only the workers have, writes the turns around both.
+    """
+
+    prompt: str = Field("{question}\nAnswer:", max_length=100_000, description="Absent in a chat: {question}.")
+    target: str = Field(" {trace}\nDone.", max_length=100_000, description="Absent in a chat: {trace}.")
+    # Left out where they say nothing, so that the templates of stored jobs and calibrations stay equal to new ones.
+    chat: bool = Field(
+        False,
+        exclude_if=lambda chat: not chat,
+        description="True: prompt and target are turns of a chat, written by the chat template of the checkpoint's tokenizer.",
+    )
+    system: str = Field(
+        "",
+        max_length=100_000,
+        exclude_if=lambda system: not system,
+        description="What the system says first in a chat.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_in_a_chat(cls, given: Any) -> Any:
+        """No words but those of the columns: the turns say what is asked and what is answered."""
+        if isinstance(given, dict) and given.get("chat"):
+            return {"prompt": "{question}", "target": "{trace}"} | given
+        return given
+
+    @model_validator(mode="after")
+    def _said_in_a_chat(self) -> Self:
+        if self.system and not self.chat:
+            raise ValueError("system is said in a chat: set chat, or leave out system")
+        return self
 
     @field_validator("prompt")
     @classmethod

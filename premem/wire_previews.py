@@ -12,11 +12,13 @@ class PreviewRow(Reply):
 
     row: int = Field(description="Position in the data set, from 0.")
     id: str
-    prompt: str = Field(description="What is asked, the template filled in.")
-    target: str = Field(description="What is scored after it.")
+    prompt: str = Field(description="What is asked, the template filled in; in a chat what the user says.")
+    target: str = Field(description="What is scored after it; in a chat what the assistant says.")
 
 
 class Preview(Reply):
     dataset: Dataset
-    template: Template
+    template: Template = Field(
+        description="With chat: the chat template of the checkpoint's tokenizer writes turns around prompt and target."
+    )
     rows: list[PreviewRow]

@@ -92,6 +92,7 @@ def _lengths(database: Database, store: Store, dataset: str, template: Template,
             characters += sum(pc.sum(pc.utf8_length(table[name])).as_py() or 0 for name in ("question", "trace"))
     except NotFound as error:
         raise FieldError(field, f"{error}: upload it to /v1/datasets first") from error
+    # Of a chat without its turns, which each checkpoint's tokenizer writes.
     fixed = len(template.render_prompt("")) + len(template.render_target(""))
     return rows, characters + rows * fixed
 

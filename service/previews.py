@@ -25,15 +25,21 @@ def get_preview(
     rows: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 3,
     prompt: Text = None,
     target: Text = None,
+    chat: bool = False,
+    system: Text = None,
 ) -> Preview:
-    """The first rows under a template (absent: the paper's), and the columns that they were taken from."""
+    """The first rows under a template (absent: the paper's), and the columns that they were taken from.
+
+    Of a chat what user and assistant say: the turns around that are written by each checkpoint's own tokenizer.
+    """
     about = get_dataset(dataset, database)
-    given = {name: value for name, value in (("prompt", prompt), ("target", target)) if value is not None}
+    asked = {"prompt": prompt, "target": target, "chat": chat, "system": system}
     try:
-        template = Template.model_validate(given)
+        template = Template.model_validate({name: value for name, value in asked.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
-        raise FieldError(str(fault["loc"][0]), fault["msg"].removeprefix("Value error, ")) from error
+        named = fault["loc"] or ("system",)  # the only one that another one forbids
+        raise FieldError(str(named[0]), fault["msg"].removeprefix("Value error, ")) from error
     frame = read_rows(database, store, dataset, 0, min(rows, about.rows))
     shown = [
         PreviewRow(row=row, id=id_, prompt=template.render_prompt(question), target=template.render_target(trace))

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}[{{ message.role }}]\n{{ message.content | trim }}{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}[assistant]\n{% endif %}"
+)
+"""A chat template that writes the token in front itself and ends every turn with </s>."""
 VOCABULARY = 400
 """256 bytes, three special tokens and the most frequent pairs."""
 
@@ -26,6 +31,7 @@ def make_checkpoint(
     context: int = 1024,
     spread: float = 0.3,
     shard_size: str = "5GB",
+    chat_template: str | None = None,
     **config: Any,
 ) -> Path:
     """A Llama with weights drawn by `seed`, and a small BPE. Returns the folder.
@@ -59,6 +65,8 @@ def make_checkpoint(
         model = LlamaForCausalLM(LlamaConfig(**settings | config))
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard_size)
     tokenizer.save_pretrained(folder)
+    if chat_template is not None:
+        (folder / "chat_template.jinja").write_text(chat_template)
     return folder
 
 

@@ -118,7 +118,7 @@ def fits_beside(pair: Pair) -> bool:
     config = json.loads((pair.adapter / CONFIG).read_bytes())
     if any(config.get(name) for name in _NOT_BESIDE) or config.get("init_lora_weights", True) not in (True, "gaussian"):
         return False
-    if _has_tokenizer(pair.adapter) and (
+    if has_tokenizer(pair.adapter) and (
         checkpoints.tokenizer_fingerprint(pair.adapter) != checkpoints.tokenizer_fingerprint(pair.base)
     ):
         return False
@@ -182,7 +182,7 @@ def _merge(folder: Path, base: Path, out: Path, *, dtype: str | None) -> None:
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"the base of the adapter {folder} cannot be loaded: {_first_line(error)}") from error
     attached(model, folder, base=base).save_pretrained(out)
-    tokenizer = folder if _has_tokenizer(folder) else base
+    tokenizer = folder if has_tokenizer(folder) else base
     for name in _TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, out / name)
@@ -211,7 +211,7 @@ def attached(model: Any, folder: Path, *, base: Path) -> Any:
         raise CheckpointError(f"{unfit}: {_first_line(error)}") from error
 
 
-def _has_tokenizer(folder: Path) -> bool:
+def has_tokenizer(folder: Path) -> bool:
     return (folder / "tokenizer.json").is_file() or (folder / "tokenizer.model").is_file()
 
 

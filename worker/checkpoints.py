@@ -40,6 +40,7 @@ MODEL_FILES = (
     "model*.safetensors",
     "model.safetensors.index.json",
     "tokenizer*.json",
+    "chat_template.jinja",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -196,7 +197,7 @@ def weights_digest(folder: Path) -> str:
 
 def stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Changes when a file of the checkpoint is replaced or rewritten: name, size, time and inode of each."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".model"))
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
     return tuple((path.name, status.st_size, status.st_mtime_ns, status.st_ino) for path, status in _stats(files))
 
 
@@ -250,6 +251,17 @@ def end_tokens(folder: Path, *, tokenizer_eos: int | None = None) -> frozenset[i
         named = config.get("eos_token_id")
         ends.update(named if isinstance(named, list) else [] if named is None else [named])
     return frozenset(ends)
+
+
+def chat_template(folder: Path) -> str | None:
+    """Where transformers looks for it: a file of its own, else tokenizer_config.json; of several the default."""
+    if (own := folder / "chat_template.jinja").is_file():
+        return own.read_text(encoding="utf-8")
+    found = _settings(folder).get("chat_template")
+    if isinstance(found, list):
+        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) and found else None
 
 
 def tokenizer_fingerprint(folder: Path) -> str:

@@ -10,8 +10,8 @@ from premem.records import Example
 from premem.results import WEIGHTS
 from premem.wire_tasks import LeasedTask
 from worker.engines import EmbeddingEngine, EmbedRequest
-from worker.passes import is_unicode, rendered_prompt
-from worker.spans import closing_tokens, prompt_tokens
+from worker.passes import is_unicode
+from worker.prompts import Chat, Prompts
 
 
 def run_embedding(
@@ -22,6 +22,7 @@ def run_embedding(
     tokenizer_fingerprint: str,
     model: str = "",
     weights: str = "",
+    chat: Chat | None = None,
     stopped: Callable[[], bool],
 ) -> bytes:
     """The result of one task, whose checkpoint is loaded, as premem.embeddings encodes it.
@@ -29,11 +30,11 @@ def run_embedding(
     `examples` are the rows from task.start on. Raises Interrupted soon after `stopped` turns true, CheckpointError
     where the model's numbers are none, EngineError where the engine leaves a prompt out.
     """
-    closing = closing_tokens(engine.tokenizer)
+    prompts = Prompts(task, engine.tokenizer, chat)
     requests, found = [], {}
     for row, example in enumerate(examples, start=task.start):
-        prompt = rendered_prompt(task, example)
-        tokens = prompt_tokens(engine.tokenizer, prompt, closing=closing) if is_unicode(prompt) else None
+        prompt = prompts.prompt(example)
+        tokens = prompts.tokens(prompt) if is_unicode(prompt) else None
         reason = None
         if tokens is None:
             reason = "the text is not valid Unicode (a lone surrogate)"

@@ -259,7 +259,7 @@ class Worker:
         if not located.is_same(fetched.located) or not self._stream.takes(rows, task.sampling):
             return None
         try:
-            made = plan(task, fetched.examples, self._stream, fetched.partial)
+            made = plan(task, fetched.examples, self._stream, fetched.partial, chat=fetched.located.chat)
         except Exception as error:  # it is raised again when its turn has come
             ahead.told.debug("the task could not be begun ahead", reason=str(error))
             return None
@@ -295,6 +295,7 @@ class Worker:
                 tokenizer_fingerprint=located.tokenizer,
                 model=located.model,
                 weights=located.weights,
+                chat=located.chat,
                 stopped=stopped,
                 partial=fetched.partial,
                 keeping=Keeping(keeper.keep, seconds=self._settings.keep_seconds),
@@ -339,6 +340,7 @@ class Worker:
                 tokenizer_fingerprint=located.tokenizer,
                 model=located.model,
                 weights=located.weights,
+                chat=located.chat,
                 stopped=stopped,
             )
 
@@ -380,9 +382,12 @@ class Worker:
     def _locate(self, task: LeasedTask, partial: bytes | None) -> Located:
         path = task.checkpoint.path
         located = self._parts.locate(path, task.base)
+        if task.template.chat:
+            located = located.chatting(task.checkpoint)
         if task.tokenizer is not None and located.tokenizer != task.tokenizer:
+            what = "tokenizer or chat template" if task.template.chat else "tokenizer"
             raise CheckpointError(
-                f"checkpoint {task.checkpoint.name!r} ({path}) has another tokenizer than the checkpoints before it: "
+                f"checkpoint {task.checkpoint.name!r} ({path}) has another {what} than the checkpoints before it: "
                 "the checkpoints of one job must come from one run"
             )
         for known in (task.weights, None if partial is None else weights_of(partial)):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from premem.grading.pool import GradingPool
-from premem.wire import GraderChoice
+from premem.wire import Checkpoint, GraderChoice
 from worker import adapters, checkpoints, fingerprints, hub, remote
 from worker.cache import Cache
 from worker.engines import EmbeddingEngine, Engine
 from worker.engines.choose import check_installed, engine_name, make_embedder, make_engine
 from worker.passes import Grading
+from worker.prompts import Chat, without_chat
 from worker.settings import Settings
 
 
@@ -34,6 +35,8 @@ class Located:
     """Its folder, where it is not merged."""
     stamps: Mapping[Path, object] = field(default_factory=dict)
     """Of its folders, when it was located: what changes where a file in there is written anew."""
+    chat: Chat | None = None
+    """None: it has no chat template."""
     overwritten: Callable[[], str | None] = lambda: None
     """Which of its files was written anew since it was located; None: none was."""
 
@@ -41,6 +44,12 @@ class Located:
         """Whether what was loaded for the one is what the other one would load."""
         mine, others = ((one.folder, one.adapter, one.stamps, one.weights) for one in (self, other))
         return mine == others
+
+    def chatting(self, checkpoint: Checkpoint) -> Located:
+        """The same for a job that asks through the chat template. Raises CheckpointError where there is none."""
+        if self.chat is None:
+            raise without_chat(checkpoint)
+        return replace(self, tokenizer=self.chat.fingerprint(self.tokenizer))
 
 
 class Graders(Grading, Protocol):
@@ -102,6 +111,7 @@ def real_parts(settings: Settings) -> Parts:
             weights=weights,
             adapter=adapter,
             stamps=before,
+            chat=Chat.read(adapter if adapter and adapters.has_tokenizer(adapter) else folder, model=folder),
             overwritten=overwritten,
         )
 

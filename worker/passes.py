@@ -19,7 +19,7 @@ from premem.wire_tasks import LeasedTask
 from worker.draws import Draws
 from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed
-from worker.spans import closing_tokens, prompt_tokens, split_target
+from worker.prompts import Chat, Prompts
 
 
 class Grading(Protocol):
@@ -58,6 +58,7 @@ def run_pass(
     tokenizer_fingerprint: str,
     model: str = "",
     weights: str = "",
+    chat: Chat | None = None,
     stopped: Callable[[], bool],
     partial: bytes | None = None,
     keeping: Keeping | None = None,
@@ -65,12 +66,13 @@ def run_pass(
 ) -> bytes:
     """The result of one task, whose checkpoint is loaded, as premem.results encodes it.
 
-    `model` is the checkpoint's family, `weights` the fingerprint of its weights. `examples` are the rows from task.start on;
-    `partial` is what is known of them already. `made` is their plan, where the engine has been given it before. Raises
-    Interrupted soon after `stopped` turns true, CheckpointError where the model's numbers are none, EngineError where the
-    engine leaves a request unanswered, InputError where the partial result is none.
+    `model` is the checkpoint's family, `weights` the fingerprint of its weights, `chat` how it writes one, if it can.
+    `examples` are the rows from task.start on; `partial` is what is known of them already. `made` is their plan, where the
+    engine has been given it before. Raises Interrupted soon after `stopped` turns true, CheckpointError where the model's
+    numbers are none or its chat template does not do, EngineError where the engine leaves a request unanswered, InputError
+    where the partial result is none.
     """
-    made = made or plan(task, examples, engine, partial)
+    made = made or plan(task, examples, engine, partial, chat=chat)
     produced_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model, WEIGHTS: weights}
     collected = _Collected(task, examples, made)
     outcomes = engine.run(made.feed, sampling=task.sampling, stopped=stopped)
@@ -102,20 +104,27 @@ def run_pass(
     return encode(collected.rows(), produced_by={**produced_by, **engine.produced_by})  # what it took, too, by now
 
 
-def plan(task: LeasedTask, examples: Sequence[Example], engine: Engine, partial: bytes | None = None) -> Plan:
+def plan(
+    task: LeasedTask,
+    examples: Sequence[Example],
+    engine: Engine,
+    partial: bytes | None = None,
+    *,
+    chat: Chat | None = None,
+) -> Plan:
     """Requests for the rows that fit; the others are skipped, never cut. What is known by a `partial` result is not
-    asked for again. Raises InputError where that is none.
+    asked for again. Raises InputError where that is none, CheckpointError where a chat is asked for and cannot be had.
 
     An example's scoring stands before its sampling, which then finds the prompt in the engine's cache.
     """
     made = Plan()
     known = {} if partial is None else {result.row: result for result in decode(partial)[0]}
-    closing = closing_tokens(engine.tokenizer)
+    prompts = Prompts(task, engine.tokenizer, chat)
     goals = _goals(task)
     for row, example in enumerate(examples, start=task.start):
         if row not in goals:
             continue
-        score, tokens, result = _plan_row(task, row, example, engine, closing)
+        score, tokens, result = _plan_row(task, row, example, prompts, context=engine.context)
         made.results[row] = result
         if result.skipped is not None:
             continue
@@ -144,45 +153,34 @@ def _goals(task: LeasedTask) -> dict[int, Goal | None]:
 
 
 def _plan_row(
-    task: LeasedTask, row: int, example: Example, engine: Engine, closing: int
+    task: LeasedTask, row: int, example: Example, prompts: Prompts, *, context: int
 ) -> tuple[ScoreRequest | None, tuple[int, ...], RowResult]:
     """The scoring where the task asks for it, the prompt's tokens, and the row's result, empty or skipped."""
-    prompt = rendered_prompt(task, example)
+    prompt = prompts.prompt(example)
     scored = task.kind in ("train", "perplexity")
-    target = task.template.render_target(example.trace) if scored else ""
     result = RowResult(row=row)
     column = task.perturbation and task.perturbation.question_column
     if column and not example.question:
         result.skipped = f"the column {column!r} holds no text"
         return None, (), result
-    if not is_unicode(prompt + target + example.reference):
+    if not is_unicode(prompt + (example.trace if scored else "") + example.reference):
         result.skipped = "the text is not valid Unicode (a lone surrogate)"
         return None, (), result
-    tokens = prompt_tokens(engine.tokenizer, prompt, closing=closing)
+    tokens = prompts.tokens(prompt)
     if not tokens:
         result.skipped = "the prompt has no tokens"
-    elif len(tokens) + task.sampling.max_tokens > engine.context:
-        result.skipped = f"too long for the model's context: {engine.context} tokens do not hold the prompt and {task.sampling.max_tokens} tokens of an answer"
+    elif len(tokens) + task.sampling.max_tokens > context:
+        result.skipped = f"too long for the model's context: {context} tokens do not hold the prompt and {task.sampling.max_tokens} tokens of an answer"
     if not scored or result.skipped is not None:
         return None, tokens, result
-    span = split_target(engine.tokenizer, prompt, target, closing=closing)
+    span = prompts.span(tokens, example)
     if span.target_tokens == 0:
         result.skipped = "the target has no tokens"
-    elif len(span.tokens) > engine.context:
-        result.skipped = (
-            f"too long for the model's context: {engine.context} tokens do not hold the prompt and its target"
-        )
+    elif len(span.tokens) > context:
+        result.skipped = f"too long for the model's context: {context} tokens do not hold the prompt and its target"
     else:
         result.target_tokens, result.span_shifted = span.target_tokens, span.shifted
     return ScoreRequest(row=row, tokens=span.tokens, target_start=span.target_start), tokens, result
-
-
-def rendered_prompt(task: LeasedTask, example: Example) -> str:
-    change = task.perturbation
-    if change is None:
-        return task.template.render_prompt(example.question)
-    question = change.question_prefix + example.question + change.question_suffix
-    return task.template.render_prompt(question) + change.answer_prefix
 
 
 def _seeds(task: LeasedTask, example: Example) -> tuple[int, ...]:

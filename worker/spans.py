@@ -37,22 +37,29 @@ def closing_tokens(tokenizer: Tokenizer) -> int:
     return 0
 
 
-def prompt_tokens(tokenizer: Tokenizer, prompt: str, *, closing: int = 0) -> tuple[int, ...]:
-    """The ids of a text that is to be continued: `closing` tokens at its end (`closing_tokens`) are taken off."""
-    tokens = tokenizer.encode(prompt, add_special_tokens=True)
+def prompt_tokens(tokenizer: Tokenizer, prompt: str, *, closing: int = 0, special: bool = True) -> tuple[int, ...]:
+    """The ids of a text that is to be continued: `closing` tokens at its end (`closing_tokens`) are taken off.
+
+    `special` False: the text holds the tokens in front of it already.
+    """
+    tokens = tokenizer.encode(prompt, add_special_tokens=special)
     return tuple(tokens[: len(tokens) - closing])
 
 
 def split_target(tokenizer: Tokenizer, prompt: str, target: str, *, closing: int = 0) -> Span:
+    """Of a prompt and the text right behind it."""
+    alone = prompt_tokens(tokenizer, prompt, closing=closing)
+    return split(alone, prompt_tokens(tokenizer, prompt + target, closing=closing))
+
+
+def split(alone: Sequence[int], tokens: Sequence[int]) -> Span:
     """The target starts where ids(prompt) and ids(prompt + target) part, both with the same special tokens.
 
     Counting the prompt's tokens would not do: " 7" after "is " is one token that begins inside the prompt. Such a
     row is marked as shifted, and the merged token counts as the target's. No end-of-text token is scored.
     """
-    alone = prompt_tokens(tokenizer, prompt, closing=closing)
-    tokens = prompt_tokens(tokenizer, prompt + target, closing=closing)
     shared = _common_prefix(alone, tokens)
-    return Span(tokens=tokens, target_start=max(1, shared), shifted=shared != len(alone))
+    return Span(tokens=tuple(tokens), target_start=max(1, shared), shifted=shared != len(alone))
 
 
 def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ export async function newJobPage({ el, ask, main, signal }) {
   const preview = el("div", { id: "preview" });
   const paths = el("textarea", { id: "checkpoints", rows: "5", cols: "60", placeholder: LINES });
   const samples = el("input", { id: "samples", type: "number", min: "1", max: "1000", value: "5" });
+  const chat = el("input", { id: "chat", type: "checkbox" });
   const below = el("input", { id: "memorized-below", size: "12", placeholder: "1.1055" });
   const trajectory = el("select", { id: "trajectory" }, ...[["", "as the job needs"], ["final", "final: only what can change the scores"], ["full", "full: what every checkpoint's scores need"], ["everything", "everything"]].map(([value, text]) => el("option", { value }, text)));
   const cost = el("div", { id: "cost" });
@@ -32,13 +33,13 @@ export async function newJobPage({ el, ask, main, signal }) {
   async function show(id) {
     preview.replaceChildren();
     if (!id) return;
-    const seen = await ask(`/v1/datasets/${encodeURIComponent(id)}/preview?rows=3`), { dataset } = seen;
+    const seen = await ask(`/v1/datasets/${encodeURIComponent(id)}/preview?rows=3&chat=${chat.checked}`), { dataset } = seen;
     const columns = Object.entries(dataset.columns).filter(([, column]) => column !== null).map(([part, column]) => `${part} from “${column}”`);
     preview.replaceChildren(
       el("p", {}, `${dataset.rows.toLocaleString("en")} rows; ${columns.join(", ")}; grader ${dataset.grader.name}.`),
       ...(dataset.ungradable ? [el("p", { class: "warn" }, `${dataset.ungradable} of the references do not grade as right themselves: ${dataset.ungradable_lines.slice(0, 5).map((line) => `line ${line.line}: ${line.message}`).join("; ")}`)] : []),
-      el("p", { class: "quiet" }, "What the model is asked, and marked what is scored after it:"),
-      ...seen.rows.map((row) => el("pre", { tabindex: "0" }, row.prompt, el("mark", {}, row.target))));
+      el("p", { class: "quiet" }, seen.template.chat ? "What the user says, and marked what the assistant says, which is scored; the chat template of the checkpoints' tokenizer writes the turns around both:" : "What the model is asked, and marked what is scored after it:"),
+      ...seen.rows.map((row) => el("pre", { tabindex: "0" }, row.prompt, seen.template.chat ? "\n" : "", el("mark", {}, row.target))));
   }
 
   function body() {
@@ -46,6 +47,7 @@ export async function newJobPage({ el, ask, main, signal }) {
     if (!known.value) throw new Error("Choose a data set, or upload one.");
     if (!lines.length) throw new Error("Name the run's checkpoints, one per line, in the order in which they were saved.");
     const asked = { dataset: known.value, checkpoints: lines.map((path) => ({ path })), sampling: { samples: Number(samples.value) } };
+    if (chat.checked) asked.template = { chat: true };
     const given = below.value.trim();
     if (given) asked.memorized_below = Number.isNaN(Number(given)) ? given : Number(given);
     if (test.value) asked.test_dataset = test.value;
@@ -65,6 +67,7 @@ export async function newJobPage({ el, ask, main, signal }) {
     await show(made.id);
   }));
   known.addEventListener("change", () => trying(() => show(known.value)));
+  chat.addEventListener("change", () => trying(() => show(known.value)));
   estimate.addEventListener("click", () => trying(async () => {
     const found = await ask("/v1/jobs?dry_run=true", "json", body());
     const between = ({ low, high }) => [...new Set([low, high].map((n) => Math.round(n).toLocaleString("en")))].join(" to ");
@@ -73,7 +76,7 @@ export async function newJobPage({ el, ask, main, signal }) {
       ...found.notes.map((note) => el("p", { class: "quiet" }, note)));
   }));
   const form = el("form", {},
-    el("section", { class: "card" }, el("h2", {}, "Data"), field("Uploaded before", known), field("Or a file", file, "JSONL, JSON, CSV, Parquet or Arrow, also compressed"), field("Grader", grader, "gsm8k, math, exact, choice, regex, …"), preview),
+    el("section", { class: "card" }, el("h2", {}, "Data"), field("Uploaded before", known), field("Or a file", file, "JSONL, JSON, CSV, Parquet or Arrow, also compressed"), field("Grader", grader, "gsm8k, math, exact, choice, regex, …"), field("Trained as a chat", chat, "asked through the chat template of the checkpoints' tokenizer"), preview),
     el("section", { class: "card" }, el("h2", {}, "Run"), field("Checkpoints, one per line", paths, "Folders that the workers can read"), field("Answers per example and checkpoint", samples), field("Memorized below perplexity", below, "or gsm8k-llama3, math-llama3; empty: from the first checkpoint"), field("How much is drawn", trajectory), field("Test set", test)),
     say, wrong, cost, estimate, " ", start);
   form.addEventListener("submit", (event) => {

@@ -34,6 +34,23 @@ def test_an_upload_is_shown_as_prompt_and_marked_target(url, page, tmp_path):
     assert page.locator("#preview script").count() == 0
 
 
+def test_a_chat_is_shown_as_what_both_say_and_asked_for(url, page, tmp_path):
+    dataset = chosen(page, url, tmp_path)
+    with page.expect_response("**/preview?rows=3&chat=true"):
+        page.check("#chat")
+    page.wait_for_function("document.querySelector('#preview').innerText.includes('chat template')")
+    page.fill("#checkpoints", "/r/step-1")
+
+    page.click("#start")
+
+    page.wait_for_url("**/#/jobs/job_*")
+    told = httpx.get(f"{url}/v1/datasets/{dataset}/preview", params={"chat": True}).json()
+    job = httpx.get(f"{url}/v1/jobs/{page.url.rpartition('/')[2]}").json()
+    assert told["rows"][0]["prompt"] == f"{HOSTILE} 0 + 2?"
+    assert job["template"] == {"prompt": "{question}", "target": "{trace}", "chat": True}
+    httpx.post(f"{url}/v1/jobs/{job['id']}/cancel")
+
+
 def test_a_job_is_estimated_and_started(url, page, tmp_path):
     dataset = chosen(page, url, tmp_path)
     page.fill("#checkpoints", "/r/step-1\n\n  /r/step-2 ")

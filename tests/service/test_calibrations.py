@@ -158,6 +158,7 @@ def test_a_job_that_the_calibration_was_made_from_is_told_so(client, runs):
         ("task", {"task": "products"}),
         ("grader", {"grader": {"name": "exact"}}),
         ("template", {"template": {"prompt": "Q: {question}\nA:"}}),
+        ("template", {"template": {"chat": True}}),
         ("span", {"span": "the whole text"}),
     ],
 )

@@ -88,6 +88,16 @@ def test_the_loaded_checkpoint_comes_first_and_then_the_rest(client, post_job):
 
 
 @on_sqlite
+def test_a_worker_is_told_that_a_job_asks_as_a_chat(client, post_job):
+    job = post_job(template={"chat": True, "system": "Be brief."})
+
+    template = must_lease(client)["template"]
+
+    assert template == {"prompt": "{question}", "target": "{trace}", "chat": True, "system": "Be brief."}
+    assert client.get(f"/v1/jobs/{job}").json()["template"] == template
+
+
+@on_sqlite
 def test_an_idle_worker_is_told_when_to_ask_again(client):
     answer = client.post("/v1/tasks/lease", json={"worker": "w", "engine": "fake"})
 
@@ -106,7 +116,7 @@ def test_a_leased_task_says_all_that_its_worker_needs(client, dataset, post_job)
     assert task["lease_seconds"] == 60
     assert task["checkpoint"] == {"path": "/runs/checkpoint-1", "name": "checkpoint-1"}
     assert task["sampling"]["seed"] == 7
-    assert task["template"]["prompt"] == "Q: {question}"
+    assert task["template"] == {"prompt": "Q: {question}", "target": " {trace}\nDone."}
     assert task["grader"]["name"] == "gsm8k"
     assert task["tokenizer"] is None
     assert task["dtype"] is None
