@@ -1,6 +1,6 @@
 """Whether a second worker halves the time, and whether twice the examples take twice as long.
 
-    python -m benchmarks.scaling [--engine vllm] [--rows 256] [--rounds 3] [--keep]
+    python -m benchmarks.scaling [--engine vllm] [--rows 1024] [--rounds 3] [--keep]
 
 Two private services, with one worker and with two, each worker with one thread on this machine. Each does a small job first,
 which loads the model; then the same job in turns, from the first lease to the last result. Then the service with one worker
@@ -30,7 +30,7 @@ TIMES = (1, 2, 4)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("auto", "vllm", "transformers"), default="auto")
-    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
@@ -56,7 +56,7 @@ def main() -> None:
                     took(client, Path(folder), rows=64, shard_rows=8)
                 for times in TIMES if workers == 1 else (1,):
                     for _ in range(asked.rounds):
-                        one = took(client, Path(folder), rows=asked.rows * times, shard_rows=32)
+                        one = took(client, Path(folder), rows=asked.rows * times, shard_rows=64)
                         seconds.setdefault((workers, times), []).append(one)
     one, two = seconds[1, 1], seconds[2, 1]
     measured.tell(Ratio("the same job", "one worker", one, "two workers", two, "s", aim="at least 1.8"))
