@@ -84,6 +84,7 @@ class Stream:
             self.abandon()
             self.begin(feed)
         (lane,) = (lane for lane in self._lanes if lane.feed is feed)
+        feed.lead()
         self._sampling, self._stopped = sampling, stopped
         try:
             yield from self._answers(lane)
@@ -119,7 +120,7 @@ class Stream:
 
     def _pull(self, lane: _Lane) -> bool:
         """Take one more answer from the engine, for whomever; one that nobody asked for goes to `lane`, which complains of
-        it. False: the engine has answered everything."""
+        it. False: the engine has answered everything, what others may still ask for left aside."""
         if self._outcomes is None:
             assert self._sampling is not None  # noqa: S101
             self._outcomes = self._engine.run(self._joint, sampling=self._sampling, stopped=lambda: self._stopped())

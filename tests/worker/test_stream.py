@@ -203,17 +203,37 @@ def test_an_error_of_the_engine_is_raised_to_the_pass_that_runs():
     assert engine.ended == 1
 
 
-def test_a_joint_feed_is_closed_while_no_feed_is_open():
-    joint = Joint()
-    assert joint.ended
+def test_a_pass_ends_while_the_next_one_waits_for_grades_that_only_come_in_its_turn():
+    engine = Counting()
+    stream = Stream(engine)
+    first, second = asked(0, open_=True), asked(2, open_=True)
+    running = answers(stream, first)
+    got = [next(running)]
+    stream.begin(second)
+    threading.Timer(0.2, first.close).start()  # the last grade says that no more is needed
 
-    feed = asked(0, open_=True)
-    feed.pour(joint)
-    assert [request.row for request in joint.take()] == [0]
+    assert len([*got, *running]) == 2
+    turn = answers(stream, second)
+    assert [next(turn), next(turn)] == alone(asked(2))
+    second.add([SampleRequest(2, tuple(b"2 + 1?"), (3,), first=2)])
+    second.close()
+    assert [outcome.sample for outcome in turn if isinstance(outcome, Sampled)] == [2]
+
+
+def test_a_joint_feed_is_closed_as_the_one_that_leads():
+    joint = Joint()
+    first, second = asked(0, open_=True), asked(1, open_=True)
+    first.pour(joint)
+    first.lead()
+    second.pour(joint)
+    assert not joint.closed
+
+    first.close()
+    assert joint.closed
+    assert not joint.ended  # something waits to be taken
+    assert [request.row for request in joint.take()] == [0, 1]
+    assert joint.ended
+    second.lead()
     assert not joint.ended
-    asked(1).pour(joint)
-    feed.close()
-    feed.close()
-    assert not joint.ended
-    assert [request.row for request in joint.take()] == [1]
+    second.close()
     assert joint.ended

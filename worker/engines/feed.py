@@ -50,7 +50,7 @@ class Feed:
         """Nothing more will come. Closing twice does nothing."""
         with self._changed:
             if self._into is not None and not self._closed:
-                self._into.leave()
+                self._into.leave(self)
             self._closed = True
             self._changed.notify_all()
 
@@ -59,10 +59,13 @@ class Feed:
         with self._changed:
             self._into = into
             waiting, self._requests = self._requests, []
-            into.enter()
             into.add(waiting)
-            if self._closed:
-                into.leave()
+
+    def lead(self) -> None:
+        """Of the feeds that are poured into the same one this is the one that is waited for."""
+        with self._changed:
+            if self._into is not None:
+                self._into.follow(self, closed=self._closed)
 
     @property
     def answers(self) -> int:
@@ -108,22 +111,25 @@ class Feed:
 
 
 class Joint(Feed):
-    """What several feeds ask for together. It is closed while none of them is open, and opened again by the next."""
+    """What several feeds ask for together. It is closed where the one that leads is: others may be open until their turn
+    comes, and an engine that waited for them would wait forever."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._open = 0
+        self._leader: Feed | None = None
         self._closed = True
 
-    def enter(self) -> None:
-        """One more feed is open."""
+    def add(self, requests: Iterable[ScoreRequest | SampleRequest]) -> None:
         with self._changed:
-            self._open += 1
-            self._closed = False
+            self._requests += requests
+            self._changed.notify_all()
 
-    def leave(self) -> None:
-        """One of them is closed."""
+    def follow(self, leader: Feed, *, closed: bool) -> None:
         with self._changed:
-            self._open -= 1
-            self._closed = not self._open
+            self._leader, self._closed = leader, closed
+
+    def leave(self, feed: Feed) -> None:
+        """That one is closed."""
+        with self._changed:
+            self._closed = self._closed or feed is self._leader
             self._changed.notify_all()
