@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.page.conftest import HOSTILE, needs_chromium
 
@@ -38,7 +38,7 @@ def test_a_chat_is_shown_as_what_both_say_and_asked_for(url, page, tmp_path):
     dataset = chosen(page, url, tmp_path)
     with page.expect_response("**/preview?rows=3&chat=true"):
         page.check("#chat")
-    page.wait_for_function("document.querySelector('#preview').innerText.includes('chat template')")
+    expect(page.locator("#preview")).to_contain_text("chat template")
     page.fill("#checkpoints", "/r/step-1")
 
     page.click("#start")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Request
+from playwright.sync_api import Page, Request, expect
 
 from premem.client import Client
 from premem.memorization import pre_memorization_accuracies
@@ -62,7 +62,7 @@ def test_the_slider_computes_what_the_method_computes(url, job, page):
 
     for below in (1.3, 1.1, 1.75):
         page.fill("#threshold", str(below))
-        page.wait_for_function("below => document.getElementById('below').textContent === below", arg=f"{below:.3f}")
+        expect(page.locator("#below")).to_have_text(f"{below:.3f}")
         expected = pre_memorization_accuracies(accuracy_CE, perplexity_CE, memorized_below=below)[-1]
         assert float(page.inner_text("#score")) == pytest.approx(expected.mean(), abs=6e-4)
 

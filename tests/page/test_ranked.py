@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Route
+from playwright.sync_api import Page, Route, expect
 
 from premem.client import Client
 from premem.records import Observation
@@ -120,7 +121,7 @@ def test_keys_go_on_from_example_to_example_and_back_to_the_place(url, job, page
         page.wait_for_selector("ins")
         read.append(page.inner_text("h1"))
         page.keyboard.press(key)
-        page.wait_for_function("before => document.querySelector('h1').textContent !== before", arg=read[-1])
+        expect(page.locator("h1")).not_to_have_text(read[-1])
     page.get_by_role("link", name="Back to the list").click()
     page.wait_for_selector(".row.active b")
 
@@ -171,7 +172,7 @@ def test_a_million_rows_can_be_reached(url, job, page):
     page.keyboard.press("k")
     page.wait_for_selector("[aria-rowindex='1000000'].active b")
     page.evaluate("const grid = document.querySelector('.grid'); grid.scrollTop = grid.scrollHeight / 2")
-    page.wait_for_function("() => Number(document.querySelector('.body .row b')?.textContent) < 600000")
+    expect(page.locator(".body .row b").first).to_have_text(re.compile("^[0-5][0-9]{5}$"))
     in_the_middle = [int(name) for name in ids(page) if name]
 
     assert at_the_end == "999999"
