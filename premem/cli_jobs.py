@@ -27,7 +27,7 @@ from premem.cli_terminal import FAILED, SHOWN_LINES, duration, job_progress, pri
 
 if TYPE_CHECKING:
     from premem.client import Client
-    from premem.wire import Columns, Dataset, Job, JobCounts
+    from premem.wire import Columns, Dataset, Job
 
 JOBS_LISTED = 20
 
@@ -166,23 +166,24 @@ def show_job(job: Job) -> None:
         f"{counts.samples:,} samples, {counts.tokens:,} tokens"
         f"{f', {counts.samples_saved:,} samples that need not be drawn' if counts.samples_saved else ''}"
         + ("" if job.seconds_left is None else f", about {duration(job.seconds_left)} left"),
-        *_speed(counts),
+        *_speed(job),
         threshold_text(job.threshold),
         checkpoints_table(job),
     )
     tell_warnings(job)
 
 
-def _speed(counts: JobCounts) -> list[str]:
+def _speed(job: Job) -> list[str]:
     """What the engines made of their time; nothing where no result tells."""
-    if not counts.engine_seconds:
+    if job.tokens_per_second is None:
         return []
+    counts = job.counts
     hits = (
         f", {counts.cached_tokens / counts.prompt_tokens:.0%} of the prompts' in its cache"
         if counts.prompt_tokens
         else ""
     )
-    return [f"{counts.tokens / counts.engine_seconds:,.0f} tokens/s of each engine{hits}"]
+    return [f"{job.tokens_per_second:,.0f} tokens/s of each engine{hits}"]
 
 
 def tell_warnings(job: Job) -> None:

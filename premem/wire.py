@@ -381,6 +381,9 @@ class Job(Reply):
     started_at: datetime | None
     finished_at: datetime | None
     seconds_left: float | None = Field(description="Estimated from the tasks done so far; null until there are any.")
+    tokens_per_second: float | None = Field(
+        None, description="Scored and sampled, of each engine while it had work; null until a result tells its seconds."
+    )
     errors: list[str]
     warnings: list[str]
 

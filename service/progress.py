@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, case, func, select
 
 from premem.copying import COPIED_FROM
 from premem.errors import NotFound
@@ -57,6 +57,7 @@ def job_replies(connection: Connection, rows: Sequence[RowMapping]) -> list[Job]
             func.sum(tasks.c.prompt_tokens).label("prompt_tokens"),
             func.sum(tasks.c.cached_tokens).label("cached_tokens"),
             func.sum(tasks.c.engine_seconds).label("engine_seconds"),
+            func.sum(case((tasks.c.engine_seconds > 0, tasks.c.tokens), else_=0)).label("timed_tokens"),
         )
         .where(tasks.c.job.in_(ids))
         .group_by(tasks.c.job, tasks.c.checkpoint, tasks.c.kind, tasks.c.state)
@@ -105,6 +106,7 @@ def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMap
         started_at=None if row["started_at"] is None else moment(row["started_at"]),
         finished_at=None if row["finished_at"] is None else moment(row["finished_at"]),
         seconds_left=_seconds_left(connection, row, groups),
+        tokens_per_second=_tokens_per_second(groups),
         errors=_errors(connection, row, checkpoint_rows) if counts.tasks.failed or row["error"] else [],
         warnings=row["warnings"],
     )
@@ -165,6 +167,14 @@ def _checkpoint(job: RowMapping, row: RowMapping, groups: list[RowMapping]) -> C
 def _may_draw(job: RowMapping) -> bool:
     """Whether a checkpoint without a task in the queue may get one."""
     return is_planned(job) and job["state"] in ACTIVE
+
+
+def _tokens_per_second(groups: list[RowMapping]) -> float | None:
+    """Over the engines' seconds, not those since the job began; None where no result tells any."""
+    done = [group for group in groups if group["state"] == "completed"]
+    seconds = sum(float(group["engine_seconds"] or 0.0) for group in done)
+    # Tokens of results that tell no seconds, such as regraded ones, took none of these.
+    return sum(int(group["timed_tokens"]) for group in done) / seconds if seconds else None
 
 
 def _seconds_left(connection: Connection, row: RowMapping, groups: list[RowMapping]) -> float | None:

@@ -92,7 +92,7 @@ async function jobPage(id, signal) {
       fact(left(seen), "left", "Estimated from the tasks done so far"),
       fact(seen.counts.samples.toLocaleString("en"), "answers", "Sampled and graded"),
       ...(seen.counts.samples_saved ? [fact(seen.counts.samples_saved.toLocaleString("en"), "answers saved", `They cannot change a score; about ${seen.counts.tokens_saved.toLocaleString("en")} tokens`)] : []),
-      fact(seen.counts.engine_seconds ? `${Math.round(seen.counts.tokens / seen.counts.engine_seconds).toLocaleString("en")}/s` : "–", "tokens", "Scored and sampled, per second of each engine while it had work"));
+      fact(seen.tokens_per_second === null ? "–" : `${Math.round(seen.tokens_per_second).toLocaleString("en")}/s`, "tokens", "Scored and sampled, per second of each engine while it had work"));
     warnings.replaceChildren(...[...seen.errors, ...seen.warnings].map((text) => el("p", { class: "warn" }, text)));
   };
   fill(job);

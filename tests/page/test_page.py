@@ -46,12 +46,14 @@ def test_tokens_per_second_are_those_of_the_engines_while_they_had_work(url, pag
         job = post(client, "pace")
         while (task := lease(client)) is not None:
             put(client, task, result(task, observe, engine_seconds="0.25"))
-        counts = ended(client, job)["counts"]
+        state = ended(client, job)
+        counts = state["counts"]
 
     at(url, job, page)
 
     assert counts["engine_seconds"] == 0.25 * counts["tasks"]["total"]
-    assert f"{int(counts['tokens'] / counts['engine_seconds'] + 0.5):,}/s" in page.inner_text(".facts")
+    assert state["tokens_per_second"] == pytest.approx(counts["tokens"] / counts["engine_seconds"])
+    assert f"{int(state['tokens_per_second'] + 0.5):,}/s" in page.inner_text(".facts")
 
 
 def test_the_slider_computes_what_the_method_computes(url, job, page):

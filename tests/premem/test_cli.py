@@ -146,8 +146,8 @@ def test_bad_rows_are_listed_by_line(service, data):
 
 def test_status_tells_how_fast_the_engines_were_and_what_their_caches_held(service):
     job = job_of("running", done=3)
-    took = {"prompt_tokens": 400, "cached_tokens": 300, "engine_seconds": 0.5}
-    job.counts = job.counts.model_copy(update=took)
+    job.counts = job.counts.model_copy(update={"prompt_tokens": 400, "cached_tokens": 300, "engine_seconds": 0.5})
+    job.tokens_per_second = 300.0
     service.on("GET /v1/jobs/job_1", Reply(job))
 
     shown = premem("status", "job_1", service=service)

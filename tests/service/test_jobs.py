@@ -30,6 +30,7 @@ def test_a_job_goes_from_queued_to_completed(client, post_job):
     assert completed["counts"]["tokens"] == 24 * (5 + 2 * 3)
     assert [checkpoint["state"] for checkpoint in completed["checkpoints"]] == ["completed", "completed"]
     assert completed["seconds_left"] == 0
+    assert completed["tokens_per_second"] is None  # these results tell no seconds
     assert queued["started_at"] is None
     assert running["created_at"] <= running["started_at"] <= completed["finished_at"]
 
@@ -42,13 +43,15 @@ def test_what_the_engines_did_is_summed_over_the_results_that_tell(client, post_
     task = must_lease(client)
     refused = put(client, task, result(task, always_right, engine_seconds="long"))
 
-    counts = client.get(f"/v1/jobs/{job}").json()["counts"]
+    seen = client.get(f"/v1/jobs/{job}").json()
+    counts = seen["counts"]
 
     assert {name: counts[name] for name in ("prompt_tokens", "cached_tokens", "engine_seconds")} == {
         "prompt_tokens": 110,
         "cached_tokens": 60,
         "engine_seconds": 1.5,
     }
+    assert seen["tokens_per_second"] == 4 * (5 + 2 * 3) / 1.5  # the first result's: the others tell no seconds
     assert refused.status_code == 422
     assert "engine_seconds in the result's metadata must be a number" in refused.json()["detail"]
 
