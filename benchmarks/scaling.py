@@ -3,9 +3,10 @@
     python -m benchmarks.scaling [--engine vllm] [--rows 1024] [--rounds 3] [--keep]
 
 Two private services, with one worker and with two, each worker with one thread on this machine. Each does a small job first,
-which loads the model; then the same job in turns, from the first lease to the last result. Then the service with one worker
-does jobs over once, twice and four times the examples. Only an idle machine with a core for each worker and one to
-spare shows what is measured here.
+which loads the model; then jobs over once, twice and four times the examples, from the first lease to the last result.
+A job's end, where one worker is through and the other has a task left, costs the same however long the job is: in one of
+few tasks it hides what a second worker is worth, so that the aim holds for the longest. Only an idle machine with a core
+for each worker and one to spare shows what is measured here.
 """
 
 from __future__ import annotations
@@ -54,12 +55,15 @@ def main() -> None:
             ):
                 for _ in range(workers):
                     took(client, Path(folder), rows=64, shard_rows=8)
-                for times in TIMES if workers == 1 else (1,):
+                for times in TIMES:
                     for _ in range(asked.rounds):
                         one = took(client, Path(folder), rows=asked.rows * times, shard_rows=64)
                         seconds.setdefault((workers, times), []).append(one)
-    one, two = seconds[1, 1], seconds[2, 1]
-    measured.tell(Ratio("the same job", "one worker", one, "two workers", two, "s", aim="at least 1.8"))
+    one = seconds[1, 1]
+    for times in TIMES:
+        aim = "at least 1.8" if times == TIMES[-1] else ""
+        alone, both = seconds[1, times], seconds[2, times]
+        measured.tell(Ratio(f"the same job, {times}x", "one worker", alone, "two workers", both, "s", aim=aim))
     for times in TIMES[1:]:
         each = [value / times for value in seconds[1, times]]
         measured.tell(
