@@ -1,4 +1,4 @@
-"""Commands that choose among the scored examples: select, curate, weights, seeds, acquire."""
+"""Commands that choose among the scored examples: select, overlap, curate, weights, seeds, acquire."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ Policy = Annotated[
 ]
 Below = Annotated[float, typer.Option(metavar="T", min=0.0, max=1.0, help="Exclusive.")]
 Above = Annotated[float, typer.Option(metavar="T", min=0.0, max=1.0, help="Inclusive; for --policy band.")]
+OtherPolicy = Annotated[PolicyName, typer.Option(help="The second policy, chosen among as by --policy.")]
 Budget = Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many, the best first.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the random control, and of --policy random.")]
 Format = Annotated[RowsFormat | None, typer.Option("--format", help="Absent: as the file's name says, else JSONL.")]
@@ -53,7 +54,7 @@ SHOWN = 10
 
 
 def add_to(app: typer.Typer, *, panel: str) -> None:
-    for command in (select, curate, weights, seeds, acquire):
+    for command in (select, overlap, curate, weights, seeds, acquire):
         app.command(rich_help_panel=panel)(command)
 
 
@@ -82,6 +83,43 @@ def select(
         print_json(found)
     else:
         show(*selection_lines(found, most=SHOWN))
+
+
+def overlap(
+    job: JobId,
+    policy: Policy = PolicyName.lowest,
+    below: Below = 0.5,
+    above: Above = 0.0,
+    budget: Budget = None,
+    seed: Seed = 0,
+    other_policy: OtherPolicy = PolicyName.lowest,
+    other_below: Below = 0.5,
+    other_above: Above = 0.0,
+    other_budget: Budget = None,
+    other_seed: Seed = 0,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=0, max=1000, help="How many rows of each part to list.")
+    ] = SHOWN,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many examples two policies both choose, and how many only the one or the other.
+
+    They are counted over all that there are. What is named --other-… is the second policy's.
+
+    Example: `premem overlap job_0123 --budget 500 --other-policy band --other-above 0.2 --other-below 0.8`
+    """
+    from premem.client import Client
+    from premem.tables import overlap_lines, show
+
+    one = _choice(policy, below, above, budget, seed)
+    other = _choice(other_policy, other_below, other_above, other_budget, other_seed)
+    with Client(service) as client:
+        found = client.overlap(job, one, other, limit=limit)
+    if as_json:
+        print_json(found)
+    else:
+        show(*overlap_lines(found))
 
 
 def curate(

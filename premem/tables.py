@@ -16,7 +16,7 @@ from premem.cli_terminal import duration
 from premem.wire import ExampleDetail, ExamplePage, IntervalReply, Job, ThresholdReply
 from premem.wire_calibrations import CalibrationReply
 from premem.wire_costs import Between, Estimate, WorkerReply
-from premem.wire_curation import Acquisition, Selection
+from premem.wire_curation import Acquisition, Lineage, Overlap, Selection
 from premem.wire_reports import ChangesReply, JobReport, LowReply, RegradeReply, RobustnessReply
 
 PLAIN_WIDTH = 200
@@ -121,6 +121,32 @@ def selection_lines(selection: Selection, *, most: int) -> list[Table | Text | s
     if selection.chosen:
         lines.append(rows)
     return [*lines, threshold_text(lineage.threshold), *(printable(f"Note: {note}") for note in selection.notes)]
+
+
+def overlap_lines(overlap: Overlap) -> list[Table | Text | str]:
+    """How many examples two policies both choose, how many only one of them, and the rows of the first of each."""
+    table = _table("chosen by", "examples", left=("rows, the best first",))
+    for name, part in (
+        ("both", overlap.both),
+        (f"only {_policy_text(overlap.lineage)}", overlap.only_one),
+        (f"only {_policy_text(overlap.other)}", overlap.only_other),
+    ):
+        rows = ", ".join(str(one.row) for one in part.first)
+        more = ", …" if rows and len(part.first) < part.total else ""
+        table.add_row(name, f"{part.total:,}", rows + more)
+    return [table, threshold_text(overlap.lineage.threshold)]
+
+
+def _policy_text(lineage: Lineage) -> str:
+    """A policy with what it goes by, so that two of the same name are told apart."""
+    told = {
+        "lowest": f" below {lineage.below:g}",
+        "band": f" from {lineage.above:g} up to {lineage.below:g}",
+        "mean": f" below {lineage.below:g}",
+        "random": f" with seed {lineage.seed}",
+    }
+    most = "" if lineage.budget is None else f", {lineage.budget:,} at most"
+    return f"{lineage.policy}{told.get(lineage.policy, '')}{most}"
 
 
 def estimate_lines(found: Estimate) -> list[str]:

@@ -99,6 +99,21 @@ def test_two_policies_are_compared_by_what_both_choose(url, job):
     assert (found.lineage.budget, found.other.policy) == (5, "variance")
 
 
+def test_an_overlap_is_shown_as_a_table(url, job):
+    options = ["--budget", "5", "--other-policy", "variance", "--limit", "2"]
+    with Client(url) as client:
+        told = client.overlap(job, {"budget": 5}, {"policy": "variance"}, limit=2)
+
+    shown = [line.strip() for line in ok(premem(url, "overlap", job, *options)).stdout.splitlines()]
+    as_json = json.loads(ok(premem(url, "overlap", job, *options, "--json")).stdout)
+
+    rows = ", ".join(str(one.row) for one in told.both.first)
+    assert as_json == told.model_dump(mode="json")
+    assert shown[1].split(maxsplit=2) == ["both", "5", f"{rows}, …"]
+    assert shown[2].split() == ["only", "lowest", "below", "0.5,", "5", "at", "most", "0"]
+    assert shown[3].split()[:3] == ["only", "variance", str(EXAMPLES - 5)]
+
+
 def test_curate_writes_what_a_policy_chooses_or_the_control(url, job, tmp_path):
     chosen, control = tmp_path / "chosen.jsonl", tmp_path / "control.jsonl"
     with Client(url) as client:
