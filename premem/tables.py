@@ -173,9 +173,10 @@ def estimate_lines(found: Estimate) -> list[str]:
 
 def workers_table(workers: list[WorkerReply]) -> Table:
     """One line per worker that is connected."""
-    table = _table("worker", left=("engine", "asked last"))
+    table = _table("worker", left=("engine", "device", "asked last"))
     for one in workers:
-        table.add_row(Text(printable(one.name)), printable(one.engine or "none"), f"{one.seen_at:%H:%M:%S}")
+        runs = (printable(one.engine or "none"), printable(one.device or "–"))
+        table.add_row(Text(printable(one.name)), *runs, f"{one.seen_at:%H:%M:%S}")
     return table
 
 

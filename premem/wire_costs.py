@@ -21,6 +21,11 @@ class WorkerReply(Reply):
 
     name: str
     engine: str | None = Field(description="Null: it only grades anew what others sampled.")
+    device: str | None = Field(
+        None,
+        description="What it computes on, as its engine names it: cpu, or a GPU's model, one per worker. Null until it has "
+        "loaded a checkpoint.",
+    )
     seen_at: datetime
 
 

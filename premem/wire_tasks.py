@@ -24,6 +24,9 @@ class LeaseRequest(Body):
     engine: Name | None = Field(
         None, description="Null: this worker has none, and only grades again what others sampled."
     )
+    device: Name | None = Field(
+        None, description="What its engine computes on, such as cpu; null until it has loaded a checkpoint."
+    )
     loaded_checkpoint: str | None = Field(
         None, max_length=4096, description="Path of the checkpoint in memory: its tasks come first."
     )

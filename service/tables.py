@@ -154,6 +154,7 @@ workers = Table(
     metadata,
     Column("name", String(200), primary_key=True),
     Column("engine", String(200)),
+    Column("device", String(200)),  # null until its engine has loaded a checkpoint
     Column("seen_at", Double, nullable=False),  # the last time that it asked for a task, within a few seconds
 )
 

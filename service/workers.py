@@ -35,7 +35,7 @@ def connected(connection: Connection) -> list[WorkerReply]:
     recent = workers.c.seen_at > now(connection) - CONNECTED_SECONDS
     found = select(workers).where(or_(recent, workers.c.name.in_(at_work))).order_by(workers.c.name)
     return [
-        WorkerReply(name=row["name"], engine=row["engine"], seen_at=moment(row["seen_at"]))
+        WorkerReply(name=row["name"], engine=row["engine"], device=row["device"], seen_at=moment(row["seen_at"]))
         for row in connection.execute(found).mappings()
     ]
 
@@ -43,14 +43,14 @@ def connected(connection: Connection) -> list[WorkerReply]:
 def see(connection: Connection, request: LeaseRequest, *, at: float) -> None:
     """A worker asks for a task. Those of yesterday are forgotten, since each start has a name of its own."""
     mine = workers.c.name == request.worker
-    seen_at = connection.scalar(select(workers.c.seen_at).where(mine))
-    if seen_at is None:
+    told = {"engine": request.engine, "device": request.device}
+    known = connection.execute(select(workers).where(mine)).mappings().one_or_none()
+    if known is None:
         connection.execute(delete(workers).where(workers.c.seen_at < at - FORGOTTEN_SECONDS))
-        new = {"name": request.worker, "engine": request.engine, "seen_at": at}
         try:
             with connection.begin_nested():
-                connection.execute(insert(workers).values(new))
+                connection.execute(insert(workers).values(name=request.worker, seen_at=at, **told))
         except IntegrityError:
             return  # it asks twice at once, and was seen by the other request
-    elif seen_at < at - SEEN_EVERY_SECONDS:
-        connection.execute(update(workers).where(mine).values(engine=request.engine, seen_at=at))
+    elif known["seen_at"] < at - SEEN_EVERY_SECONDS or any(known[name] != value for name, value in told.items()):
+        connection.execute(update(workers).where(mine).values(seen_at=at, **told))

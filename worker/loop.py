@@ -69,6 +69,7 @@ class Worker:
         self._engine: Engine | None = None
         self._made_by: object = None
         self._loaded: str | None = None
+        self._device: str | None = None
         """As its task named it."""
         self._graders: tuple[GraderChoice, Graders] | None = None
         self._stream: Stream | None = None
@@ -149,7 +150,10 @@ class Worker:
     def _lease(self, stopped: Callable[[], bool]) -> Held | None:
         """Raises Interrupted, ServiceError."""
         request = LeaseRequest(
-            worker=self._settings.name, engine=self._parts.engine_name, loaded_checkpoint=self._loaded
+            worker=self._settings.name,
+            engine=self._parts.engine_name,
+            device=self._device,
+            loaded_checkpoint=self._loaded,
         )
         leased = self._connection.lease(request, stopped=stopped)
         if isinstance(leased, NothingToDo):
@@ -407,7 +411,7 @@ class Worker:
             engine = cast(AnyEngine, self._engine)
             self._loaded = None  # until it is, again
             engine.load(located.folder, dtype=task.dtype, adapter=located.adapter)
-        self._loaded = task.checkpoint.path
+        self._loaded, self._device = task.checkpoint.path, engine.produced_by["device"]
         return engine
 
     def _graders_for(self, choice: GraderChoice) -> Graders:

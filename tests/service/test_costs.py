@@ -111,6 +111,17 @@ def test_workers_that_asked_lately_are_listed_and_others_forgotten(client, app):
     assert [(one["name"], one["engine"]) for one in found] == [("a", "fake"), ("grades", None)]
 
 
+def test_what_a_worker_runs_on_is_listed_as_soon_as_it_tells(client):
+    lease(client, worker="a")
+    before = client.get("/v1/workers").json()["items"]
+    lease(client, worker="a", engine="vllm", device="NVIDIA H100 80GB HBM3")
+
+    (found,) = client.get("/v1/workers").json()["items"]
+
+    assert before[0]["device"] is None
+    assert (found["engine"], found["device"]) == ("vllm", "NVIDIA H100 80GB HBM3")
+
+
 @on_sqlite
 def test_a_worker_with_a_task_in_hand_is_connected_however_long_it_takes(client, app, post_job):
     post_job()

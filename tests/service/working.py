@@ -32,9 +32,14 @@ Similar = Callable[[str, int], list[float]]
 
 
 def lease(
-    client: TestClient, *, worker: str = "worker", loaded: str | None = None, engine: str | None = "fake"
+    client: TestClient,
+    *,
+    worker: str = "worker",
+    loaded: str | None = None,
+    engine: str | None = "fake",
+    device: str | None = None,
 ) -> dict[str, Any] | None:
-    body = {"worker": worker, "engine": engine, "loaded_checkpoint": loaded}
+    body = {"worker": worker, "engine": engine, "device": device, "loaded_checkpoint": loaded}
     answer = client.post("/v1/tasks/lease", json=body)
     assert answer.status_code in (200, 204), answer.text
     return answer.json() if answer.status_code == 200 else None

@@ -71,6 +71,7 @@ def test_the_next_task_is_leased_and_kept_while_the_last_answers_are_drawn(servi
     assert service.wait_for(lambda: service.beats["b"] >= 2)
     assert not service.results
     assert service.leases[1].loaded_checkpoint == "/runs/checkpoint-5"
+    assert [asked.device for asked in service.leases[:2]] == [None, "cpu"]  # the engine's, once it has loaded
     engine.go.set()
     workplace.thread.join(10)
     assert {task: len(sent) for task, sent in service.results.items()} == {"a": 1, "b": 1}
