@@ -17,10 +17,10 @@ from worker.engines import (
     SampleRequest,
     Scored,
     ScoreRequest,
-    Tokenizer,
     answers_to,
 )
 from worker.engines.feed import Feed
+from worker.lent import Lent
 from worker.watchdog import Watch
 
 Outcome = TypeVar("Outcome")
@@ -58,7 +58,7 @@ class Pace:
         return left * (self._clock() - self._began) / self._answered
 
 
-class Paced:
+class Paced(Lent):
     """An engine for the length of one pass; `told` is called after each of its answers and after the last one.
 
     Each answer, and each time that the engine looks whether it was stopped, is a sign of life.
@@ -74,7 +74,7 @@ class Paced:
         told: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._pace = pace
         self._watch = watch
         self._told = told
@@ -83,22 +83,12 @@ class Paced:
         self._engine_seconds = 0.0
         self._prompt_tokens = self._cached_tokens = 0
         self._ended_at: float | None = None
-        self.name = engine.name
-        self.continuous = engine.continuous
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._engine.tokenizer
-
-    @property
-    def context(self) -> int:
-        return self._engine.context
 
     @property
     def produced_by(self) -> dict[str, str]:
         """What the pass took stands beside it, once the engine has answered everything."""
         took = {} if self._ended_at is None else self.effort.as_metadata()
-        return {**self._engine.produced_by, **took}
+        return {**super().produced_by, **took}
 
     @property
     def effort(self) -> Effort:
@@ -110,9 +100,6 @@ class Paced:
             waiting_seconds=round(now - (self._ended_at or now), 3),
             loading_seconds=round(self._loading_seconds, 3),
         )
-
-    def load(self, checkpoint: object, *, dtype: str | None, adapter: object = None) -> None:
-        raise RuntimeError("the checkpoint of a pass that runs stays the one it is")
 
     def run(
         self,
@@ -133,12 +120,6 @@ class Paced:
         self._pace.begin(lambda: len(requests))
         self._prompt_tokens = sum(len(request.tokens) for request in requests)
         return self._counted(cast(EmbeddingEngine, self._engine).embed(requests, stopped=self._alive(stopped)))
-
-    def close(self) -> None:
-        raise RuntimeError("an engine is not closed by the pass that it serves")
-
-    def kill(self) -> None:
-        self._engine.kill()
 
     def _alive(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
         def look() -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
 
 from premem.wire import Sampling
-from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
+from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed, Joint
+from worker.lent import Lent
 
 Outcome = Scored | Sampled
 
@@ -26,33 +26,19 @@ class _Lane:
         return self.feed.closed and self.given >= self.feed.answers
 
 
-class Stream:
+class Stream(Lent):
     """An engine, as its passes see it, one after the other. All of them ask the same checkpoint.
 
     Where a pass has ended without all of its answers, whatever was begun for others is lost, and they have to begin anew.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.name = engine.name
-        self.continuous = engine.continuous
+        super().__init__(engine)
         self._joint = Joint()
         self._lanes: list[_Lane] = []
         self._sampling: Sampling | None = None
         self._outcomes: Iterator[Outcome] | None = None
         self._stopped: Callable[[], bool] = lambda: False
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._engine.tokenizer
-
-    @property
-    def context(self) -> int:
-        return self._engine.context
-
-    @property
-    def produced_by(self) -> dict[str, str]:
-        return self._engine.produced_by
 
     def takes(self, rows: range, sampling: Sampling) -> bool:
         """Whether another pass can begin beside the one that runs: nothing but the row tells whose an answer is."""
@@ -99,15 +85,6 @@ class Stream:
         self._joint, self._lanes = Joint(), []
         if isinstance(outcomes, Generator):
             outcomes.close()  # no request may be left running when the next weights come
-
-    def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
-        raise RuntimeError("the checkpoint of passes that run stays the one it is")
-
-    def close(self) -> None:
-        raise RuntimeError("an engine is not closed by the passes that it serves")
-
-    def kill(self) -> None:
-        self._engine.kill()
 
     def _answers(self, lane: _Lane) -> Iterator[Outcome]:
         """Those of one lane, until it has them all, or the engine has no more. The last lane waits for the engine's end."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -17,37 +16,11 @@ from premem.results import decode
 from premem.wire import Checkpoint, Sampling
 from premem.wire_tasks import LeasedTask
 from tests.fakes import FakeEngine, FakeService, examples, make_task
+from tests.worker.engines import Pausing
 from tests.worker.workplace import Workplace
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed
 from worker.pace import Pace
-
-
-class Pausing(FakeEngine):
-    """Stops before its n-th answer, until it is let go."""
-
-    def __init__(self, *, before: int, seconds_each: float = 0.0) -> None:
-        super().__init__()
-        self.before = before
-        self.seconds_each = seconds_each
-        self.pausing = threading.Event()
-        self.go = threading.Event()
-
-    def run(
-        self,
-        requests: Feed | Sequence[ScoreRequest | SampleRequest],
-        *,
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-    ) -> Iterator[Scored | Sampled]:
-        outcomes = super().run(requests, sampling=sampling, stopped=stopped)
-        for number, outcome in enumerate(outcomes, start=1):
-            if number == self.before:
-                self.pausing.set()
-                while not self.go.wait(0.01) and not stopped():
-                    pass
-            time.sleep(self.seconds_each)
-            yield outcome
 
 
 @pytest.fixture
@@ -268,23 +241,7 @@ def test_answers_that_are_asked_for_later_count_from_then_on():
     assert pace.seconds_left == pytest.approx(3.0)
 
 
-class Counting(Pausing):
-    """Says how often it was run."""
-
-    runs = 0
-
-    def run(
-        self,
-        requests: Feed | Sequence[ScoreRequest | SampleRequest],
-        *,
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-    ) -> Iterator[Scored | Sampled]:
-        self.runs += 1
-        yield from super().run(requests, sampling=sampling, stopped=stopped)
-
-
-def working(service: FakeService, engine: Counting) -> Workplace:
+def working(service: FakeService, engine: Pausing) -> Workplace:
     """A worker that stands before its last answer to the first task, with the second one leased."""
     workplace = Workplace(service, engine)
     workplace.thread.start()
@@ -303,7 +260,7 @@ def test_the_next_shard_is_drawn_in_the_same_run_with_the_same_results(service: 
     alone = {task: service.results.pop(task) for task in ("a", "b", "c", "d")}
     service.leases.clear()
     service.tasks += tasks()
-    engine = Counting(before=LAST - 1, seconds_each=0.01)
+    engine = Pausing(before=LAST - 1, seconds_each=0.01)
     workplace = working(service, engine)
     engine.go.set()
     workplace.thread.join(10)
@@ -328,7 +285,7 @@ def test_the_next_shard_is_drawn_in_the_same_run_with_the_same_results(service: 
 )
 def test_a_task_that_cannot_share_the_run_waits_for_its_turn(service: FakeService, other: dict[str, Any]):
     service.tasks += [make_task("a"), make_task("b", start=3, stop=6).model_copy(update=other)]
-    engine = Counting(before=LAST - 1)
+    engine = Pausing(before=LAST - 1)
     workplace = working(service, engine)
     engine.go.set()
     workplace.thread.join(10)
@@ -339,7 +296,7 @@ def test_a_task_that_cannot_share_the_run_waits_for_its_turn(service: FakeServic
 
 def test_a_checkpoint_that_was_written_anew_is_loaded_before_the_next_task(service: FakeService):
     service.tasks += [make_task("a"), make_task("b", start=3, stop=6)]
-    engine = Counting(before=LAST - 1)
+    engine = Pausing(before=LAST - 1)
     workplace = Workplace(service, engine)
     workplace.stamps = count()
     workplace.thread.start()
@@ -355,7 +312,7 @@ def test_a_checkpoint_that_was_written_anew_is_loaded_before_the_next_task(servi
 
 def test_a_task_begun_ahead_is_begun_anew_after_the_one_before_was_taken_away(service: FakeService):
     service.tasks += [make_task("a", lease_seconds=0.3), make_task("b", start=3, stop=6)]
-    engine = Counting(before=LAST - 1)
+    engine = Pausing(before=LAST - 1)
     workplace = working(service, engine)
     service.cancelled.add("a")
     assert service.wait_for(lambda: engine.runs == 2)
@@ -368,7 +325,7 @@ def test_a_task_begun_ahead_is_begun_anew_after_the_one_before_was_taken_away(se
 
 def test_a_task_begun_ahead_is_given_back_with_a_worker_that_ends(service: FakeService):
     service.tasks += [make_task("a"), make_task("b", start=3, stop=6)]
-    workplace = working(service, Counting(before=LAST - 1))
+    workplace = working(service, Pausing(before=LAST - 1))
     workplace.end()
 
     assert sorted(service.released) == [("a", 1), ("b", 1)]

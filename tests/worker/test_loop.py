@@ -11,7 +11,8 @@ from premem.embeddings import check as check_embeddings
 from premem.errors import CheckpointError, EngineError, GraderError, InputError, NotFound, ServiceError
 from premem.wire import GraderChoice, Perturbation
 from tests.fakes import FakeEngine, FakeService, examples, make_task, nan, problem
-from tests.worker.workplace import Held, Workplace
+from tests.worker.engines import Held
+from tests.worker.workplace import Workplace
 from worker.engines import Scored, ScoreRequest
 from worker.loop import failure_report
 

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
-from premem.wire import GraderChoice, Sampling
+from premem.wire import GraderChoice
 from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService
 from worker.ending import Ending
-from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
-from worker.engines.feed import Feed
 from worker.loop import Worker
 from worker.parts import Graders, Located, Parts
 from worker.settings import Settings
-
-
-class Held(FakeEngine):
-    """Answers nothing until it is let go, as if each step of the model took long."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered = threading.Event()
-        self.go = threading.Event()
-
-    def run(
-        self,
-        requests: Feed | Sequence[ScoreRequest | SampleRequest],
-        *,
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-    ) -> Iterator[Scored | Sampled]:
-        self.entered.set()
-        while not self.go.wait(0.01) and not stopped():
-            pass
-        yield from super().run(requests, sampling=sampling, stopped=stopped)
 
 
 class Workplace:
