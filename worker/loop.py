@@ -305,12 +305,7 @@ class Worker:
                 keeping=Keeping(keeper.keep, seconds=self._settings.keep_seconds),
                 made=made,
             )
-        # Whether the file changed before or after it was read, nobody can say.
-        if (name := located.overwritten()) is not None:
-            raise CheckpointError(
-                f"checkpoint {task.checkpoint.name!r} was written anew while it was scored ({name} in {located.folder} is another "
-                "file now): keep the checkpoints of a job as they are until it ends, and post the job again"
-            )
+        check_kept(task, located)
         return content
 
     def _asked_ahead(self, held: Held) -> tuple[Stream | None, Plan | None]:
@@ -337,7 +332,7 @@ class Worker:
         began = time.monotonic()
         engine = self._load(held.task, located, self._parts.make_embedder)
         with self._paced(held, engine, loading_seconds=time.monotonic() - began) as paced:
-            return run_embedding(
+            content = run_embedding(
                 held.task,
                 fetched.examples,
                 paced,
@@ -347,6 +342,8 @@ class Worker:
                 chat=located.chat,
                 stopped=stopped,
             )
+        check_kept(held.task, located)
+        return content
 
     @contextmanager
     def _paced(self, held: Held, engine: Engine, *, loading_seconds: float) -> Iterator[Paced]:
@@ -458,6 +455,17 @@ class Worker:
 def required(found: Found | None) -> Found:
     assert found is not None, "what is looked at here is there"  # noqa: S101
     return found
+
+
+def check_kept(task: LeasedTask, located: Located) -> None:
+    """Raises CheckpointError where a file of the checkpoint is another one than before the pass."""
+    # Whether the file changed before or after it was read, nobody can say.
+    if (name := located.overwritten()) is not None:
+        doing = "embedded with" if task.kind == "embed" else "scored"
+        raise CheckpointError(
+            f"checkpoint {task.checkpoint.name!r} was written anew while it was {doing} ({name} in {located.folder} is "
+            "another file now): keep the checkpoints of a job as they are until it ends, and post the job again"
+        )
 
 
 def failure_report(error: Exception, *, attempt: int) -> FailureReport:

@@ -9,7 +9,7 @@ from fastapi import Response
 
 from premem.embeddings import check as check_embeddings
 from premem.errors import CheckpointError, EngineError, GraderError, InputError, NotFound, ServiceError
-from premem.wire import GraderChoice, Perturbation
+from premem.wire import GraderChoice, Perturbation, TaskKind
 from tests.fakes import FakeEngine, FakeService, examples, make_task, nan, problem
 from tests.worker.engines import Held
 from tests.worker.workplace import Workplace
@@ -392,8 +392,11 @@ def test_a_checkpoint_of_other_weights_than_before_is_not_even_loaded(service: F
     assert "'checkpoint-5' was written anew between two tasks" in report.error
 
 
-def test_a_checkpoint_that_is_written_anew_while_it_is_scored_is_not_handed_in(service: FakeService):
-    service.tasks.append(make_task())
+@pytest.mark.parametrize(("kind", "doing"), [("train", "scored"), ("embed", "embedded with")])
+def test_a_checkpoint_that_is_written_anew_in_the_middle_of_a_pass_is_not_handed_in(
+    service: FakeService, kind: TaskKind, doing: str
+):
+    service.tasks.append(make_task(kind=kind))
     workplace = Workplace(service)
     workplace.overwritten = "model.safetensors"
 
@@ -403,4 +406,4 @@ def test_a_checkpoint_that_is_written_anew_while_it_is_scored_is_not_handed_in(s
     ((task, report),) = service.failures
     assert task == "task-1"
     assert report.checkpoint
-    assert "written anew while it was scored (model.safetensors" in report.error
+    assert f"written anew while it was {doing} (model.safetensors" in report.error
