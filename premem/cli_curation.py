@@ -198,16 +198,20 @@ def weights(
 ) -> None:
     """Write a sampling weight for every row of the data set, in its order.
 
-    They sum to 1 and favour what the model could not solve: for a WeightedRandomSampler.
+    They sum to 1 and favour what the model could not solve: for a WeightedRandomSampler. What they follow from is
+    written, too: beside the file as FILE.lineage.json, and into Parquet's metadata.
 
     Example: `premem weights job_0123 -o weights.parquet`
     """
     from premem.client import Client
+    from premem.folders import write_beside
 
     kind = _format(format_, out)
     out = out or Path(f"weights.{kind}")
     with Client(service) as client:
         rows = client.weights(job, _target(out), floor=floor, format=kind.value)
+        if str(out) != "-":
+            write_beside(out, client.weights_lineage(job, floor=floor))
     _say_written(rows, out, as_json=as_json)
 
 

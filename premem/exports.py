@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from premem.asking import Steps, Work, asked
 from premem.routes import Target, Told, as_query, quoted
 from premem.wire_curation import Choice, Group
-from premem.wire_lineage import ExportLineage
+from premem.wire_lineage import ExportLineage, WeightsLineage
 
 if TYPE_CHECKING:
     import pandas
@@ -120,5 +120,14 @@ class Exports(Told):
         floor: float = 0.1,
         format: RowsFormat = "jsonl",  # noqa: A002
     ) -> Steps[int]:
-        """Write row, id and weight of every row, for a WeightedRandomSampler: 1 - score, at least `floor` of that."""
+        """Write row, id and weight of every row, for a WeightedRandomSampler: 1 - score, at least `floor` of that.
+
+        Parquet carries its lineage in its metadata (`premem.lineage`); for JSONL ask for `weights_lineage`.
+        """
         return (yield from self._write(f"/v1/jobs/{quoted(job)}/weights", {"floor": floor, "format": format}, target))
+
+    @asked
+    def weights_lineage(self, job: str, *, floor: float = 0.1) -> Steps[WeightsLineage]:
+        """All that such weights follow from: data set, checkpoints, threshold, settings, versions."""
+        path = f"/v1/jobs/{quoted(job)}/weights/lineage"
+        return (yield from self._told(WeightsLineage, "GET", path, params={"floor": floor}))

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from premem.errors import InputError
 from premem.files import whole_file
-from premem.wire_lineage import LINEAGE_KEY, ExportLineage
+from premem.wire_lineage import LINEAGE_KEY, ExportLineage, Origin
 
 SHARD_BYTES = 256 * 2**20
 """A shard is closed once it is as large, compressed."""
@@ -93,11 +93,11 @@ def describe(folder: Path) -> None:
     (folder / "README.md").write_text(card(lineage, weights=(folder / "weights").is_dir()), encoding="utf-8")
 
 
-def as_file(lineage: ExportLineage) -> bytes:
+def as_file(lineage: Origin) -> bytes:
     return json.dumps(lineage.model_dump(mode="json"), indent=2).encode() + b"\n"
 
 
-def write_beside(rows: Path, lineage: ExportLineage) -> None:
+def write_beside(rows: Path, lineage: Origin) -> None:
     """FILE.lineage.json: Parquet holds it, too, JSONL has no place for it."""
     if rows.is_file():  # beside a pipe or a device there is no place
         with whole_file(rows.with_name(f"{rows.name}.lineage.json")) as out:

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from pydantic import Field
 
-from premem.wire import GraderChoice, JobKind, Reply, Sampling, Template
+from premem.wire import GraderChoice, JobKind, Reply, Sampling, Template, ThresholdReply
 from premem.wire_curation import Group, Lineage
 
 LINEAGE_KEY = "premem.lineage"
-"""Of the metadata of a Parquet file: an ExportLineage as JSON."""
+"""Of the metadata of a Parquet file: an ExportLineage or a WeightsLineage as JSON."""
 
 
 class CheckpointLineage(Reply):
@@ -19,14 +19,9 @@ class CheckpointLineage(Reply):
     weights: str | None = Field(None, description="Fingerprint of the weights; null where no worker told it.")
 
 
-class ExportLineage(Lineage):
-    """All that exported rows follow from: the same again gives the same rows in the same order."""
+class Origin(Reply):
+    """What a job's scores follow from."""
 
-    group: Group
-    rows: int = Field(description="How many were exported.")
-    qualified: int = Field(description="How many the policy would have chosen without a budget.")
-    excluded: int = Field(description="Scored examples that were tagged `excluded` then, which no choice takes.")
-    notes: list[str] = Field(description="What is to be known about the choice.")
     dataset_name: str
     dataset_rows: int
     test_dataset: str | None
@@ -41,7 +36,29 @@ class ExportLineage(Lineage):
     trajectory: str
     only_below: float | None = Field(description="The job settled only whether scores are under this.")
     calibration: str | None = Field(description="Id of the calibration that the threshold was taken from.")
-    tie_order: list[str]
     produced_by: dict[str, str] = Field(description="Engine, versions, dtype, tokenizer's fingerprint, model's family.")
     finished_at: datetime | None
     premem: str = Field(description="Version of the service that exported it.")
+
+
+class ExportLineage(Origin, Lineage):
+    """All that exported rows follow from: the same again gives the same rows in the same order."""
+
+    group: Group
+    rows: int = Field(description="How many were exported.")
+    qualified: int = Field(description="How many the policy would have chosen without a budget.")
+    excluded: int = Field(description="Scored examples that were tagged `excluded` then, which no choice takes.")
+    notes: list[str] = Field(description="What is to be known about the choice.")
+    tie_order: list[str]
+
+
+class WeightsLineage(Origin):
+    """All that sampling weights follow from: the same again gives the same weights."""
+
+    job: str
+    dataset: str
+    threshold: ThresholdReply
+    floor: float = Field(description="The least that 1 - score counted as.")
+    rows: int = Field(description="How many were exported: those of the data set.")
+    unscored: int = Field(description="Of these, rows without a score, which have the mean weight.")
+    excluded: int = Field(description="Rows that were tagged `excluded` then, which weigh nothing.")

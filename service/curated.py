@@ -23,7 +23,7 @@ from service.datasets import read_rows_at
 from service.db import Database
 from service.dependencies import DatabaseGiven, StoreGiven
 from service.examples import completed
-from service.lineages import export_lineage, origin
+from service.lineages import beside, export_lineage, origin
 from service.problems import described
 from service.scorefiles import ScoreFiles
 from service.scores import SCHEMA
@@ -121,16 +121,10 @@ def get_curated(
             "X-Premem-Qualified": str(chosen.selection.qualified),
             "X-Premem-Excluded": str(chosen.excluded),
             **({"X-Premem-Notes": "; ".join(chosen.notes)} if chosen.notes else {}),
-            "Link": f'<{_beside(request)}>; rel="describedby"',
+            "Link": f'<{beside(request)}>; rel="describedby"',
             "Content-Disposition": f'attachment; filename="curated-{job}.{format}"',
         },
     )
-
-
-def _beside(request: Request) -> str:
-    """The path of the lineage, for the same query; the page needs no host, which a proxy may have changed."""
-    query = f"?{request.url.query}" if request.url.query else ""
-    return f"{request.url.path}/lineage{query}"
 
 
 class Subset:

@@ -41,8 +41,15 @@ def get_curated_lineage(
     return export_lineage(row, known, asked, choose(database, files, row, asked), group)
 
 
+def beside(request: Request) -> str:
+    """The path of an export's lineage, for the same query; it needs no host, which a proxy may have changed."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{request.url.path}/lineage{query}"
+
+
 def origin(connection: Connection, job: RowMapping) -> dict[str, Any]:
-    """What the database knows of a job's data set and checkpoints, as fields of an ExportLineage."""
+    """What a job's scores follow from, as fields of an Origin."""
+    request = job["request"]
     dataset = connection.execute(select(datasets).where(datasets.c.id == job["dataset"])).mappings().one()
     ordered = select(checkpoints).where(checkpoints.c.job == job["id"]).order_by(checkpoints.c.position)
     scored = {line["checkpoint"] for line in job["report"]["checkpoints"]}
@@ -54,13 +61,26 @@ def origin(connection: Connection, job: RowMapping) -> dict[str, Any]:
             for row in connection.execute(ordered).mappings()
             if row["name"] in scored
         ],
+        "test_dataset": job["test_dataset"],
+        "kind": job["kind"],
+        "parent": job["parent"],
+        "previous": request.get("previous"),
+        "recorded": job["recorded"] is not None,
+        "sampling": Sampling.model_validate(request["sampling"]),
+        "template": Template.model_validate(request["template"]),
+        "grader": GraderChoice.model_validate(request["grader"]),
+        "trajectory": request.get("trajectory", "everything"),
+        "only_below": request.get("below"),
+        "calibration": job["calibration"],
+        "produced_by": job["report"]["produced_by"],
+        "finished_at": None if job["finished_at"] is None else moment(job["finished_at"]),
+        "premem": version("premem"),
     }
 
 
 def export_lineage(
     job: RowMapping, known: dict[str, Any], asked: Policy, chosen: Chosen, group: Group
 ) -> ExportLineage:
-    request, report = job["request"], job["report"]
     return ExportLineage(
         **lineage(job, asked).model_dump(),
         **known,
@@ -69,19 +89,5 @@ def export_lineage(
         qualified=chosen.selection.qualified,
         excluded=chosen.excluded,
         notes=chosen.notes,
-        test_dataset=job["test_dataset"],
-        kind=job["kind"],
-        parent=job["parent"],
-        previous=request.get("previous"),
-        recorded=job["recorded"] is not None,
-        sampling=Sampling.model_validate(request["sampling"]),
-        template=Template.model_validate(request["template"]),
-        grader=GraderChoice.model_validate(request["grader"]),
-        trajectory=request.get("trajectory", "everything"),
-        only_below=request.get("below"),
-        calibration=job["calibration"],
-        tie_order=report["tie_order"],
-        produced_by=report["produced_by"],
-        finished_at=None if job["finished_at"] is None else moment(job["finished_at"]),
-        premem=version("premem"),
+        tie_order=job["report"]["tie_order"],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -14,16 +15,22 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 
 from premem.curation import sampling_weights
+from premem.wire_lineage import LINEAGE_KEY, WeightsLineage
 from premem.wire_tags import EXCLUDED
 from service.curated import MEDIA_TYPES
 from service.datasets import read_columns
+from service.db import Database
 from service.dependencies import DatabaseGiven, StoreGiven
 from service.examples import completed
+from service.lineages import beside, origin
 from service.problems import described
+from service.progress import threshold_reply
 from service.scorefiles import ScoreFiles
+from service.store import Store
 from service.tags import rows_with
 
 ROWS_AT_ONCE = 8_192
+Floor = Annotated[float, Query(gt=0.0, le=1.0, description="The least that 1 - score counts as.")]
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
@@ -40,6 +47,10 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
                     "description": "How many weigh nothing because they are tagged `excluded`.",
                     "schema": {"type": "integer"},
                 },
+                "Link": {
+                    "description": 'Where its lineage is, `rel="describedby"`. Parquet has it in its metadata, too.',
+                    "schema": {"type": "string"},
+                },
             },
             "content": {
                 media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()
@@ -53,7 +64,7 @@ def get_weights(
     request: Request,
     database: DatabaseGiven,
     store: StoreGiven,
-    floor: Annotated[float, Query(gt=0.0, le=1.0, description="The least that 1 - score counts as.")] = 0.1,
+    floor: Floor = 0.1,
     format: Annotated[Literal["jsonl", "parquet"], Query()] = "jsonl",  # noqa: A002  (the query's name)
 ) -> Response:
     """Weights that sum to 1 and favour what the model could not solve: 1 - score, and never under the floor of that.
@@ -61,10 +72,45 @@ def get_weights(
     A row without a score (skipped, or not trained on) gets the mean weight: it is neither favoured nor lost. One that is
     tagged `excluded` weighs 0.
     """
+    found = _weigh(request.app.state.score_files, database, store, job, floor)
+    headers = {
+        "X-Premem-Rows": str(found.lineage.rows),
+        "X-Premem-Excluded": str(found.lineage.excluded),
+        "Link": f'<{beside(request)}>; rel="describedby"',
+        "Content-Disposition": f'attachment; filename="weights-{job}.{format}"',
+    }
+    if format == "parquet":
+        out = io.BytesIO()
+        table = found.table.replace_schema_metadata({LINEAGE_KEY: found.lineage.model_dump_json()})
+        pq.write_table(table, out, compression="zstd")
+        return Response(out.getvalue(), media_type=MEDIA_TYPES[format], headers=headers)
+    return StreamingResponse(_lines(found.table), media_type=MEDIA_TYPES[format], headers=headers)
+
+
+@router.get("/{job}/weights/lineage", responses=described(404, 409, 500))
+def get_weights_lineage(
+    job: str, request: Request, database: DatabaseGiven, store: StoreGiven, floor: Floor = 0.1
+) -> WeightsLineage:
+    """All that `…/weights` with the same floor follows from: data set, checkpoints, threshold, settings, versions.
+
+    A Parquet export holds it in its metadata, under `premem.lineage`; JSONL has no place for it.
+    """
+    return _weigh(request.app.state.score_files, database, store, job, floor).lineage
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    table: pa.Table
+    """`row`, `id` and `weight` of every row of the data set, in its order."""
+    lineage: WeightsLineage
+
+
+def _weigh(files: ScoreFiles, database: Database, store: Store, job: str, floor: float) -> _Weighed:
+    """Raises NotFound, Conflict until the job is completed, ArtifactLost, StoreError."""
     with database.connect() as connection:
         row = completed(connection, job)
+        known = origin(connection, row)
         excluded = rows_with(connection, row["dataset"], EXCLUDED)
-    files: ScoreFiles = request.app.state.score_files
     with files.open(row["scores_artifact"]) as scores:
         scored = scores.columns("row", "score")
     ids = pa.concat_tables(list(read_columns(database, store, row["dataset"], "id")))["id"]
@@ -74,17 +120,17 @@ def get_weights(
     kept_E[excluded] = False
     weight_E = np.zeros(len(ids))
     weight_E[kept_E] = sampling_weights(score_E[kept_E], floor=floor)
-    table = pa.table({"row": np.arange(len(ids)), "id": ids, "weight": pa.array(weight_E)})
-    headers = {
-        "X-Premem-Rows": str(table.num_rows),
-        "X-Premem-Excluded": str(len(excluded)),
-        "Content-Disposition": f'attachment; filename="weights-{job}.{format}"',
-    }
-    if format == "parquet":
-        out = io.BytesIO()
-        pq.write_table(table, out, compression="zstd")
-        return Response(out.getvalue(), media_type=MEDIA_TYPES[format], headers=headers)
-    return StreamingResponse(_lines(table), media_type=MEDIA_TYPES[format], headers=headers)
+    lineage = WeightsLineage(
+        job=row["id"],
+        dataset=row["dataset"],
+        threshold=threshold_reply(row),
+        **known,
+        floor=floor,
+        rows=len(ids),
+        unscored=int(np.isnan(score_E[kept_E]).sum()),
+        excluded=len(excluded),
+    )
+    return _Weighed(pa.table({"row": np.arange(len(ids)), "id": ids, "weight": pa.array(weight_E)}), lineage)
 
 
 def _lines(table: pa.Table) -> Iterator[bytes]:

@@ -137,7 +137,10 @@ def test_weights_fit_a_weighted_random_sampler(url, job, tmp_path):
         weights, num_samples=2000, generator=torch.Generator().manual_seed(0)
     )
     drawn = np.bincount(list(sampler), minlength=EXAMPLES)
+    told = json.loads((tmp_path / "weights.parquet.lineage.json").read_text())
 
+    assert (told["job"], told["floor"], told["rows"]) == (job, 0.1, EXAMPLES)
+    assert [one["name"] for one in told["checkpoints"]] == ["checkpoint-10"]
     assert sum(weights) == pytest.approx(1.0)
     assert drawn[:LOW].sum() / 2000 == pytest.approx(LOW / (LOW + 0.1 * (EXAMPLES - LOW)), abs=0.05)
 

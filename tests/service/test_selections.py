@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select as select_rows
 
@@ -334,6 +335,22 @@ def test_weights_are_those_of_the_method_in_the_order_of_the_data_set(client, sc
     assert pl.read_parquet(io.BytesIO(parquet.content)).to_dicts() == rows
 
 
+def test_weights_carry_what_they_follow_from(client, scored):
+    params = {"floor": 0.25}
+
+    answer = client.get(f"/v1/jobs/{scored}/weights", params=params)
+    told = client.get(answer.headers["Link"].split(">")[0].removeprefix("<")).json()
+    parquet = client.get(f"/v1/jobs/{scored}/weights", params={**params, "format": "parquet"}).content
+    curated = client.get(f"/v1/jobs/{scored}/curated/lineage").json()
+
+    own = {"floor": 0.25, "rows": ROWS, "unscored": 0, "excluded": 0}
+    assert json.loads(pq.read_schema(io.BytesIO(parquet)).metadata[b"premem.lineage"]) == told
+    assert {name: told[name] for name in own} == own
+    assert {name: told[name] for name in told.keys() - own} == {name: curated[name] for name in told.keys() - own}
+    assert {"job", "dataset", "checkpoints", "threshold", "sampling", "produced_by", "premem"} < told.keys()
+    assert client.get("/v1/jobs/job_none/weights/lineage").status_code == 404
+
+
 @on_sqlite
 def test_a_row_that_was_skipped_has_the_mean_weight(client, post_job):
     job = post_job(shard_rows=12, checkpoints=[{"path": "/runs/1"}])
@@ -347,8 +364,10 @@ def test_a_row_that_was_skipped_has_the_mean_weight(client, post_job):
     ended(client, job)
 
     rows = rows_of(client.get(f"/v1/jobs/{job}/weights"))
+    lineage = client.get(f"/v1/jobs/{job}/weights/lineage").json()
 
     assert [row["weight"] for row in rows] == pytest.approx([1 / 12] * 12)
+    assert (lineage["rows"], lineage["unscored"], lineage["excluded"]) == (12, 10, 0)
 
 
 @on_sqlite
