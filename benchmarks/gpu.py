@@ -6,7 +6,7 @@ Makes two checkpoints of the named shape with random weights (`8b` is Llama 3's;
 smaller one), starts the engine as a worker does, and measures: scoring and sampling beside vLLM's own loop over the same
 requests, the swap of weights, and the multiplications that the card does in a second, by itself. Random weights end no
 answer, so every answer has its full length. The forecast is for 7,473 examples, 6 checkpoints, 5 answers.
-`--shape tiny --device cpu` tries the script where there is no GPU.
+`--shape tiny --device cpu --rows 16 --answer-tokens 16` tries the script where there is no GPU.
 """
 
 from __future__ import annotations
