@@ -1,7 +1,7 @@
 FROM python:3.12-slim AS service
 WORKDIR /premem
 COPY . .
-RUN pip install --no-cache-dir --constraint constraints.txt '.[postgres]'
+RUN pip install --no-cache-dir --constraint constraints.txt '.[postgres,previews]'
 EXPOSE 8321
 USER 1000
 CMD ["python", "-m", "service"]

@@ -26,9 +26,9 @@ from lab.questions import Row, training_rows, write_jsonl
 from premem import Client
 from premem.local import LocalService
 from premem.seeds import sample_seed
+from premem.spans import split_target
 from premem.wire import Checkpoint, JobRequest, Template
 from worker.engines.vllm import VllmEngine, scoring_params, tokens_input
-from worker.spans import split_target
 
 
 def main() -> None:

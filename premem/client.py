@@ -119,11 +119,16 @@ class Routes(Exports, TagRoutes):
         return uploaded_rows(answer.content)
 
     @asked
-    def preview(self, dataset: str, *, rows: int = 3, template: Template | None = None) -> Steps[Preview]:
-        """The first rows as prompt and target, under a template; absent: the paper's."""
+    def preview(
+        self, dataset: str, *, rows: int = 3, template: Template | None = None, checkpoint: str | None = None
+    ) -> Steps[Preview]:
+        """The first rows as prompt and target, under a template; absent: the paper's.
+
+        With a `checkpoint` that the service may read also as its tokenizer's tokens.
+        """
         how = {} if template is None else template.model_dump()
         path = f"/v1/datasets/{quoted(dataset)}/preview"
-        return (yield from self._told(Preview, "GET", path, params={"rows": rows, **how}))
+        return (yield from self._told(Preview, "GET", path, params={"rows": rows, "checkpoint": checkpoint, **how}))
 
     @asked
     def delete_dataset(self, dataset: str) -> Steps[None]:

@@ -7,6 +7,17 @@ from pydantic import Field
 from premem.wire import Dataset, Reply, Template
 
 
+class PreviewTokens(Reply):
+    """What a checkpoint's tokenizer makes of prompt and target."""
+
+    texts: list[str] = Field(
+        description="What each token covers, in order; joined they are prompt and target. Empty: a token in front of a text, "
+        "or a further byte of a character."
+    )
+    target_start: int = Field(description="Place of the first token that is scored; so is every one behind it.")
+    shifted: bool = Field(description="True: the first of them begins in the prompt, merged with its end.")
+
+
 class PreviewRow(Reply):
     """One row as the model will see it."""
 
@@ -14,6 +25,9 @@ class PreviewRow(Reply):
     id: str
     prompt: str = Field(description="What is asked, the template filled in; in a chat what the user says.")
     target: str = Field(description="What is scored after it; in a chat what the assistant says.")
+    tokens: PreviewTokens | None = Field(
+        None, description="Where a checkpoint was named whose tokenizer could be read."
+    )
 
 
 class Preview(Reply):
@@ -22,3 +36,6 @@ class Preview(Reply):
         description="With chat: the chat template of the checkpoint's tokenizer writes turns around prompt and target."
     )
     rows: list[PreviewRow]
+    untokenized: str | None = Field(
+        None, description="Why there are no tokens, though a checkpoint was named for them; null otherwise."
+    )

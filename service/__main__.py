@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar=name.split("_")[-1].upper(),
-            nargs="+" if name == "allowed_hosts" else None,
+            nargs="+" if name in ("allowed_hosts", "checkpoint_roots") else None,
             help=f"{field.description}{default}".replace("%", "%%"),
         )
     keys_parser = parser.add_subparsers(dest="command").add_parser("keys", help="make, list and revoke API keys")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -32,6 +32,10 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Names under which clients may reach the service (the Host header); the loopback names and the host where empty.",
     )
+    checkpoint_roots: list[Path] = Field(
+        default_factory=list,
+        description="Folders under which the service may read a checkpoint's tokenizer, to show the tokens of a preview; none where empty.",
+    )
     lease_seconds: float = Field(
         60.0, ge=0.1, le=86_400, description="How long a task is a worker's after its last heartbeat."
     )
@@ -52,6 +56,14 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(64 * 2**30, ge=1024, description="Longest upload, in bytes as sent.")
     max_row_bytes: int = Field(2**20, ge=1024, description="Longest row of an upload, in bytes.")
     max_tasks: int = Field(1_000_000, ge=1, description="Most tasks of one job.")
+
+    @field_validator("checkpoint_roots")
+    @classmethod
+    def _are_folders(cls, roots: list[Path]) -> list[Path]:
+        for root in roots:
+            if not root.is_dir():
+                raise ValueError(f"{root} is no folder")
+        return [root.resolve() for root in roots]
 
     @property
     def database(self) -> str:

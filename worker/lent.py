@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worker.engines import Engine, Tokenizer
+from premem.spans import Tokenizer
+from worker.engines import Engine
 
 
 class Lent:

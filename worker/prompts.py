@@ -10,11 +10,10 @@ from typing import Any
 
 from premem.errors import CheckpointError
 from premem.records import Example
+from premem.spans import Span, Tokenizer, closing_tokens, prompt_tokens, split
 from premem.wire import Checkpoint
 from premem.wire_tasks import LeasedTask
 from worker import checkpoints
-from worker.engines import Tokenizer
-from worker.spans import Span, closing_tokens, prompt_tokens, split
 
 _ASKED, _ANSWERED = "premem asks", "premem answers"
 

@@ -1,5 +1,7 @@
 // Upload a data set, look at what the model will be asked, see what scoring takes, and start it.
 
+import { count } from "./dom.js";
+
 const LINES = "/runs/mine/checkpoint-100\n/runs/mine/checkpoint-200";
 
 export async function newJobPage({ el, ask, main, signal }) {
@@ -30,20 +32,33 @@ export async function newJobPage({ el, ask, main, signal }) {
     say.textContent = "";
   }
 
+  const named = () => paths.value.split("\n").map((line) => line.trim()).filter(Boolean);
+  let shown = 0;
   async function show(id) {
-    preview.replaceChildren();
-    if (!id) return;
-    const seen = await ask(`/v1/datasets/${encodeURIComponent(id)}/preview?rows=3&chat=${chat.checked}`), { dataset } = seen;
+    const mine = ++shown;
+    if (!id) return preview.replaceChildren();
+    const query = new URLSearchParams({ rows: 3, chat: chat.checked });
+    if (named().length) query.set("checkpoint", named()[0]);
+    const seen = await ask(`/v1/datasets/${encodeURIComponent(id)}/preview?${query}`), { dataset } = seen;
+    if (mine !== shown) return; // another one was asked for meanwhile
     const columns = Object.entries(dataset.columns).filter(([, column]) => column !== null).map(([part, column]) => `${part} from “${column}”`);
     preview.replaceChildren(
       el("p", {}, `${dataset.rows.toLocaleString("en")} rows; ${columns.join(", ")}; grader ${dataset.grader.name}.`),
       ...(dataset.ungradable ? [el("p", { class: "warn" }, `${dataset.ungradable} of the references do not grade as right themselves: ${dataset.ungradable_lines.slice(0, 5).map((line) => `line ${line.line}: ${line.message}`).join("; ")}`)] : []),
       el("p", { class: "quiet" }, seen.template.chat ? "What the user says, and marked what the assistant says, which is scored; the chat template of the checkpoints' tokenizer writes the turns around both:" : "What the model is asked, and marked what is scored after it:"),
-      ...seen.rows.map((row) => el("pre", { tabindex: "0" }, row.prompt, seen.template.chat ? "\n" : "", el("mark", {}, row.target))));
+      ...(seen.untokenized ? [el("p", { class: "quiet", id: "untokenized" }, `Marked by characters, not by tokens: ${seen.untokenized}.`)] : []),
+      ...seen.rows.flatMap((row) => (row.tokens ? tokenized(row.tokens) : [el("pre", { tabindex: "0" }, row.prompt, seen.template.chat ? "\n" : "", el("mark", {}, row.target))])));
+  }
+
+  // Every other scored token in another shade.
+  function tokenized({ texts, target_start: start, shifted }) {
+    const scored = texts.slice(start).map((text, at) => el("span", at % 2 ? { class: "odd" } : {}, text));
+    return [el("pre", { tabindex: "0" }, texts.slice(0, start).join(""), el("mark", {}, ...scored)),
+      el("p", { class: "quiet" }, `${count(scored.length)} tokens are scored, after ${count(start)} that are not${shifted ? "; the first of them begins in the prompt, with whose end it is one token" : ""}.`)];
   }
 
   function body() {
-    const lines = paths.value.split("\n").map((line) => line.trim()).filter(Boolean);
+    const lines = named();
     if (!known.value) throw new Error("Choose a data set, or upload one.");
     if (!lines.length) throw new Error("Name the run's checkpoints, one per line, in the order in which they were saved.");
     const asked = { dataset: known.value, checkpoints: lines.map((path) => ({ path })), sampling: { samples: Number(samples.value) } };
@@ -67,7 +82,7 @@ export async function newJobPage({ el, ask, main, signal }) {
     await show(made.id);
   }));
   known.addEventListener("change", () => trying(() => show(known.value)));
-  chat.addEventListener("change", () => trying(() => show(known.value)));
+  for (const one of [chat, paths]) one.addEventListener("change", () => trying(() => show(known.value)));
   estimate.addEventListener("click", () => trying(async () => {
     const found = await ask("/v1/jobs?dry_run=true", "json", body());
     const between = ({ low, high }) => [...new Set([low, high].map((n) => Math.round(n).toLocaleString("en")))].join(" to ");

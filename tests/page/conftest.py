@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -27,8 +28,15 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: insta
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("page"), round_seconds=0.05))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder under which the service may read checkpoints; empty."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, runs: Path) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("page")
+    app = create_app(Settings(data_dir=folder, checkpoint_roots=[runs], round_seconds=0.05))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import Page, expect
 
+from tests.checkpoints import make_tokenizer
 from tests.page.conftest import HOSTILE, needs_chromium
 
 pytestmark = needs_chromium
@@ -32,6 +33,39 @@ def test_an_upload_is_shown_as_prompt_and_marked_target(url, page, tmp_path):
     assert HOSTILE in page.inner_text("#preview pre >> nth=0")
     assert "question from “prompt”, trace from “completion”" in page.inner_text("#preview")
     assert page.locator("#preview script").count() == 0
+
+
+def test_scored_tokens_are_shaded_and_counted_where_the_checkpoint_can_be_read(url, page, runs, tmp_path):
+    dataset = chosen(page, url, tmp_path)
+    make_tokenizer().save_pretrained(runs / "step-1")
+    told = httpx.get(f"{url}/v1/datasets/{dataset}/preview", params={"checkpoint": "step-1"}).json()
+
+    page.fill("#checkpoints", "step-1\nstep-2")
+    page.locator("#checkpoints").blur()
+
+    for place, row in enumerate(told["rows"]):
+        start = row["tokens"]["target_start"]
+        scored = page.locator("#preview mark").nth(place).locator("span")
+        expect(scored).to_have_text(row["tokens"]["texts"][start:])
+        expect(page.locator("#preview pre + p").nth(place)).to_contain_text(
+            f"{len(row['tokens']['texts']) - start} tokens are scored, after {start} that are not"
+        )
+    shades = page.locator("#preview mark span").evaluate_all(
+        "each => each.slice(0, 3).map((one) => getComputedStyle(one).backgroundColor)"
+    )
+    assert shades[0] == shades[2] != shades[1]
+    expect(page.locator("#untokenized")).to_have_count(0)
+
+
+def test_where_the_checkpoint_cannot_be_read_characters_are_marked_and_that_is_said(url, page, tmp_path):
+    dataset = chosen(page, url, tmp_path)
+    told = httpx.get(f"{url}/v1/datasets/{dataset}/preview").json()
+
+    page.fill("#checkpoints", "/elsewhere/step-1")
+    page.locator("#checkpoints").blur()
+
+    expect(page.locator("#untokenized")).to_contain_text("under none of PREMEM_CHECKPOINT_ROOTS")
+    assert page.locator("#preview mark").all_inner_texts() == [row["target"] for row in told["rows"]]
 
 
 def test_a_chat_is_shown_as_what_both_say_and_asked_for(url, page, tmp_path):

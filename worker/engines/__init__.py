@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from premem.spans import Tokenizer
 from premem.wire import Sampling
 
 if TYPE_CHECKING:
@@ -80,12 +81,6 @@ class Sampled:
     prompt_tokens: int = field(default=0, compare=False, repr=False)
     cached_tokens: int = field(default=0, compare=False, repr=False)
     """As in Scored."""
-
-
-class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that is used here."""
-
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
 
 
 class Engine(Protocol):

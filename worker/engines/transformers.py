@@ -12,11 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from premem.errors import CheckpointError, EngineError, Interrupted
+from premem.spans import Tokenizer
 from premem.wire import Sampling
 from worker import checkpoints
 from worker.adapters import attached
 from worker.checkpoints import Dtype, Signature
-from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
+from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.embedding import embed_batch
 from worker.engines.feed import Feed
 from worker.engines.loading import (

@@ -20,10 +20,11 @@ from typing import Any
 import structlog
 
 from premem.errors import CheckpointError, EngineError, PrememError
+from premem.spans import Tokenizer
 from premem.wire import Sampling
 from worker import adapters, checkpoints
 from worker.checkpoints import Dtype, Signature
-from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest, Tokenizer
+from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed
 from worker.engines.inside import InsideVllm
 from worker.engines.loading import (

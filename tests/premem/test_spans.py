@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from worker.spans import closing_tokens, prompt_tokens, split_target
+from premem.spans import closing_tokens, prompt_tokens, split_target
 
 MERGES = [("Ġ", "7"), ("Ġ", "c"), ("Ċ", "Ċ"), ("Ġ", "Ġ"), ("a", "b"), ("ab", "Ċ"), ("Ã", "©")]
 
