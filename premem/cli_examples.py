@@ -34,6 +34,10 @@ def _share(help_: str) -> Any:
     return typer.Option(metavar="T", min=0.0, max=1.0, help=help_, rich_help_panel=FILTERS)
 
 
+def _perplexity(help_: str) -> Any:
+    return typer.Option(metavar="P", min=1.0, help=help_, rich_help_panel=FILTERS)
+
+
 def _word(help_: str, metavar: str) -> Any:
     return typer.Option(metavar=metavar, help=help_, rich_help_panel=FILTERS)
 
@@ -42,6 +46,8 @@ Above = Annotated[float | None, _share("Pre-memorization accuracy, inclusive.")]
 Below = Annotated[float | None, _share("Pre-memorization accuracy, exclusive.")]
 IntervalAbove = Annotated[float | None, _share("The lower end of its 90% interval, inclusive.")]
 IntervalBelow = Annotated[float | None, _share("The upper end of its 90% interval, exclusive.")]
+PerplexityAbove = Annotated[float | None, _perplexity("Of the reference at the last checkpoint, inclusive.")]
+PerplexityBelow = Annotated[float | None, _perplexity("The same, exclusive.")]
 Memorized = Annotated[
     bool | None,
     typer.Option("--memorized/--not-memorized", help="At some checkpoint, or at none.", rich_help_panel=FILTERS),
@@ -77,6 +83,8 @@ def examples(
     below: Below = None,
     interval_above: IntervalAbove = None,
     interval_below: IntervalBelow = None,
+    perplexity_above: PerplexityAbove = None,
+    perplexity_below: PerplexityBelow = None,
     memorized: Memorized = None,
     memorized_at: MemorizedAt = None,
     search: Search = None,
@@ -102,6 +110,8 @@ def examples(
         "below": below,
         "interval_above": interval_above,
         "interval_below": interval_below,
+        "perplexity_above": perplexity_above,
+        "perplexity_below": perplexity_below,
         "memorized": memorized,
         "memorized_at": memorized_at,
         "search": search,

@@ -18,6 +18,10 @@ class Wanted(TypedDict, total=False):
     """The lower end of the score's 90% interval, inclusive."""
     interval_below: float
     """Its upper end, exclusive."""
+    perplexity_above: float
+    """Of the reference at the last checkpoint, inclusive."""
+    perplexity_below: float
+    """The same, exclusive."""
     memorized: bool
     """At some checkpoint, or at none."""
     memorized_at: str

@@ -31,6 +31,7 @@ REMEMBERED_BYTES = 64 * 2**20
 """Of lists of ranks that were asked for lately: 4 bytes per example."""
 
 Share = Annotated[float | None, Field(ge=0.0, le=1.0)]
+Perplexity = Annotated[float | None, Field(ge=1.0, allow_inf_nan=False)]
 Tag = Annotated[str | None, Field(pattern=TAG_PATTERN)]
 
 
@@ -42,6 +43,10 @@ class Filter:
     below: Annotated[Share, Query(description="Score, exclusive.")] = None
     interval_above: Annotated[Share, Query(description="The lower end of the score's 90% interval, inclusive.")] = None
     interval_below: Annotated[Share, Query(description="Its upper end, exclusive.")] = None
+    perplexity_above: Annotated[
+        Perplexity, Query(description="Perplexity of the reference at the last checkpoint, inclusive.")
+    ] = None
+    perplexity_below: Annotated[Perplexity, Query(description="The same, exclusive.")] = None
     memorized: Annotated[bool | None, Query(description="At some checkpoint, or at none.")] = None
     memorized_at: Annotated[str | None, Query(max_length=200, description="The first checkpoint at which it was.")] = (
         None
@@ -118,9 +123,10 @@ def _ranks(
         ("score", asked.above, asked.below),
         ("low", asked.interval_above, None),
         ("high", None, asked.interval_below),
+        ("perplexity", asked.perplexity_above, asked.perplexity_below),
     ):
         if least is not None or under is not None:
-            value_R = _numbers(scores, column)
+            value_R = _last(scores, column) if column == "perplexity" else _numbers(scores, column)
             wanted_R &= (value_R >= (-np.inf if least is None else least)) & (
                 value_R < (np.inf if under is None else under)
             )
@@ -151,8 +157,7 @@ def _key(scores: Scores, sort: Sort, row_R: NDArray[np.int64]) -> Floats:
         return _numbers(scores, "high") - _numbers(scores, "low")
     if sort == "memorized_at":
         return _memorized_at(scores).astype(np.float64)
-    last_R: Floats = _lists(scores, "accuracy" if sort == "last_accuracy" else "perplexity")[:, -1]
-    return last_R
+    return _last(scores, "accuracy" if sort == "last_accuracy" else "perplexity")
 
 
 def _numbers(scores: Scores, name: str) -> Floats:
@@ -163,10 +168,12 @@ def _numbers(scores: Scores, name: str) -> Floats:
     return found
 
 
-def _lists(scores: Scores, name: str) -> Floats:
+def _last(scores: Scores, name: str) -> Floats:
+    """At the last checkpoint, of a column that has a value for each."""
     column = scores.columns(name)[name].combine_chunks()
-    found: Floats = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(column), -1)
-    return found
+    value_RC = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(column), -1)
+    last_R: Floats = value_RC[:, -1]
+    return last_R
 
 
 def _memorized_at(scores: Scores) -> NDArray[np.int64]:

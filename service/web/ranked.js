@@ -85,7 +85,7 @@ function heading(name, sort, asked, sortBy) {
 
 function filters(checkpoints, tags, asked) {
   const value = (name) => (asked.get(name) === null ? {} : { value: asked.get(name) });
-  const number = (name, title, placeholder) => el("input", { name, type: "number", min: "0", max: "1", step: "any", "aria-label": title, title, placeholder, ...value(name) });
+  const number = (name, title, placeholder, within = { min: "0", max: "1" }) => el("input", { name, type: "number", ...within, step: "any", "aria-label": title, title, placeholder, ...value(name) });
   const select = (name, label, options, chosen) => el("label", {}, label, " ", el("select", { name }, ...options.map(([key, text]) => el("option", { value: key, ...(key === chosen && { selected: "" }) }, text))));
   const memory = asked.get("memorized_at") !== null ? `at ${asked.get("memorized_at")}` : asked.get("memorized") || "";
   const names = [...new Set([EXCLUDED, MARKED, ...tags.map((one) => one.tag)])].map((tag) => [tag, `${tag} (${count(tags.find((one) => one.tag === tag)?.rows || 0)})`]);
@@ -93,6 +93,7 @@ function filters(checkpoints, tags, asked) {
     el("input", { name: "search", type: "search", maxlength: "500", placeholder: "Search the questions", "aria-label": "Search the questions", ...value("search") }),
     el("span", {}, "Score ", number("above", "Score of at least", "from"), " ", number("below", "Score under", "under")),
     el("span", {}, "90% interval ", number("interval_above", "Lower end of at least", "from"), " ", number("interval_below", "Upper end under", "under")),
+    el("span", {}, "Last perplexity ", number("perplexity_above", "Perplexity at the last checkpoint of at least", "from", { min: "1" }), " ", number("perplexity_below", "Perplexity at the last checkpoint under", "under", { min: "1" })),
     select("memory", "Memorized", [["", "any"], ["true", "at some checkpoint"], ["false", "never"], ...checkpoints.map((name) => [`at ${name}`, `first at ${name}`])], memory),
     select("tag", "Tag", [["", "any"], ...names], asked.get("tag") || ""),
     select("without_tag", "Not", [["", "–"], ...names], asked.get("without_tag") || ""),

@@ -59,6 +59,7 @@ def test_filters_and_sorting_are_those_of_the_api(url, job, page):
     with Client(url) as client:
         low = [one.id for one in client.iter_examples(job, below=0.4, memorized=True, sort="last_accuracy")]
         one = [one.id for one in client.iter_examples(job, search="7 + 1?")]
+        known = [one.id for one in client.iter_examples(job, perplexity_above=1.2, perplexity_below=1.4)]
 
     page.fill("[name=below]", "0.4")
     page.select_option("[name=memory]", "true")
@@ -71,11 +72,19 @@ def test_filters_and_sorting_are_those_of_the_api(url, job, page):
     found(page, ROWS)
     page.fill("[name=search]", "7 + 1?")
     found(page, len(one))
+    searched_ids, searched_at = ids(page), page.url
+    page.get_by_role("button", name="Clear").click()
+    found(page, ROWS)
+    page.fill("[name=perplexity_above]", "1.2")
+    page.fill("[name=perplexity_below]", "1.4")
+    found(page, len(known))
 
     assert sorted_ids == low[: len(sorted_ids)]
     assert 0 < len(one) < ROWS
-    assert sorted(ids(page)) == sorted(one)
-    assert "search=7" in page.url
+    assert sorted(searched_ids) == sorted(one)
+    assert "search=7" in searched_at
+    assert 0 < len(known) < ROWS
+    assert ids(page) == known
 
 
 def test_keys_move_open_mark_and_exclude(url, job, page):

@@ -296,27 +296,17 @@ def test_the_filters_of_the_route_are_flags_and_hold_on_every_page(service):
         Reply(page_of(scored(0), total=9, next_cursor="after-1")),
         Reply(page_of(scored(1), total=9)),
     )
-    flags = [
-        "--above",
-        "0.1",
-        "--below",
-        "0.5",
-        "--interval-above",
-        "0.05",
-        "--interval-below",
-        "0.75",
-        "--not-memorized",
-    ]
-    flags += ["--memorized-at", "step-2", "--search", "a train", "--tag", "odd", "--without-tag", "excluded"]
+    numbers = {"above": "0.1", "below": "0.5", "interval_above": "0.05", "interval_below": "0.75"}
+    numbers |= {"perplexity_above": "1.1", "perplexity_below": "2.5"}
+    flags = [word for name, value in numbers.items() for word in (f"--{name.replace('_', '-')}", value)]
+    flags += ["--not-memorized", "--memorized-at", "step-2", "--search", "a train"]
+    flags += ["--tag", "odd", "--without-tag", "excluded"]
 
     shown = premem("examples", "job_1", *flags, "--sort", "perplexity", "--descending", "--limit", "2", service=service)
 
     assert shown.returncode == 0, shown.stderr
     asked = {
-        "above": "0.1",
-        "below": "0.5",
-        "interval_above": "0.05",
-        "interval_below": "0.75",
+        **numbers,
         "memorized": "false",
         "memorized_at": "step-2",
         "search": "a train",

@@ -58,6 +58,11 @@ FILTERS = [
     ({"above": 0.5, "below": 1.0}, lambda one: 0.5 <= one["pre_memorization_accuracy"] < 1.0),
     ({"interval_below": 0.7}, lambda one: one["interval"]["high"] < 0.7),
     ({"interval_above": 0.2}, lambda one: one["interval"]["low"] >= 0.2),
+    ({"perplexity_below": 1.3}, lambda one: one["perplexity"][-1] < 1.3),
+    (
+        {"perplexity_above": 1.2, "below": 1.0},
+        lambda one: one["perplexity"][-1] >= 1.2 and one["pre_memorization_accuracy"] < 1,
+    ),
     ({"memorized": True}, lambda one: any(one["memorized"])),
     (
         {"memorized": False, "below": 1.0},
@@ -134,6 +139,8 @@ def test_a_page_may_begin_anywhere(client, scored):
     "asked",
     [
         {"above": 2},
+        {"perplexity_below": 0.5},
+        {"perplexity_above": "inf"},
         {"memorized_at": "checkpoint-9"},
         {"sort": "name"},
         {"order": "up"},
