@@ -32,9 +32,11 @@ _NOT_BESIDE = (
     "layer_replication",
     "fan_in_fan_out",
 )
-_MERGING = 2
-"""Counted up when the same files give other weights than before, so that nothing of then is taken out of a cache."""
+_MERGING = 3
+"""Counted up when the same files give other weights or texts than before, so that nothing of then is taken out of a cache."""
+_PIECES = ("spiece.model", "sentencepiece.bpe.model")
 _TOKENIZER_FILES = (
+    *_PIECES,
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -42,8 +44,8 @@ _TOKENIZER_FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
-    "chat_template.jinja",
 )
+_CHAT = "chat_template.jinja"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -183,9 +185,9 @@ def _merge(folder: Path, base: Path, out: Path, *, dtype: str | None) -> None:
         raise CheckpointError(f"the base of the adapter {folder} cannot be loaded: {_first_line(error)}") from error
     attached(model, folder, base=base).save_pretrained(out)
     tokenizer = folder if has_tokenizer(folder) else base
-    for name in _TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, out / name)
+    for source in (*(tokenizer / name for name in _TOKENIZER_FILES), spoken(folder, base) / _CHAT):
+        if source.is_file():
+            shutil.copyfile(source, out / source.name)
 
 
 def attached(model: Any, folder: Path, *, base: Path) -> Any:
@@ -212,7 +214,12 @@ def attached(model: Any, folder: Path, *, base: Path) -> Any:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    return (folder / "tokenizer.json").is_file() or (folder / "tokenizer.model").is_file()
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", *_PIECES))
+
+
+def spoken(adapter: Path, base: Path) -> Path:
+    """Whose chat template they are asked through: the adapter's, where it has a tokenizer or a template, else the base's."""
+    return adapter if has_tokenizer(adapter) or (adapter / _CHAT).is_file() else base
 
 
 def _fault(adapted: Any, held: set[str]) -> str | None:

@@ -111,7 +111,7 @@ def real_parts(settings: Settings) -> Parts:
             weights=weights,
             adapter=adapter,
             stamps=before,
-            chat=Chat.read(adapter if adapter and adapters.has_tokenizer(adapter) else folder, model=folder),
+            chat=Chat.read(adapters.spoken(adapter, folder) if adapter else folder, model=folder),
             overwritten=overwritten,
         )
 

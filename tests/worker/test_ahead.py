@@ -13,14 +13,16 @@ import pytest
 from premem.effort import read_effort
 from premem.errors import EngineError
 from premem.results import decode
-from premem.wire import Checkpoint, Sampling
+from premem.wire import Checkpoint, Sampling, Template
 from premem.wire_tasks import LeasedTask
+from tests.checkpoints import CHAT, make_tokenizer
 from tests.fakes import FakeEngine, FakeService, examples, make_task
 from tests.worker.engines import Pausing
 from tests.worker.workplace import Workplace
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed
 from worker.pace import Pace
+from worker.prompts import Chat
 
 
 @pytest.fixture
@@ -30,6 +32,7 @@ def service() -> Iterator[FakeService]:
         fake.takes_results.set()
 
 
+CHATS = Chat(CHAT, frozenset())
 LAST = 9
 """Three rows have a score and two answers each."""
 
@@ -241,9 +244,9 @@ def test_answers_that_are_asked_for_later_count_from_then_on():
     assert pace.seconds_left == pytest.approx(3.0)
 
 
-def working(service: FakeService, engine: Pausing) -> Workplace:
+def working(service: FakeService, engine: Pausing, *, chat: Chat | None = None) -> Workplace:
     """A worker that stands before its last answer to the first task, with the second one leased."""
-    workplace = Workplace(service, engine)
+    workplace = Workplace(service, engine, chat=chat)
     workplace.thread.start()
     assert engine.pausing.wait(10)
     assert service.wait_for(lambda: len(service.leases) == 2)
@@ -251,17 +254,25 @@ def working(service: FakeService, engine: Pausing) -> Workplace:
     return workplace
 
 
-def test_the_next_shard_is_drawn_in_the_same_run_with_the_same_results(service: FakeService):
+@pytest.mark.parametrize("template", [Template(), Template(chat=True, system="Be brief.")], ids=["plain", "chat"])
+def test_the_next_shard_is_drawn_in_the_same_run_with_the_same_results(service: FakeService, template: Template):
     def tasks() -> list[LeasedTask]:
-        return [make_task(name, start=3 * n, stop=3 * n + 3) for n, name in enumerate(["a", "b", "c", "d"])]
+        return [
+            make_task(name, start=3 * n, stop=3 * n + 3, template=template)
+            for n, name in enumerate(["a", "b", "c", "d"])
+        ]
+
+    def chatting(engine: Pausing) -> Pausing:
+        engine.tokenizer = make_tokenizer()  # type: ignore[assignment]
+        return engine
 
     service.tasks += tasks()
-    Workplace(service, lease_ahead=False).run()
+    Workplace(service, chatting(Pausing(before=0)), lease_ahead=False, chat=CHATS).run()
     alone = {task: service.results.pop(task) for task in ("a", "b", "c", "d")}
     service.leases.clear()
     service.tasks += tasks()
-    engine = Pausing(before=LAST - 1, seconds_each=0.01)
-    workplace = working(service, engine)
+    engine = chatting(Pausing(before=LAST - 1, seconds_each=0.01))
+    workplace = working(service, engine, chat=CHATS)
     engine.go.set()
     workplace.thread.join(10)
 

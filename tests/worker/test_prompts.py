@@ -16,15 +16,17 @@ from premem.results import check
 from premem.wire import Perturbation, Sampling, Template
 from tests.checkpoints import CHAT, EOS, make_checkpoint, make_tokenizer
 from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService, examples, make_task
+from tests.worker.test_adapters import make_adapter
 from tests.worker.test_process import run_worker
 from tests.worker.workplace import Workplace
 from worker.embedding import run_embedding
 from worker.engines import SampleRequest, ScoreRequest
 from worker.engines.loading import load_tokenizer
 from worker.engines.transformers import TransformersEngine
-from worker.parts import Located
+from worker.parts import Located, real_parts
 from worker.passes import plan, run_pass
 from worker.prompts import Chat, Prompts
+from worker.settings import Settings
 
 TOKENIZER: Any = make_tokenizer()
 ENDS = frozenset({TOKENIZER.eos_token_id})
@@ -301,3 +303,27 @@ def test_a_worker_scores_a_checkpoint_through_its_chat_template_and_counts_it_in
     ]
     assert (spoken["target_tokens"] < written["target_tokens"]).all()  # which score the words of their template too
     assert by_chat["tokenizer"] == Chat(CHAT, ENDS).fingerprint(by_words["tokenizer"])
+
+
+@pytest.mark.parametrize("adapters", ["merged", "beside"])
+@pytest.mark.parametrize(("own", "expected"), [("tokenizer", "adapter"), ("template", "adapter"), ("nothing", "base")])
+def test_an_adapter_is_asked_through_its_own_chat_template_or_else_through_its_bases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapters: str, own: str, expected: str
+):
+    base = make_checkpoint(tmp_path / "runs" / "base", chat_template=CHAT.replace("[", "(").replace("]", ")"))
+    adapter = make_adapter(tmp_path / "runs" / "checkpoint-1", base, seed=3)
+    if own == "tokenizer":
+        TOKENIZER.save_pretrained(adapter)
+    if own != "nothing":
+        (adapter / "chat_template.jinja").write_text(CHAT)
+    monkeypatch.setattr("worker.parts.mixes", lambda settings: adapters == "beside")
+    settings = Settings(engine="transformers", checkpoint_roots=[tmp_path / "runs"], cache=tmp_path / "cache")
+    located = real_parts(settings).locate(str(adapter), None)
+    engine = TransformersEngine(device="cpu")
+    engine.load(located.folder, dtype="float32", adapter=located.adapter)
+
+    made = plan(make_task(template=Template(chat=True), stop=1), [ADA], engine, chat=located.chat)
+
+    prompt = TOKENIZER.decode(made.requests[1].tokens)
+    assert prompt.startswith("<s>[user]" if expected == "adapter" else "<s>(user)")
+    assert (located.adapter is not None) == (adapters == "beside")

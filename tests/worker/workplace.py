@@ -12,6 +12,7 @@ from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService
 from worker.ending import Ending
 from worker.loop import Worker
 from worker.parts import Graders, Located, Parts
+from worker.prompts import Chat
 from worker.settings import Settings
 
 
@@ -25,6 +26,7 @@ class Workplace:
         *,
         has_engine: bool = True,
         embeds_itself: bool = False,
+        chat: Chat | None = None,
         **settings: object,
     ) -> None:
         self.service = service
@@ -36,6 +38,7 @@ class Workplace:
         self.overwritten: str | None = None
         self.weights = ""
         self.stamps: Iterator[int] = repeat(0)
+        self.chat = chat
         self.ending = Ending()
         how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
         embedder = self.make_embedder  # each look at a method makes another object of it
@@ -55,7 +58,14 @@ class Workplace:
     def locate(self, path: str, base: str | None = None) -> Located:
         stamps = {Path(path): next(self.stamps)}
         tokenizer = self.tokenizers.get(path, "usual")
-        return Located(Path(path), tokenizer, weights=self.weights, stamps=stamps, overwritten=lambda: self.overwritten)
+        return Located(
+            Path(path),
+            tokenizer,
+            weights=self.weights,
+            stamps=stamps,
+            chat=self.chat,
+            overwritten=lambda: self.overwritten,
+        )
 
     def make_graders(self, choice: GraderChoice) -> Graders:
         self.graders.append((choice, Comparing()))
