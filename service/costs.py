@@ -2,6 +2,10 @@
 
 A measured job gives three things: tokens per character, tokens per answer, and how much of each an engine does in a
 second. Its tasks of kind `perplexity` tell of scoring and those of kind `draw` of sampling, so it has a planned trajectory.
+
+A chat template adds to each row: the system message, which counts by its characters as all text does, and TURN_TOKENS for
+every message. What the template of a measured chat wrote beyond that, such as a system message of its own, is spread over
+the characters, so that the same rows under the same template are counted as they were measured.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ DRAWN_AS_RECORDED = 0.31
 """Share of the answers that `final` draws on the authors' runs of three and more epochs (benchmarks/replay.py)."""
 DRAWN_BELOW_AS_RECORDED = 0.21
 """The same where only whether a score is under 0.5 is asked."""
+TURN_TOKENS = 5.0
+"""Around a message of a chat, as ChatML and Llama 3 write them: who speaks, begun and ended, and a line's end. One each."""
 BYTES_PER_ANSWER = 60.0
 """Of a result's other columns, compressed."""
 BYTES_PER_TOKEN = 1.5
@@ -49,7 +55,8 @@ class _Pace:
 
 def estimate(database: Database, store: Store, request: JobRequest, *, measured_by: str | None) -> Estimate:
     """Raises FieldError for a data set or a job that there is not, Conflict for one that measured nothing."""
-    rows, characters = _lengths(database, store, request.dataset, request.template, field="dataset")
+    template = request.template
+    rows, characters = _lengths(database, store, request.dataset, template, field="dataset")
     tested = 0
     if request.test_dataset is not None:
         tested, _ = _lengths(database, store, request.test_dataset, request.template, field="test_dataset")
@@ -58,9 +65,11 @@ def estimate(database: Database, store: Store, request: JobRequest, *, measured_
         engines = sum(worker.engine is not None for worker in connected(connection))
     pace = None if measured is None else _pace(database, store, measured)
     checkpoints = len(request.checkpoints)
-    scored = checkpoints * characters * (pace.tokens_per_character if pace else TOKENS_PER_CHARACTER)
+    rate = pace.tokens_per_character if pace else TOKENS_PER_CHARACTER
+    scored = checkpoints * (characters * rate + rows * _turns(template) * TURN_TOKENS)
     answers = _answers(request, rows=rows, tested=tested)
-    assumed = min(characters / max(rows, 1) * TOKENS_PER_CHARACTER / 2, request.sampling.max_tokens)
+    said = characters / max(rows, 1) - len(template.system)
+    assumed = min(said * TOKENS_PER_CHARACTER / 2, request.sampling.max_tokens)
     length = pace.tokens_per_answer if pace else assumed
     seconds = None
     if pace is not None:
@@ -84,7 +93,7 @@ def estimate(database: Database, store: Store, request: JobRequest, *, measured_
 
 
 def _lengths(database: Database, store: Store, dataset: str, template: Template, *, field: str) -> tuple[int, float]:
-    """Rows, and characters of all prompts and targets."""
+    """Rows, and characters of all prompts and targets; of a chat those of all its messages."""
     rows, characters = 0, 0.0
     try:
         for table in read_columns(database, store, dataset, "question", "trace"):
@@ -92,9 +101,13 @@ def _lengths(database: Database, store: Store, dataset: str, template: Template,
             characters += sum(pc.sum(pc.utf8_length(table[name])).as_py() or 0 for name in ("question", "trace"))
     except NotFound as error:
         raise FieldError(field, f"{error}: upload it to /v1/datasets first") from error
-    # Of a chat without its turns, which each checkpoint's tokenizer writes.
-    fixed = len(template.render_prompt("")) + len(template.render_target(""))
+    fixed = len(template.render_prompt("")) + len(template.render_target("")) + len(template.system)
     return rows, characters + rows * fixed
+
+
+def _turns(template: Template) -> int:
+    """Messages of a row: what the user and the assistant say, and the system."""
+    return 2 + bool(template.system) if template.chat else 0
 
 
 def _answers(request: JobRequest, *, rows: int, tested: int) -> Between:
@@ -140,12 +153,12 @@ def _pace(database: Database, store: Store, job: RowMapping) -> _Pace:
             f"job {job['id']} measured nothing: it has no perplexities and answers of tasks of their own "
             "(trajectory full or final, with an engine that tells its seconds)"
         )
-    rows, characters = _lengths(
-        database, store, job["dataset"], Template.model_validate(job["request"]["template"]), field="measured_by"
-    )
+    template = Template.model_validate(job["request"]["template"])
+    rows, characters = _lengths(database, store, job["dataset"], template, field="measured_by")
     scored_characters = characters / max(rows, 1) * int(scored["rows"])
+    text_tokens = max(0.0, int(scored["prompt_tokens"]) - int(scored["rows"]) * _turns(template) * TURN_TOKENS)
     return _Pace(
-        tokens_per_character=int(scored["prompt_tokens"]) / max(scored_characters, 1.0),
+        tokens_per_character=text_tokens / max(scored_characters, 1.0),
         tokens_per_answer=int(drawn["tokens"]) / int(drawn["samples"]),
         scored_per_second=int(scored["prompt_tokens"]) / float(scored["seconds"]),
         answers_per_second=int(drawn["samples"]) / float(drawn["seconds"]),
@@ -169,6 +182,8 @@ def _notes(request: JobRequest, *, measured: bool, engines: int, max_tokens: int
             f"nothing was measured: {TOKENS_PER_CHARACTER} tokens per character are assumed, and answers as long as half of "
             f"prompt and reference (at most {max_tokens} tokens); `premem score --dry-run` measures"
         )
+    if request.template.chat:
+        notes.append(f"the chat template is taken to add {TURN_TOKENS:g} tokens to each message")
     if not engines:
         notes.append(
             "no worker with an engine asked for a task within the last minute: start one for an estimate of the time"

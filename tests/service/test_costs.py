@@ -25,9 +25,9 @@ def told(client, dataset: str, *, measured_by: str | None = None, **changes):
     return client.post("/v1/jobs", params=params, json=body)
 
 
-def measured(client, post_job) -> str:
-    """A job whose scoring took a second per 100 tokens, and whose answers took half a second each."""
-    job = post_job(trajectory="full", checkpoints=[{"path": "/runs/1"}])
+def measured(client, post_job, **changes) -> str:
+    """A job whose scoring took a second per 100 tokens, 50 tokens of each row, and whose answers took half a second each."""
+    job = post_job(trajectory="full", checkpoints=[{"path": "/runs/1"}], **changes)
     while (task := lease(client)) is not None:
         rows, _ = decode(result(task, lambda name, row: Observation(1, 2, 2.0)))
         if task["kind"] == "perplexity":
@@ -87,6 +87,41 @@ def test_nothing_measured_gives_no_seconds_and_says_so(client, dataset):
     assert found["scored_tokens"] > 0
     assert "nothing was measured" in " ".join(found["notes"])
     assert "no worker" in " ".join(found["notes"])
+
+
+TEXTS = [f"What is {n} + 1?It is {n + 1}.\n#### {n + 1}" for n in range(12)]
+BRIEF = {"chat": True, "system": "Be brief."}
+
+
+@on_sqlite
+def test_the_turns_of_a_chat_and_its_system_message_are_counted(client, dataset):
+    characters = sum(map(len, TEXTS))
+
+    plain, chat, system = (
+        told(client, dataset, template=template).json()
+        for template in ({"prompt": "{question}", "target": "{trace}"}, {"chat": True}, BRIEF)
+    )
+
+    assert plain["scored_tokens"] == pytest.approx(2 * 0.3 * characters)
+    assert chat["scored_tokens"] == pytest.approx(2 * (0.3 * characters + 12 * 2 * 5))
+    assert system["scored_tokens"] == pytest.approx(2 * (0.3 * (characters + 12 * 9) + 12 * 3 * 5))
+    assert system["answer_tokens"] == pytest.approx(plain["answer_tokens"])
+    assert "5 tokens to each message" in " ".join(chat["notes"])
+
+
+@on_sqlite
+def test_a_measured_chat_is_counted_as_it_was_measured_and_another_one_by_its_turns(client, post_job, dataset):
+    job = measured(client, post_job, template=BRIEF)
+    characters = sum(map(len, TEXTS))
+
+    same, silent = (
+        told(client, dataset, measured_by=job, template=template).json()["scored_tokens"]
+        for template in (BRIEF, {"chat": True})
+    )
+
+    assert same == pytest.approx(2 * 12 * 50)
+    each = 12 * (50 - 3 * 5) / (characters + 12 * 9)
+    assert silent == pytest.approx(2 * (characters * each + 12 * 2 * 5))
 
 
 @on_sqlite
