@@ -25,7 +25,7 @@ class Effort:
     engine_seconds: float = 0.0
     """While the engine had something to answer."""
     waiting_seconds: float = 0.0
-    """From its last answer until the last grade was there."""
+    """For grades: while it had nothing to do until they said what else to draw, and from its last answer until the last one."""
     loading_seconds: float = 0.0
     """To start the engine or change its weights; 0 where it held the checkpoint already."""
 

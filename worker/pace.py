@@ -17,7 +17,6 @@ from worker.engines import (
     SampleRequest,
     Scored,
     ScoreRequest,
-    answers_to,
 )
 from worker.engines.feed import Feed
 from worker.lent import Lent
@@ -80,7 +79,7 @@ class Paced(Lent):
         self._told = told
         self._clock = clock
         self._loading_seconds = loading_seconds
-        self._engine_seconds = 0.0
+        self._engine_seconds = self._idle_seconds = 0.0
         self._prompt_tokens = self._cached_tokens = 0
         self._ended_at: float | None = None
 
@@ -96,8 +95,8 @@ class Paced(Lent):
         return Effort(
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
-            engine_seconds=round(self._engine_seconds, 3),
-            waiting_seconds=round(now - (self._ended_at or now), 3),
+            engine_seconds=round(max(0.0, self._engine_seconds - self._idle_seconds), 3),
+            waiting_seconds=round(now - (self._ended_at or now) + self._idle_seconds, 3),
             loading_seconds=round(self._loading_seconds, 3),
         )
 
@@ -108,18 +107,16 @@ class Paced(Lent):
         sampling: Sampling,
         stopped: Callable[[], bool],
     ) -> Iterator[Scored | Sampled]:
-        if isinstance(requests, Feed):
-            feed = requests
-            self._pace.begin(lambda: feed.answers)
-        else:
-            asked = sum(map(answers_to, requests))
-            self._pace.begin(lambda: asked)
-        return self._counted(self._engine.run(requests, sampling=sampling, stopped=self._alive(stopped)))
+        feed = Feed.of(requests)
+        self._pace.begin(lambda: feed.answers)
+        outcomes = self._engine.run(feed, sampling=sampling, stopped=self._alive(stopped))
+        return self._counted(outcomes, idle=lambda: feed.idle_seconds)
 
     def embed(self, requests: Sequence[EmbedRequest], *, stopped: Callable[[], bool]) -> Iterator[Embedded]:
         self._pace.begin(lambda: len(requests))
         self._prompt_tokens = sum(len(request.tokens) for request in requests)
-        return self._counted(cast(EmbeddingEngine, self._engine).embed(requests, stopped=self._alive(stopped)))
+        outcomes = cast(EmbeddingEngine, self._engine).embed(requests, stopped=self._alive(stopped))
+        return self._counted(outcomes, idle=lambda: 0.0)
 
     def _alive(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
         def look() -> bool:
@@ -128,9 +125,9 @@ class Paced(Lent):
 
         return look
 
-    def _counted(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    def _counted(self, outcomes: Iterator[Outcome], *, idle: Callable[[], float]) -> Iterator[Outcome]:
         self._watch.alive()
-        since = self._clock()
+        since, idle_before = self._clock(), idle()
         try:
             for outcome in outcomes:
                 self._watch.rest()
@@ -149,5 +146,6 @@ class Paced(Lent):
                 outcomes.close()  # no request may be left running when the next weights come
         self._ended_at = self._clock()
         self._engine_seconds += self._ended_at - since
+        self._idle_seconds = max(0.0, idle() - idle_before)
         self._pace.end()
         self._told()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -12,11 +14,12 @@ import pytest
 
 from premem.effort import read_effort
 from premem.errors import EngineError
+from premem.records import Grade
 from premem.results import decode
-from premem.wire import Checkpoint, Sampling, Template
-from premem.wire_tasks import LeasedTask
+from premem.wire import Checkpoint, GraderChoice, Sampling, Template
+from premem.wire_tasks import DrawPlan, LeasedTask
 from tests.checkpoints import CHAT, make_tokenizer
-from tests.fakes import FakeEngine, FakeService, examples, make_task
+from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task
 from tests.worker.engines import Pausing
 from tests.worker.workplace import Workplace
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
@@ -213,6 +216,32 @@ def test_a_result_tells_what_its_pass_took(service: FakeService):
         assert effort.cached_tokens == 2 * sum(prompts) - 6
         assert 0.06 <= effort.engine_seconds < 5.0
         assert 0.0 <= effort.waiting_seconds < 5.0
+
+
+def test_while_an_engine_waits_for_grades_no_time_of_it_is_taken(service: FakeService):
+    class Slow(Comparing):
+        """Grades take 0.2 s, one beside the other."""
+
+        def submit(self, reference: str, answer: str) -> Future[Grade]:
+            grade, later = super().submit(reference, answer).result(), Future[Grade]()
+            threading.Timer(0.2, later.set_result, [grade]).start()
+            return later
+
+    class SlowlyGraded(Workplace):
+        def make_graders(self, choice: GraderChoice) -> Slow:
+            return Slow()
+
+    sampling = Sampling(samples=4, max_tokens=64)
+    goal = DrawPlan(rows=[0, 1, 2], floor=[-1, -1, -1], ceiling=[1, 1, 1])
+    service.tasks += [make_task("a", kind="draw", plan=goal, sampling=sampling)]
+
+    SlowlyGraded(service).run()
+
+    effort = read_effort(service.results["a"][0])
+    assert effort is not None
+    assert effort.engine_seconds < 0.1
+    assert effort.waiting_seconds > 0.35  # an answer of each row, its grade, and more where that says so
+    assert service.frame("a")["texts"].list.len().max() > 1
 
 
 def test_a_pass_has_as_long_to_go_as_its_answers_took():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 
 from premem.errors import Interrupted
@@ -20,6 +21,7 @@ class Feed:
         self._answers = sum(map(answers_to, self._requests))
         self._rows = {request.row for request in self._requests}
         self._closed = False
+        self._idle_seconds = 0.0
         self._changed = threading.Condition()
         self._into: Joint | None = None
 
@@ -74,6 +76,11 @@ class Feed:
             return self._answers
 
     @property
+    def idle_seconds(self) -> float:
+        """That were slept in `wait` so far; where this feed is poured into another one, in that one's."""
+        return self._idle_seconds if self._into is None else self._into.idle_seconds
+
+    @property
     def rows(self) -> Set[int]:
         """That something has been asked of so far."""
         return self._rows
@@ -98,10 +105,14 @@ class Feed:
     def wait(self, stopped: Callable[[], bool]) -> None:
         """Sleep until something can be taken or the feed is closed. Raises Interrupted soon after `stopped` is true."""
         with self._changed:
-            while not self._requests and not self._closed:
-                if stopped():
-                    raise Interrupted("stopped while the engine waited for requests")
-                self._changed.wait(_LOOK_SECONDS)
+            began = time.monotonic()
+            try:
+                while not self._requests and not self._closed:
+                    if stopped():
+                        raise Interrupted("stopped while the engine waited for requests")
+                    self._changed.wait(_LOOK_SECONDS)
+            finally:
+                self._idle_seconds += time.monotonic() - began
 
     def each(self, stopped: Callable[[], bool]) -> Iterator[ScoreRequest | SampleRequest]:
         """One request after the other until the feed has ended. Raises Interrupted."""
