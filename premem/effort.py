@@ -28,6 +28,8 @@ class Effort:
     """For grades: while it had nothing to do until they said what else to draw, and from its last answer until the last one."""
     loading_seconds: float = 0.0
     """To start the engine or change its weights; 0 where it held the checkpoint already."""
+    cache_bytes: int = 0
+    """Of memory that the engine set aside for keys and values; 0: it tells none."""
 
     def as_metadata(self) -> dict[str, str]:
         return {name: f"{value:.12g}" for name, value in asdict(self).items()}
@@ -45,7 +47,7 @@ def read_effort(content: bytes) -> Effort | None:
     told = {key: _number(key, metadata[key]) for key in KEYS if key in metadata}
     if not told:
         return None
-    counted = {key: int(value) if key.endswith("tokens") else value for key, value in told.items()}
+    counted = {key: int(value) if key.endswith(("tokens", "bytes")) else value for key, value in told.items()}
     return Effort(**counted)  # type: ignore[arg-type]
 
 

@@ -166,7 +166,9 @@ def estimate_lines(found: Estimate) -> list[str]:
     if found.seconds is not None:
         lines.append(f"{between(found.seconds, duration)} with the {found.workers} workers that are connected")
     if found.weight_bytes is not None:
-        lines.append(f"{found.weight_bytes / 1e9:,.3g} GB of memory for the weights, besides the engine's cache")
+        cache = found.cache_bytes
+        beside = "besides the engine's cache" if cache is None else f"up to {cache / 1e9:,.3g} GB for keys and values"
+        lines.append(f"{found.weight_bytes / 1e9:,.3g} GB of memory for the weights, {beside}")
     lines.append(f"{between(found.result_bytes, lambda n: f'{n / 1e6:,.3g} MB')} on the service's store")
     return [*lines, *(printable(f"Note: {note}") for note in found.notes)]
 

@@ -48,4 +48,9 @@ class Estimate(Reply):
     )
     result_bytes: Between = Field(description="On the service's store.")
     weight_bytes: float | None = Field(description="Of the model in memory; null: nothing was measured.")
+    cache_bytes: float | None = Field(
+        None,
+        description="Of memory for keys and values, beside the weights: what vLLM reserves as it is set, or transformers takes "
+        "at most; null: nothing was measured, or the engine told none.",
+    )
     notes: list[str] = Field(description="What the numbers rest on.")

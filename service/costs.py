@@ -51,6 +51,7 @@ class _Pace:
     scored_per_second: float
     answers_per_second: float
     weight_bytes: float | None
+    cache_bytes: float | None
 
 
 def estimate(database: Database, store: Store, request: JobRequest, *, measured_by: str | None) -> Estimate:
@@ -88,6 +89,7 @@ def estimate(database: Database, store: Store, request: JobRequest, *, measured_
         seconds=_each(seconds, lambda total: total / engines) if seconds and engines else None,
         result_bytes=_each(answers, lambda n: n * (BYTES_PER_ANSWER + length * BYTES_PER_TOKEN)),
         weight_bytes=pace.weight_bytes if pace else None,
+        cache_bytes=pace.cache_bytes if pace else None,
         notes=_notes(request, measured=pace is not None, engines=engines, max_tokens=request.sampling.max_tokens),
     )
 
@@ -141,6 +143,7 @@ def _pace(database: Database, store: Store, job: RowMapping) -> _Pace:
             func.sum(tasks.c.samples).label("samples"),
             func.sum(tasks.c.tokens).label("tokens"),
             func.sum(tasks.c.stop - tasks.c.start).label("rows"),
+            func.max(tasks.c.cache_bytes).label("cache_bytes"),
         )
         .where(tasks.c.job == job["id"], tasks.c.state == "completed", tasks.c.kind.in_(("perplexity", "draw")))
         .group_by(tasks.c.kind)
@@ -163,6 +166,7 @@ def _pace(database: Database, store: Store, job: RowMapping) -> _Pace:
         scored_per_second=int(scored["prompt_tokens"]) / float(scored["seconds"]),
         answers_per_second=int(drawn["samples"]) / float(drawn["seconds"]),
         weight_bytes=_weight_bytes(job["produced_by"] or {}),
+        cache_bytes=drawn["cache_bytes"] or None,  # 0: the engine told none
     )
 
 
@@ -176,7 +180,10 @@ def _weight_bytes(produced_by: dict[str, str]) -> float | None:
 def _notes(request: JobRequest, *, measured: bool, engines: int, max_tokens: int) -> list[str]:
     notes = []
     if measured:
-        notes.append("lengths and pace are those of the measured job's tasks, on whatever worked them")
+        notes.append(
+            "lengths, pace and memory are those of the measured job's tasks, on whatever worked them; grades are counted "
+            "as if they never kept an engine waiting"
+        )
     else:
         notes.append(
             f"nothing was measured: {TOKENS_PER_CHARACTER} tokens per character are assumed, and answers as long as half of "

@@ -124,10 +124,11 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
     counters, produced_by = _checked(row, job, content)
     _leave_out_given(store, row, counters)
     if row["source"] is None and (effort := read_effort(content)) is not None:
-        counters |= {name: getattr(effort, name) for name in ("prompt_tokens", "cached_tokens", "engine_seconds")}
-    for told in ("tokenizer", WEIGHTS):
-        if len(produced_by[told]) > 64:
-            raise InputError(f"the fingerprint {told!r} in the result's metadata is longer than 64 characters")
+        told = ("prompt_tokens", "cached_tokens", "engine_seconds", "cache_bytes")
+        counters |= {name: getattr(effort, name) for name in told}
+    for fingerprint in ("tokenizer", WEIGHTS):
+        if len(produced_by[fingerprint]) > 64:
+            raise InputError(f"the fingerprint {fingerprint!r} in the result's metadata is longer than 64 characters")
     artifact = f"{PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
     store.put(artifact, content)
     with database.begin() as connection:

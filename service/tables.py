@@ -143,6 +143,7 @@ tasks = Table(
     Column("prompt_tokens", BigInteger),  # this and what follows: as its result tells, see premem.effort
     Column("cached_tokens", BigInteger),
     Column("engine_seconds", Double),
+    Column("cache_bytes", BigInteger),
     UniqueConstraint("job", "checkpoint", "kind", "variant", "start"),
     Index("ix_tasks_queue", "state", "job_number", "turn", "kind", "start"),
     Index("ix_tasks_shard", "job", "start"),

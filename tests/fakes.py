@@ -54,6 +54,7 @@ class FakeEngine:
         self.context = context
         self.tokenizer = ByteTokenizer()
         self.produced_by = {"engine": self.name, "versions": "fake 1", "dtype": "float32", "device": "cpu"}
+        self.cache_bytes = 2**20
         self.loads: list[tuple[Path, str | None]] = []
         self.closed = False
         self.checkpoint: Path | None = None

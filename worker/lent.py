@@ -29,6 +29,10 @@ class Lent:
     def produced_by(self) -> dict[str, str]:
         return self._engine.produced_by
 
+    @property
+    def cache_bytes(self) -> int:
+        return self._engine.cache_bytes
+
     def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         raise RuntimeError("an engine that is lent to a pass keeps its checkpoint")
 

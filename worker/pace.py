@@ -80,7 +80,7 @@ class Paced(Lent):
         self._clock = clock
         self._loading_seconds = loading_seconds
         self._engine_seconds = self._idle_seconds = 0.0
-        self._prompt_tokens = self._cached_tokens = 0
+        self._prompt_tokens = self._cached_tokens = self._cache_bytes = 0
         self._ended_at: float | None = None
 
     @property
@@ -98,6 +98,7 @@ class Paced(Lent):
             engine_seconds=round(max(0.0, self._engine_seconds - self._idle_seconds), 3),
             waiting_seconds=round(now - (self._ended_at or now) + self._idle_seconds, 3),
             loading_seconds=round(self._loading_seconds, 3),
+            cache_bytes=self._cache_bytes,
         )
 
     def run(
@@ -109,6 +110,7 @@ class Paced(Lent):
     ) -> Iterator[Scored | Sampled]:
         feed = Feed.of(requests)
         self._pace.begin(lambda: feed.answers)
+        self._cache_bytes = self.cache_bytes
         outcomes = self._engine.run(feed, sampling=sampling, stopped=self._alive(stopped))
         return self._counted(outcomes, idle=lambda: feed.idle_seconds)
 

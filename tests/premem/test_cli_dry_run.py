@@ -35,4 +35,5 @@ def test_a_dry_run_measures_and_tells(tmp_path: Path):
     assert found["answers"]["high"] == 1200
     assert 0 < found["engine_seconds"]["low"] < found["engine_seconds"]["high"]
     assert found["weight_bytes"] > 0
+    assert found["cache_bytes"] > 0
     assert not list(tmp_path.glob("*.scores.*"))

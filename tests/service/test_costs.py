@@ -33,7 +33,8 @@ def measured(client, post_job, **changes) -> str:
         if task["kind"] == "perplexity":
             effort = Effort(prompt_tokens=200, engine_seconds=2.0)
         else:
-            effort = Effort(prompt_tokens=50, engine_seconds=0.5 * sum(len(row.answers) for row in rows))
+            seconds = 0.5 * sum(len(row.answers) for row in rows)
+            effort = Effort(prompt_tokens=50, engine_seconds=seconds, cache_bytes=2**30)
         put(client, task, encode(rows, produced_by={**PRODUCED_BY, **effort.as_metadata()}))
     return job
 
@@ -51,7 +52,7 @@ def test_a_dry_run_says_what_a_job_will_take_and_starts_nothing(client, app, pos
     assert found["answer_tokens"]["high"] == pytest.approx(3 * 96)
     assert found["engine_seconds"]["high"] == pytest.approx(2 * 3 * 200 / 100 + 96 / 2)
     assert found["seconds"] == found["engine_seconds"]
-    assert found["weight_bytes"] == 1_000 * 4
+    assert (found["weight_bytes"], found["cache_bytes"]) == (1_000 * 4, 2**30)
     with app.state.database.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(jobs)) == 1
 

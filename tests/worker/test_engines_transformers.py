@@ -279,3 +279,14 @@ def intercept(engine: TransformersEngine, patch: pytest.MonkeyPatch, full: Calla
         return result
 
     patch.setattr(embedding, "forward", limited)
+
+
+def test_the_cache_is_told_as_what_answers_of_the_whole_context_fill_up_to_its_share(tmp_path: Path):
+    folder = make_checkpoint(tmp_path / "checkpoint", layers=2, hidden=64, heads=2, context=512)
+    engine = TransformersEngine(device="cpu", batch_rows=4)
+    engine.load(folder, dtype="float32")
+
+    assert engine.cache_bytes == 4 * 512 * (2 * 2 * 64 * 4)  # keys and values of two layers, 64 numbers each
+
+    engine.batch_rows = 10**6
+    assert engine.cache_bytes == 2**30

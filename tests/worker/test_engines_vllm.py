@@ -56,6 +56,7 @@ def test_checkpoints_of_one_run_share_an_engine(engine: VllmEngine, runs: Path) 
     engine.load(runs / "tied-1-again", dtype=None)  # the same weights: an unmoved canary is no alarm here
 
     assert engine._llm is started
+    assert 0.9 * 2**30 < engine.cache_bytes <= 2**30  # VLLM_CPU_KVCACHE_SPACE is 1 GiB here
     assert first == again == score(engine)
     assert first != second
 

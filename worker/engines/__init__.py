@@ -103,6 +103,11 @@ class Engine(Protocol):
         """For a result's metadata: the keys of `premem.results.PRODUCED_BY`, `tokenizer` left out."""
         ...
 
+    @property
+    def cache_bytes(self) -> int:
+        """Of memory for keys and values, beside the weights: reserved, or taken at most."""
+        ...
+
     def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         """Make this checkpoint the one that answers; a no-op where it is. `dtype` None: what it was saved in.
         `adapter`: the folder of a LoRA adapter that is to answer with it.

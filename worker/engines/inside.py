@@ -18,6 +18,19 @@ class InsideVllm:
             if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
                 module.quant_method.process_weights_after_loading(module)
 
+    def cache_bytes(self) -> int:
+        """Of memory that is reserved for keys and values here; 0 where it cannot be seen. Layers may share it."""
+        import torch
+
+        found, storages = list(getattr(self.model_runner, "kv_caches", [])), []
+        while found:
+            one = found.pop()
+            if isinstance(one, torch.Tensor):
+                storages.append(one.untyped_storage())
+            elif isinstance(one, list | tuple):  # of a layer that keeps more than one
+                found.extend(one)
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
     def die_with_parent(self) -> None:
         """Have the kernel end this process with the one that started it, even where that one is killed with -9."""
         import ctypes

@@ -85,6 +85,12 @@ class TransformersEngine:
             "device": torch.cuda.get_device_name(self.device) if gpu else "cpu",
         }
 
+    @property
+    def cache_bytes(self) -> int:
+        """What answers can fill that are sampled together, where each takes the whole context."""
+        loaded = self._now()
+        return min(self._cache_bytes(), self.batch_rows * loaded.context * _bytes_per_token(loaded.model))
+
     def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         """An adapter is merged in memory."""
         try:

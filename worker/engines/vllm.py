@@ -78,6 +78,7 @@ class VllmEngine:
         self._loaded: Loaded | None = None
         self._matched: set[tuple[Signature, Dtype, str]] = set()
         self._passes = 0
+        self.cache_bytes = 0
         self._rank = 0
         """The highest that the running engine takes of an adapter; 0: it takes none."""
         self._adapters = 0
@@ -211,6 +212,7 @@ class VllmEngine:
         if multiprocessing.active_children():
             self._notice_death()
             self._llm.collective_rpc("die_with_parent")
+        self.cache_bytes = sum(self._llm.collective_rpc("cache_bytes"))
         return self._checked(folder, stamp, signature, dtype, tokenizer, expected)
 
     def _make(self, folder: Path, dtype: Dtype) -> Any:
