@@ -79,7 +79,7 @@ def test_the_command_line_page_runs(url, tmp_path):
     job = json.loads((tmp_path / "scored.json").read_text())["job"]["id"]
     low = [json.loads(line) for line in (tmp_path / "low.jsonl").read_text().splitlines()]
     assert "checkpoint-100" in shown
-    assert len(set(re.findall(r"\d+ \+ \d+\?", shown))) == 10
+    assert len(set(re.findall(r"\d+ \+ \d+\?", shown))) >= 10  # the second list may name others
     assert low
     assert all(row["premem"]["pre_memorization_accuracy"] < 0.5 for row in low)
     assert json.loads((tmp_path / "low.jsonl.lineage.json").read_text())["job"] == job
