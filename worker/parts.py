@@ -45,6 +45,11 @@ class Located:
         mine, others = ((one.folder, one.adapter, one.stamps, one.weights) for one in (self, other))
         return mine == others
 
+    def shares_base(self, other: Located) -> bool:
+        """Whether the one is what the other is but for the adapter beside it."""
+        mine, others = ((one.folder, one.stamps.get(one.folder), one.tokenizer) for one in (self, other))
+        return mine == others and self.adapter != other.adapter
+
     def chatting(self, checkpoint: Checkpoint) -> Located:
         """The same for a job that asks through the chat template. Raises CheckpointError where there is none."""
         if self.chat is None:
@@ -134,7 +139,10 @@ def real_parts(settings: Settings) -> Parts:
 
     def vllm() -> Engine:
         return make_engine(
-            "vllm", max_sequences=settings.max_sequences, gpu_memory_utilization=settings.gpu_memory_utilization
+            "vllm",
+            max_sequences=settings.max_sequences,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            adapters_at_once=settings.adapters_at_once,
         )
 
     return Parts(name, vllm if name == "vllm" else transformers, transformers, locate, make_graders)

@@ -273,9 +273,11 @@ def test_answers_that_are_asked_for_later_count_from_then_on():
     assert pace.seconds_left == pytest.approx(3.0)
 
 
-def working(service: FakeService, engine: Pausing, *, chat: Chat | None = None) -> Workplace:
-    """A worker that stands before its last answer to the first task, with the second one leased."""
-    workplace = Workplace(service, engine, chat=chat)
+def working(
+    service: FakeService, engine: Pausing, workplace: Workplace | None = None, *, chat: Chat | None = None
+) -> Workplace:
+    """A worker that stands before its last answers to the first task, with the second one leased."""
+    workplace = workplace or Workplace(service, engine, chat=chat)
     workplace.thread.start()
     assert engine.pausing.wait(10)
     assert service.wait_for(lambda: len(service.leases) == 2)

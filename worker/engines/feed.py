@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import replace
 
 from premem.errors import Interrupted
 from worker.engines import SampleRequest, ScoreRequest, answers_to
@@ -24,6 +25,7 @@ class Feed:
         self._idle_seconds = 0.0
         self._changed = threading.Condition()
         self._into: Joint | None = None
+        self._model = 0
 
     @classmethod
     def of(cls, requests: Feed | Sequence[ScoreRequest | SampleRequest]) -> Feed:
@@ -43,7 +45,7 @@ class Feed:
             self._answers += sum(map(answers_to, added))
             self._rows.update(request.row for request in added)
             if self._into is not None:
-                self._into.add(added)
+                self._into.add(_of(self._model, added))
                 return
             self._requests += added
             self._changed.notify_all()
@@ -56,12 +58,12 @@ class Feed:
             self._closed = True
             self._changed.notify_all()
 
-    def pour(self, into: Joint) -> None:
-        """What waits in this feed, and all that will come, is taken from the other one instead."""
+    def pour(self, into: Joint, *, model: int = 0) -> None:
+        """What waits in this feed, and all that will come, is taken from the other one instead, and asked of that model."""
         with self._changed:
-            self._into = into
+            self._into, self._model = into, model
             waiting, self._requests = self._requests, []
-            into.add(waiting)
+            into.add(_of(model, waiting))
 
     def lead(self) -> None:
         """Of the feeds that are poured into the same one this is the one that is waited for."""
@@ -144,3 +146,7 @@ class Joint(Feed):
         with self._changed:
             self._closed = self._closed or feed is self._leader
             self._changed.notify_all()
+
+
+def _of(model: int, requests: Sequence[ScoreRequest | SampleRequest]) -> list[ScoreRequest | SampleRequest]:
+    return [replace(request, model=model) for request in requests] if model else list(requests)
