@@ -2,7 +2,7 @@ import { decode, mean, order, preMemorizationAccuracies } from "./memorization.j
 import { paint, placeAt } from "./heatmap.js";
 import { newJobPage } from "./newjob.js";
 import { calibrationsPage } from "./calibrations.js";
-import { NeedsKey, ask, color, el, leave, main, share } from "./dom.js";
+import { NeedsKey, ask, color, duration, el, leave, main, share } from "./dom.js";
 import { examplePage } from "./example.js";
 import { rankedPage } from "./ranked.js";
 import { curatePage } from "./curate.js";
@@ -42,21 +42,24 @@ async function jobsPage(signal) {
   if (!items.length) {
     main.replaceChildren(el("h1", {}, "No jobs yet"), el("p", {}, el("a", { href: "#/new" }, "Score a run"), ", here or from a terminal, and it shows up on this page:"), el("pre", {}, `premem score train.jsonl checkpoint-* --service ${location.origin}`));
   } else {
-    const head = el("tr", {}, ...["Job", "State", "Done"].map((name) => el("th", { scope: "col" }, name)), el("th", { scope: "col", class: "number" }, "Time left"));
+    const head = el("tr", {}, ...["Job", "State", "Done"].map((name) => el("th", { scope: "col" }, name)), ...Object.entries(TIMES).map(([name, title]) => el("th", { scope: "col", class: "number", title }, name)));
     const body = el("tbody");
     main.replaceChildren(el("h1", {}, "Jobs"), el("p", {}, el("a", { href: "#/new" }, "Score a run"), " · ", el("a", { href: "#/calibrations" }, "Calibrations")), el("div", { class: "card" }, el("table", {}, el("thead", {}, head), body)));
     let followed = 0;
     for (const job of items) {
       const line = el("tr");
-      const fill = (seen) => line.replaceChildren(el("td", {}, el("a", { href: `#/jobs/${seen.id}` }, seen.name || seen.id)), el("td", {}, seen.state), el("td", {}, done(seen)), el("td", { class: "number" }, left(seen)));
+      const fill = (seen) => line.replaceChildren(el("td", {}, el("a", { href: `#/jobs/${seen.id}` }, seen.name || seen.id)), el("td", {}, seen.state), el("td", {}, progress(seen), done(seen)), ...[left(seen), spent(seen)].map((text) => el("td", { class: "number" }, text)));
       fill(job);
       body.append(line);
       if (!ENDED.includes(job.state) && followed++ < 4) follow(job.id, fill, signal); // a browser opens six connections
     }
   }
 }
+const TIMES = { "Time left": "Estimated from the tasks done so far", "Engine time": "What it has cost: the time in which an engine had work for it, over all workers" };
+const progress = ({ state, counts: { tasks } }) => (ENDED.includes(state) ? "" : el("progress", { value: tasks.completed, max: Math.max(tasks.total, 1), "aria-label": "Tasks done" }));
 const done = (job) => `${job.counts.tasks.completed} of ${job.counts.tasks.total} tasks`;
-const left = (job) => (ENDED.includes(job.state) || job.seconds_left === null ? "–" : `${Math.ceil(job.seconds_left)} s`);
+const left = (job) => (ENDED.includes(job.state) || job.seconds_left === null ? "–" : duration(job.seconds_left));
+const spent = ({ counts }) => (counts.engine_seconds ? duration(counts.engine_seconds) : "–");
 
 // Server-Sent Events by fetch, because an EventSource cannot show a key.
 async function follow(id, told, signal) {
@@ -89,9 +92,10 @@ async function jobPage(id, signal) {
     const fact = (value, name, title) => el("div", { title }, el("b", {}, value), el("span", { class: "quiet" }, name));
     facts.replaceChildren(
       fact(seen.state, "state", "Where the job stands"), fact(done(seen), "done", "One task is some examples at one checkpoint"),
-      fact(left(seen), "left", "Estimated from the tasks done so far"),
+      fact(left(seen), "left", TIMES["Time left"]),
       fact(seen.counts.samples.toLocaleString("en"), "answers", "Sampled and graded"),
       ...(seen.counts.samples_saved ? [fact(seen.counts.samples_saved.toLocaleString("en"), "answers saved", `They cannot change a score; about ${seen.counts.tokens_saved.toLocaleString("en")} tokens`)] : []),
+      fact(spent(seen), "engine time", TIMES["Engine time"]),
       fact(seen.tokens_per_second === null ? "–" : `${Math.round(seen.tokens_per_second).toLocaleString("en")}/s`, "tokens", "Scored and sampled, per second of each engine while it had work"));
     warnings.replaceChildren(...[...seen.errors, ...seen.warnings].map((text) => el("p", { class: "warn" }, text)));
   };

@@ -19,6 +19,11 @@ export function el(name, attributes = {}, ...children) {
 }
 export const share = (x) => (x === null || x === undefined || Number.isNaN(x) ? "–" : x.toFixed(3));
 export const count = (n) => n.toLocaleString("en");
+export function duration(seconds) {
+  const minutes = Math.ceil(seconds / 60);
+  if (seconds < 100) return `${Math.ceil(seconds)} s`;
+  return minutes < 100 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
 export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const storedKey = () => sessionStorage.getItem("premem-key");
 

@@ -107,7 +107,8 @@ function strip(one) {
     context.fillStyle = accuracy === null || one.perplexity[c] === null ? "rgb(128 128 128)" : `rgb(${shade(accuracy, Math.log(Math.max(one.perplexity[c], 1))).join(" ")})`;
     context.fillRect(c, 0, 1, 1);
   });
-  return [canvas, el("span", { class: "quiet small" }, one.memorized_at ? `memorized at ${one.memorized_at}` : "never memorized")];
+  const text = one.memorized_at ? `memorized at ${one.memorized_at}` : "never memorized";
+  return [canvas, el("span", { class: "quiet small", title: text }, text)];
 }
 
 function score(one) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,6 +55,10 @@ def test_tokens_per_second_are_those_of_the_engines_while_they_had_work(url, pag
     assert counts["engine_seconds"] == 0.25 * counts["tasks"]["total"]
     assert state["tokens_per_second"] == pytest.approx(counts["tokens"] / counts["engine_seconds"])
     assert f"{int(state['tokens_per_second'] + 0.5):,}/s" in page.inner_text(".facts")
+    page.goto(url)
+    expect(page.locator("tr", has=page.get_by_role("link", name="pace")).locator("td").last).to_have_text(
+        f"{ceil(counts['engine_seconds'])} s"
+    )
 
 
 def test_the_slider_computes_what_the_method_computes(url, job, page):
