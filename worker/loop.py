@@ -69,8 +69,8 @@ class Worker:
         self._engine: Engine | None = None
         self._made_by: object = None
         self._loaded: str | None = None
-        self._device: str | None = None
         """As its task named it."""
+        self._device: str | None = None
         self._graders: tuple[GraderChoice, Graders] | None = None
         self._stream: Stream | None = None
         """Of the pass that samples and scores."""

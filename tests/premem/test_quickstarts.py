@@ -17,6 +17,7 @@ import pytest
 from premem.local import LocalService
 from tests.fakes import Comparing, FakeEngine
 from worker.ending import Ending
+from worker.engines import SampleRequest
 from worker.loop import Worker
 from worker.parts import Located, Parts
 from worker.settings import Settings
@@ -28,7 +29,7 @@ ADDRESS = "http://127.0.0.1:8321"
 class Learner(FakeEngine):
     """Right three times out of ten, whatever the checkpoint is called."""
 
-    def _skill(self) -> float:
+    def _skill(self, request: SampleRequest) -> float:
         return 0.3
 
 
