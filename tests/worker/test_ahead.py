@@ -239,7 +239,7 @@ def test_while_an_engine_waits_for_grades_no_time_of_it_is_taken(service: FakeSe
 
     effort = read_effort(service.results["a"][0])
     assert effort is not None
-    assert effort.engine_seconds < 0.1
+    assert effort.engine_seconds < effort.waiting_seconds  # it answers at once
     assert effort.waiting_seconds > 0.35  # an answer of each row, its grade, and more where that says so
     assert service.frame("a")["texts"].list.len().max() > 1
 
