@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from premem.roots import Roots
 
 
 class Settings(BaseSettings):
@@ -32,7 +34,7 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Names under which clients may reach the service (the Host header); the loopback names and the host where empty.",
     )
-    checkpoint_roots: list[Path] = Field(
+    checkpoint_roots: Roots = Field(
         default_factory=list,
         description="Folders under which the service may read a checkpoint's tokenizer, to show the tokens of a preview; none where empty.",
     )
@@ -56,14 +58,6 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(64 * 2**30, ge=1024, description="Longest upload, in bytes as sent.")
     max_row_bytes: int = Field(2**20, ge=1024, description="Longest row of an upload, in bytes.")
     max_tasks: int = Field(1_000_000, ge=1, description="Most tasks of one job.")
-
-    @field_validator("checkpoint_roots")
-    @classmethod
-    def _are_folders(cls, roots: list[Path]) -> list[Path]:
-        for root in roots:
-            if not root.is_dir():
-                raise ValueError(f"{root} is no folder")
-        return [root.resolve() for root in roots]
 
     @property
     def database(self) -> str:

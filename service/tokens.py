@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from premem.errors import CheckpointError
+from premem.roots import lying_under
 from premem.spans import closing_tokens, split_target
 from premem.wire_previews import PreviewTokens
 
@@ -58,10 +59,7 @@ def tokenizer_of(checkpoint: str, *, roots: Sequence[Path]) -> FileTokenizer:
     if not roots:
         raise CheckpointError("this service reads no checkpoints: PREMEM_CHECKPOINT_ROOTS names no folder")
     try:
-        given = Path(checkpoint)
-        folders = [given] if given.is_absolute() else [root / given for root in roots]
-        files = [(folder / FILE).resolve() for folder in folders]
-        allowed = [file for file in files if any(file.is_relative_to(root) for root in roots)]
+        allowed = lying_under(Path(checkpoint) / FILE, roots)
         found = next((file for file in allowed if file.is_file()), None)
         stamp = None if found is None else found.stat()
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, links in a circle, a NUL

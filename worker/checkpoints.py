@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from premem.errors import CheckpointError, InputError
+from premem.roots import lying_under
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -104,9 +105,7 @@ def resolve(path_or_id: str, *, roots: Sequence[Path], hub: Callable[[str, str |
     """
     allowed = [root.resolve() for root in roots]
     try:
-        given = Path(path_or_id)
-        candidates = [given.resolve()] if given.is_absolute() else [(root / given).resolve() for root in allowed]
-        inside = [path for path in candidates if any(path.is_relative_to(root) for root in allowed)]
+        inside = lying_under(Path(path_or_id), allowed)
         for path in inside:
             if path.is_dir():
                 return path

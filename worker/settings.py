@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import secrets
 import socket
@@ -15,6 +14,7 @@ import httpx
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from premem.roots import Roots
 from worker.remote import is_remote
 
 EngineChoice = Literal["auto", "vllm", "transformers", "none"]
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         description="What runs the model; auto takes vLLM where it is installed and transformers elsewhere; none needs no "
         "GPU and only grades anew what others sampled.",
     )
-    checkpoint_roots: Annotated[list[Path], NoDecode] = Field(
+    checkpoint_roots: Roots = Field(
         default_factory=list,
         description="Folders under which checkpoints may lie; a checkpoint anywhere else is refused.",
     )
@@ -165,27 +165,6 @@ class Settings(BaseSettings):
             if not is_remote(store):
                 raise ValueError(f"{store!r} is no place in an object store: it must look like s3://bucket/prefix")
         return stores
-
-    @field_validator("checkpoint_roots", mode="before")
-    @classmethod
-    def _split(cls, roots: object) -> object:
-        """In the environment the folders are separated like those of PATH, or stand in a JSON list."""
-        if not isinstance(roots, str):
-            return roots
-        if roots.lstrip().startswith("["):
-            try:
-                return json.loads(roots)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{roots!r} is no JSON list: {error}") from error
-        return [root for root in roots.split(os.pathsep) if root]
-
-    @field_validator("checkpoint_roots")
-    @classmethod
-    def _are_folders(cls, roots: list[Path]) -> list[Path]:
-        for root in roots:
-            if not root.is_dir():
-                raise ValueError(f"{root} is no folder")
-        return [root.resolve() for root in roots]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -160,3 +161,13 @@ def test_a_service_without_roots_reads_nothing(tmp_path: Path):
     with pytest.raises(CheckpointError, match="names no folder"):
         tokenizer_of(str(tmp_path), roots=[])
     assert Settings().checkpoint_roots == []
+
+
+def test_roots_are_told_in_the_environment_as_to_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+
+    for told in (f"{one}{os.pathsep}{two}", json.dumps([str(one), str(two)])):
+        monkeypatch.setenv("PREMEM_CHECKPOINT_ROOTS", told)
+        assert Settings().checkpoint_roots == [one, two]
