@@ -411,7 +411,8 @@ class ScoredExample(Reply):
     perplexity: list[float] = Field(description="Of the reference, per checkpoint.")
     memorized: list[bool] = Field(description="Per checkpoint.")
     interval: IntervalReply | None = Field(
-        None, description="Of the pre-memorization accuracy; null in scores that an older service wrote."
+        None,
+        description="Of the pre-memorization accuracy, which it contains; null in scores that an older service wrote.",
     )
     last_accuracy: float | None = Field(
         None, description="At the last checkpoint, memorized or not; null where not every answer was drawn."

@@ -72,7 +72,7 @@ SCHEMA = pa.schema(
         pa.field("accuracy", pa.list_(pa.float64()), nullable=False),  # per checkpoint, null as the mean
         pa.field("perplexity", pa.list_(pa.float64()), nullable=False),
         pa.field("memorized", pa.list_(pa.bool_()), nullable=False),
-        pa.field("low", pa.float64(), nullable=False),  # of the score's 90% interval
+        pa.field("low", pa.float64(), nullable=False),  # of the score's 90% interval, which contains it
         pa.field("high", pa.float64(), nullable=False),
         pa.field("copied", pa.list_(pa.float64()), nullable=False),  # per checkpoint; null: the answers are not here
         pa.field("perturbed", pa.list_(pa.float64()), nullable=False),  # accuracy per variant, the baseline first
@@ -399,7 +399,7 @@ def _write(
 ) -> None:
     ids, questions = _names(database, store, job["dataset"], lease)
     mean_E = mean_accuracies(score_E, seen.accuracy_CE)
-    low_R, high_R = _intervals(seen, ranked, memorized_below)
+    low_R, high_R = _intervals(seen, score_E, ranked, memorized_below)
     with store.writing(artifact) as out, pq.ParquetWriter(out, SCHEMA, compression="zstd") as writer:
         for first in range(0, ranked.size, WRITTEN_AT_ONCE):
             lease.check()
@@ -424,11 +424,17 @@ def _write(
             writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=GROUP_ROWS)
 
 
-def _intervals(seen: Observed, ranked: NDArray[np.int64], memorized_below: float) -> tuple[Floats, Floats]:
+def _intervals(
+    seen: Observed, score_E: Floats, ranked: NDArray[np.int64], memorized_below: float
+) -> tuple[Floats, Floats]:
     """Of every score, in the order of the ranks."""
     memorized_CR = memorized(seen.perplexity_CE[:, ranked], memorized_below=memorized_below)
     return score_intervals(
-        seen.correct_CE[:, ranked], memorized_CR, samples=seen.per_pair, drawn_CE=seen.drawn_CE[:, ranked]
+        score_E[ranked],
+        seen.correct_CE[:, ranked],
+        memorized_CR,
+        samples=seen.per_pair,
+        drawn_CE=seen.drawn_CE[:, ranked],
     )
 
 
