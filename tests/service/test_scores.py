@@ -95,6 +95,21 @@ def test_every_score_has_an_interval_and_says_where_its_example_was_memorized(cl
 
 
 @on_sqlite
+def test_intervals_in_the_scores_of_an_older_service_are_widened_to_the_score(client, app, scored):
+    [path] = (app.state.store.root / "scores").rglob("*.parquet")
+    pl.read_parquet(path).with_columns(low=pl.lit(0.03), high=pl.lit(0.44)).write_parquet(path, row_group_size=2048)
+
+    items = all_examples(client, scored, limit=1000)
+    above = client.get(f"/v1/jobs/{scored}/examples", params={"interval_above": 0.01, "limit": 1000}).json()["items"]
+
+    for item in items:
+        score = item["pre_memorization_accuracy"]
+        assert item["interval"] == {"low": min(0.03, score), "high": max(0.44, score)}
+    assert above == [item for item in items if item["interval"]["low"] >= 0.01]
+    assert 0 < len(above) < len(items)
+
+
+@on_sqlite
 def test_copied_is_the_share_of_answers_as_like_the_reference_as_the_job_asks(client, post_job):
     alike = {"checkpoint-1": [0.1, 0.79], "checkpoint-2": [0.8, 1.0]}
     job = post_job(copied_from=0.8)
