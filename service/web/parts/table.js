@@ -41,7 +41,7 @@ export class VirtualTable {
   #content;
   /** @type {Map<number, Item[]>} Empty while it is fetched. */
   #pages = new Map();
-  /** @type {Map<number, string>} By page: each is told by the page before. */
+  /** @type {Map<number, string>} By page: the page before gives it. */
   #cursors = new Map();
   /** @type {Map<number, HTMLElement>} By place. */
   #drawn = new Map();

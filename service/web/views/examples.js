@@ -81,7 +81,7 @@ class RankedExamples {
   }
 
   /**
-   * A table of what is asked for now, which the address then names, too.
+   * A table of what filters and headings are set to, which the address then names, too.
    *
    * @param {number} [place] Where to begin.
    */
