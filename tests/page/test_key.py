@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import expect
 
-from service.settings import Settings
+from premem_service.settings import Settings
 from tests.page.conftest import listening, needs_chromium, observe, post
 from tests.service.working import ended, work_off
 

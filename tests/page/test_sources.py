@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.app import create_app
-from service.pages import FILES, WEB
-from service.settings import Settings
+from premem_service.app import create_app
+from premem_service.settings import Settings
+from premem_service.web.pages import FILES, WEB
 
 OURS = [
     file for file in WEB.rglob("*") if file.suffix in {".js", ".ts", ".css", ".html"} and "vendor" not in file.parts
