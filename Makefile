@@ -6,7 +6,7 @@ BIN := .venv/bin
 # One thread per process: on few cores, threads that wait for each other cost more than they give.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test install lint lint-page format format-page bench clean
+.PHONY: demo test install lint lint-page format format-page bench docs clean
 
 demo: install ## Finetune a small model, score its checkpoints, print what it could not solve
 	$(BIN)/python -m lab.demo --engine $(ENGINE)
@@ -37,6 +37,11 @@ format-page: node_modules/.installed
 bench: install ## Ratios measured side by side; takes a while
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+docs: install ## The documentation as a website: site/index.html
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group docs
+	$(BIN)/python -m docs.openapi
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml service/pyproject.toml worker/pyproject.toml constraints.txt overrides.txt install.sh
@@ -49,4 +54,4 @@ node_modules/.installed: package.json
 	touch $@
 
 clean:
-	rm -rf .venv node_modules demo
+	rm -rf .venv node_modules demo site

@@ -1,4 +1,4 @@
-"""Write docs/performance.md out of benchmarks/results: `python -m benchmarks.performance_page`."""
+"""Write docs/explanation/performance.md out of benchmarks/results: `python -m benchmarks.performance_page`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from benchmarks.measured import RESULTS
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
 HEAD = """# Performance
 
-Ratios of two things that ran side by side in one script, medians of the rounds that the last column counts. Each row comes
-from the JSON file in [benchmarks/results](../benchmarks/results) that the script of the same name wrote with `--keep`; this
-page is written by `python -m benchmarks.performance_page`.
+Each row compares two things that ran side by side in one script. The numbers are medians over the rounds in the last
+column. The heading names the script: `python -m benchmarks.NAME --keep` writes `benchmarks/results/NAME.json`, and
+`python -m benchmarks.performance_page` makes this page out of those files.
 """
 
 

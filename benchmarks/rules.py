@@ -1,4 +1,6 @@
-"""How well each rule forecasts runs that were left out, on the authors' recorded runs; writes docs/rules.md.
+"""How well each rule forecasts runs that were left out, on the authors' recorded runs.
+
+Writes docs/explanation/rules.md.
 
 python benchmarks/rules.py ../shared/data/recorded-runs
 """
@@ -15,12 +17,12 @@ from premem.forecasting.recorded_runs import read_runs
 from premem.forecasting.rules import RULES
 from premem.forecasting.runs import ScoredRun
 
-PAGE = Path(__file__).parents[1] / "docs" / "rules.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "rules.md"
 HEAD = """# Rules on the authors' recorded runs
 
-Written by `benchmarks/rules.py` on {day}: {runs} runs of Llama3 8B on GSM8K with {checkpoints} checkpoints, recorded by
-the authors of the metric. The threshold is the one with the least squared error; *left out* forecasts each run with the
-threshold of the others.
+How well does each rule forecast test accuracy? `benchmarks/rules.py` wrote this page on {day}, from {runs} runs of
+Llama3 8B on GSM8K with {checkpoints} checkpoints that the authors of the metric recorded. The threshold is the one with the
+least squared error. *Left out* means that each run is forecast with the threshold of the other runs.
 
 | rule | memorized below | R², y = x | R² left out | mean absolute error left out | 90% interval of a forecast |
 | --- | --- | --- | --- | --- | --- |
@@ -28,10 +30,10 @@ threshold of the others.
 WITHOUT_LABELS = """
 ## Thresholds without test labels
 
-Fallbacks where no run has a test set (`premem recorded DIR --threshold-from NAME`), each held against the test
-accuracies it never saw. `calibrated` is the threshold that the test accuracies themselves choose.
-{parts} of the {runs} runs was trained on a part of the questions, so the first two rest on it alone.
-The quantiles were chosen on runs like these: their rows show that they fit here, not that they will elsewhere.
+Where no run has a test set, `premem recorded DIR --threshold-from NAME` finds a threshold in one of three other ways.
+Here each is compared with the test accuracies that it did not use. `calibrated` is the threshold that fits the test
+accuracies best. Only {parts} of the {runs} runs was trained on a part of the questions, so the first two ways rest on that
+run alone. The quantiles were chosen on runs like these, so these rows do not show how well they work elsewhere.
 
 | threshold from | memorized below | R², y = x | mean absolute error |
 | --- | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""Writes docs/reference.md: every route, setting, command and flag. `python -m docs.reference`."""
+"""Writes docs/reference/routes-settings-commands.md: every route, setting, command and flag. `python -m docs.reference`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from premem_service.settings import Settings as ServiceSettings
 from premem_worker.settings import Settings as WorkerSettings
 from premem_worker.settings import _parser as worker_parser
 
-PAGE = Path(__file__).with_name("reference.md")
+PAGE = Path(__file__).parent / "reference" / "routes-settings-commands.md"
 
 
 def reference() -> str:

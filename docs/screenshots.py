@@ -14,7 +14,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from premem.client.client import Client
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "images"
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ base, scored by a premem service with one worker on twins as its test set, and a
 that service. The claim holds where R² on the line y = x reaches 0.9 at one threshold for all runs; the accuracy on the
 training examples themselves must not do as well.
 
-    python -m lab.claim_dataset_level     # writes docs/claims.md and two pictures beside it
+    python -m lab.claim_dataset_level     # writes docs/explanation/claims.md and two pictures beside it
 
 Interrupted, it goes on where it was: out/claims/dataset-level keeps every finished run and job.
 """
@@ -217,10 +217,11 @@ def page(by_rule: dict[str, CalibrationReply], raw: Fit, reports: dict[str, list
     band = "none" if found.band is None else f"{_nats(found.band[0])} to {_nats(found.band[1])}"
     r2_low, r2_high = found.r2_interval
     lines = [
-        "# What the lab's sweep says of the claim on data sets",
+        "# The paper's claim, tested on small models",
         "",
-        "Written by `python -m lab.claim_dataset_level`; what was tried on the way, and the other claims, stand in",
-        "[lab/LOG.md](../lab/LOG.md). Thresholds are in nats per token (the log of the perplexity).",
+        "Does the mean pre-memorization accuracy forecast test accuracy? This page tests that on models that the lab trains",
+        "itself. `python -m lab.claim_dataset_level` writes it; `lab/LOG.md` has the other two claims and what was tried on",
+        "the way. Thresholds are in nats per token (the logarithm of the perplexity).",
         "",
         f"{len(reports)} runs, {len(found.points)} checkpoints, test accuracy "
         f"{min(point.test for point in found.points):.2f} to {max(point.test for point in found.points):.2f}.",
@@ -234,9 +235,9 @@ def page(by_rule: dict[str, CalibrationReply], raw: Fit, reports: dict[str, list
         ),
         f"| accuracy on the training examples | | {raw.r2_identity:.3f} | {raw.r2_linear:.3f} | {raw.mae:.3f} | | |",
         "",
-        f"By the paper's rule: 90% interval of R² (bootstrap over runs) {_number(r2_low)} to {_number(r2_high)}, of the "
-        f"threshold {_nats(found.interval[0])} to {_nats(found.interval[1])}; R² is 0.9 or more at thresholds: {band}. "
-        f"A forecast's 90% interval reaches {found.half_width:.3f} to both sides.",
+        f"By the paper's rule, the 90% interval of R² (bootstrap over runs) is {_number(r2_low)} to {_number(r2_high)}, and that of "
+        f"the threshold {_nats(found.interval[0])} to {_nats(found.interval[1])}. R² is 0.9 or more at thresholds: {band}. "
+        f"The 90% interval of a forecast is ± {found.half_width:.3f}.",
         "",
         *(f"Warning: {warning}.\n" for warning in found.warnings),
         "![pre-memorization accuracy against test accuracy](claims-scatter.svg)",
@@ -270,7 +271,7 @@ def _figures(figures: FitReply) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.claim_dataset_level", description=__doc__.split("\n\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("out/claims/dataset-level"), help="default %(default)s")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="for claims.md (default %(default)s)")
+    parser.add_argument("--docs", type=Path, default=Path("docs/explanation"), help="for claims.md (default %(default)s)")
     parser.add_argument(
         "--questions", type=int, default=0, help="test each run on at least so many twins (default: two per example)"
     )

@@ -1,6 +1,6 @@
 """A picture of what the demo printed.
 
-make demo < /dev/null | python -m lab.picture docs/demo.svg
+make demo < /dev/null | python -m lab.picture docs/images/demo.svg
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/reference.md names every route, setting, command and flag."""
+"""docs/reference/routes-settings-commands.md names every route, setting, command and flag."""
 
 from docs.reference import PAGE, reference
 
