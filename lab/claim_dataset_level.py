@@ -271,7 +271,9 @@ def _figures(figures: FitReply) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.claim_dataset_level", description=__doc__.split("\n\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("out/claims/dataset-level"), help="default %(default)s")
-    parser.add_argument("--docs", type=Path, default=Path("docs/explanation"), help="for claims.md (default %(default)s)")
+    parser.add_argument(
+        "--docs", type=Path, default=Path("docs/explanation"), help="for claims.md (default %(default)s)"
+    )
     parser.add_argument(
         "--questions", type=int, default=0, help="test each run on at least so many twins (default: two per example)"
     )
