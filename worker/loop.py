@@ -253,33 +253,22 @@ class Worker:
             self._begun = ahead, self._begin(held, ahead)
 
     def _begin(self, held: Held, ahead: Held) -> Plan | None:
-        """Ask the stream for the next task too, where it is of the same job, and of the same checkpoint or another adapter
-        of the same base: no place in the engine stays free then while the last answers to the one in hand are drawn."""
+        """Ask the stream for the next task too, where it is of the same job and checkpoint: no place in the engine stays
+        free then while the last answers to the one in hand are drawn."""
         task, fetched, located = ahead.task, required(ahead.ready), required(held.ready).located
         one = (held.task.job, held.task.dtype) == (task.job, task.dtype) and task.kind != "embed"
         if self._stream is None or located is None or fetched.located is None or not one or ahead.stopped():
             return None
-        model: int | None = None
+        rows = range(task.start, task.stop)
+        if not located.is_same(fetched.located) or not self._stream.takes(rows, task.sampling):
+            return None
         try:
-            if not located.is_same(fetched.located):
-                model = self._beside(task, located, fetched.located)
-                if model is None:
-                    return None
-            if not self._stream.takes(range(task.start, task.stop), task.sampling, model=model):
-                return None
             made = plan(task, fetched.examples, self._stream, fetched.partial, chat=fetched.located.chat)
         except Exception as error:  # it is raised again when its turn has come
             ahead.told.debug("the task could not be begun ahead", reason=str(error))
             return None
-        self._stream.begin(made.feed, model=model)
+        self._stream.begin(made.feed)
         return made
-
-    def _beside(self, task: LeasedTask, running: Located, located: Located) -> int | None:
-        """The task's checkpoint beside the one that runs, as the stream numbers it. None: they do not go together."""
-        if self._stream is None or not running.shares_base(located):
-            return None
-        with self._watched("while an adapter was loaded", seconds=self._settings.load_seconds):
-            return self._stream.beside(located.folder, dtype=task.dtype, adapter=located.adapter)
 
     def _score(self, held: Held, *, stopped: Callable[[], bool]) -> bytes:
         task, (stream, made) = held.task, self._asked_ahead(held)

@@ -45,11 +45,6 @@ class Located:
         mine, others = ((one.folder, one.adapter, one.stamps, one.weights) for one in (self, other))
         return mine == others
 
-    def shares_base(self, other: Located) -> bool:
-        """Whether the one is what the other is but for the adapter beside it."""
-        mine, others = ((one.folder, one.stamps.get(one.folder), one.tokenizer) for one in (self, other))
-        return mine == others and self.adapter != other.adapter
-
     def chatting(self, checkpoint: Checkpoint) -> Located:
         """The same for a job that asks through the chat template. Raises CheckpointError where there is none."""
         if self.chat is None:
@@ -96,7 +91,7 @@ def real_parts(settings: Settings) -> Parts:
             if adapters.is_adapter(folder):
                 pair = adapters.paired(folder, base=base, locate=find, max_rank=settings.max_lora_rank)
                 weights = fingerprints.of_adapted(pair.base, pair.adapter)
-                if mixes(settings) and adapters.fits_beside(pair):
+                if computes_beside(settings) and adapters.fits_beside(pair):
                     folder, adapter = pair.base, pair.adapter
                 else:
                     folder = adapters.merged(pair, cache=cache)
@@ -139,16 +134,13 @@ def real_parts(settings: Settings) -> Parts:
 
     def vllm() -> Engine:
         return make_engine(
-            "vllm",
-            max_sequences=settings.max_sequences,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            adapters_at_once=settings.adapters_at_once,
+            "vllm", max_sequences=settings.max_sequences, gpu_memory_utilization=settings.gpu_memory_utilization
         )
 
     return Parts(name, vllm if name == "vllm" else transformers, transformers, locate, make_graders)
 
 
-def mixes(settings: Settings) -> bool:
+def computes_beside(settings: Settings) -> bool:
     """Whether adapters are computed beside their base, which vLLM does, and which only a GPU does fast."""
     if settings.engine == "none" or engine_name(settings.engine) != "vllm":
         return False

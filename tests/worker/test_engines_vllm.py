@@ -18,6 +18,7 @@ import torch
 from premem.errors import EngineError
 from premem.wire import Sampling
 from tests.checkpoints import make_checkpoint
+from tests.worker.engines import out_of_memory_after
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.choose import engine_name, make_engine
 from worker.engines.loading import is_out_of_memory
@@ -164,18 +165,6 @@ def test_a_start_that_lacks_memory_is_tried_once_more_smaller(runs: Path, monkey
     engine.close()
 
     assert tried == [8, 4]
-
-
-def out_of_memory_after(engine: VllmEngine, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As torch says it on a GPU."""
-    step, left = engine._llm.step, iter(range(steps))
-
-    def lacking() -> object:
-        if next(left, None) is None:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return step()
-
-    monkeypatch.setattr(engine._llm, "step", lacking)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,8 +22,6 @@ class ScoreRequest:
     tokens: tuple[int, ...]
     target_start: int
     """At least 1: the first token of a text has no probability."""
-    model: int = 0
-    """Which of the models that the engine holds is asked: 0: the one that was loaded; another: see MixingEngine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,6 @@ class SampleRequest:
     seeds: tuple[int, ...]
     first: int = 0
     """Which sample of the example the first seed stands for."""
-    model: int = 0
-    """As in ScoreRequest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +66,6 @@ class Scored:
     """Of the whole request."""
     cached_tokens: int = field(default=0, compare=False, repr=False)
     """Of these, tokens that the engine had read before and did not read again."""
-    model: int = 0
-    """Of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,6 @@ class Sampled:
     prompt_tokens: int = field(default=0, compare=False, repr=False)
     cached_tokens: int = field(default=0, compare=False, repr=False)
     """As in Scored."""
-    model: int = 0
 
 
 class Engine(Protocol):
@@ -144,19 +137,6 @@ class Engine(Protocol):
     def kill(self) -> None:
         """From another thread, while the engine does not answer: end its processes at once, so that what waits for
         them raises. What computes in this process cannot be ended by itself, and goes on."""
-        ...
-
-
-class MixingEngine(Engine, Protocol):
-    """An engine that answers with several adapters of one base at a time."""
-
-    def beside(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None, keep: Set[int]) -> int | None:
-        """Hold this one, too, and the models to `keep`, while whatever is asked is being answered. Returns the number that
-        a request names it by; None: there is no place, or it is no adapter of the base that is loaded, or has too high a
-        rank.
-
-        Raises CheckpointError and EngineError, as `load` does, but what the engine holds stays as it is.
-        """
         ...
 
 
