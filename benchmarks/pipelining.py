@@ -33,11 +33,11 @@ from lab.questions import training_rows, write_jsonl
 from premem import Client
 from premem.local import LocalService
 from premem.wire import Checkpoint, JobRequest, Sampling
-from worker.ending import Ending
 from worker.engines.choose import EngineName, engine_name, make_engine
 from worker.loop import Worker
 from worker.parts import Parts, real_parts
 from worker.settings import Settings
+from worker.shutdown import Shutdown
 
 ROUNDS = 3
 HOUSE = Path(__file__).parents[1]
@@ -128,7 +128,7 @@ def rate(client: Client, request: JobRequest, parts: Parts, url: str, *, lease_a
     job = client.create_job(request).id
     settings = Settings(service=url, name="w", exit_when_idle=0.0, graders=1, lease_ahead=lease_ahead)
     start = time.perf_counter()
-    Worker(settings, parts, ending=Ending()).run()
+    Worker(settings, parts, shutdown=Shutdown()).run()
     seconds = time.perf_counter() - start
     return client.wait(job, timeout=60).counts.tokens / seconds
 

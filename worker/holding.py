@@ -35,13 +35,13 @@ class Fetched:
     seconds: float
 
 
-class Held:
+class TaskInHand:
     """A leased task and its heartbeat."""
 
     def __init__(self, task: LeasedTask, lease: Heartbeat) -> None:
         self.task = task
         self.lease = lease
-        self.told = log.bind(
+        self.log = log.bind(
             task=task.id, attempt=task.attempt, checkpoint=task.checkpoint.name or task.checkpoint.path, kind=task.kind
         )
         self.began: float | None = None
@@ -86,43 +86,43 @@ class Held:
         return self._fetched.result()
 
 
-class Holding:
+class TasksInHand:
     """All of them. Safe to use from several threads."""
 
     def __init__(self, beats: Connection) -> None:
         """`beats`: the connection of heartbeats, and of giving back in a hurry."""
         self._beats = beats
         self._lock = threading.Lock()
-        self._held: dict[tuple[str, int], Held] = {}
+        self._in_hand: dict[tuple[str, int], TaskInHand] = {}
 
-    def take(self, task: LeasedTask, *, leased_at: float) -> Held:
+    def take(self, task: LeasedTask, *, leased_at: float) -> TaskInHand:
         """A task that was just leased; its heartbeat begins. `leased_at`: see Heartbeat."""
-        held = Held(task, Heartbeat(self._beats, task, leased_at=leased_at))
+        in_hand = TaskInHand(task, Heartbeat(self._beats, task, leased_at=leased_at))
         with self._lock:
-            self._held[task.id, task.attempt] = held
-        held.lease.start()
-        held.told.info("task leased", start=task.start, stop=task.stop)
-        return held
+            self._in_hand[task.id, task.attempt] = in_hand
+        in_hand.lease.start()
+        in_hand.log.info("task leased", start=task.start, stop=task.stop)
+        return in_hand
 
-    def drop(self, held: Held) -> None:
+    def drop(self, in_hand: TaskInHand) -> None:
         """It is no more this worker's, whoever else's it is."""
-        held.drop()
+        in_hand.drop()
         with self._lock:
-            self._held.pop((held.task.id, held.task.attempt), None)
+            self._in_hand.pop((in_hand.task.id, in_hand.task.attempt), None)
 
-    def give_back(self, held: Held, connection: Connection) -> None:
+    def give_back(self, in_hand: TaskInHand, connection: Connection) -> None:
         until = time.monotonic() + 2.0
         try:
-            connection.release(held.task.id, held.task.attempt, stopped=lambda: time.monotonic() > until)
+            connection.release(in_hand.task.id, in_hand.task.attempt, stopped=lambda: time.monotonic() > until)
         except (Interrupted, ServiceError) as error:
-            held.told.warning("the task could not be given back; its lease will run out", reason=str(error))
+            in_hand.log.warning("the task could not be given back; its lease will run out", reason=str(error))
         else:
-            held.told.info("task given back")
-        self.drop(held)
+            in_hand.log.info("task given back")
+        self.drop(in_hand)
 
     def give_back_all(self) -> None:
         """From another thread, when this process is about to be ended."""
         with self._lock:
-            every = list(self._held.values())
-        for held in every:
-            self.give_back(held, self._beats)
+            every = list(self._in_hand.values())
+        for in_hand in every:
+            self.give_back(in_hand, self._beats)

@@ -27,19 +27,19 @@ from premem.results import weights_of
 from premem.wire import GraderChoice
 from premem.wire_tasks import FailureReport, LeasedTask, LeaseRequest
 from worker import fingerprints
-from worker.ahead import Ahead
 from worker.connection import Connection, NothingToDo, jittered
 from worker.embedding import run_embedding
-from worker.ending import Ending
 from worker.engines import Engine
-from worker.holding import Fetched, Held, Holding
-from worker.keeping import Keeper
+from worker.holding import Fetched, TaskInHand, TasksInHand
 from worker.pace import Pace, Paced
+from worker.partials import PartialSaver
 from worker.parts import Graders, Located, Parts
 from worker.passes import Keeping, Plan, plan, run_pass
+from worker.prefetch import Prefetch
 from worker.processes import end_now
 from worker.regrading import regrade
 from worker.settings import Settings
+from worker.shutdown import Shutdown
 from worker.stream import Stream
 from worker.uploads import Uploads
 from worker.watchdog import Watch, watched
@@ -53,16 +53,18 @@ log = structlog.get_logger(__name__)
 class Worker:
     """One worker. It keeps no state but the weights in memory, and writes nothing to disk."""
 
-    def __init__(self, settings: Settings, parts: Parts, *, ending: Ending) -> None:
+    def __init__(self, settings: Settings, parts: Parts, *, shutdown: Shutdown) -> None:
         self._settings = settings
         self._parts = parts
-        self._ending = ending
+        self._shutdown = shutdown
         self._connection = self._connect()
         self._beats = self._connect()
-        self._holding = Holding(self._beats)
+        self._in_hand = TasksInHand(self._beats)
         self._uploads = Uploads(self._hand_in)
-        self._ahead = Ahead(
-            lambda abandoned: self._lease(lambda: abandoned() or self._ending.asked()), self._fetch, self._put_back
+        self._prefetch = Prefetch(
+            lambda abandoned: self._lease(lambda: abandoned() or self._shutdown.requested()),
+            self._fetch,
+            self._put_back,
         )
         self._ahead_seconds = 1.0
         """Before its end a pass has the next task leased, which others may be waiting for."""
@@ -74,9 +76,9 @@ class Worker:
         self._graders: tuple[GraderChoice, Graders] | None = None
         self._stream: Stream | None = None
         """Of the pass that samples and scores."""
-        self._begun: tuple[Held, Plan | None] | None = None
+        self._begun: tuple[TaskInHand, Plan | None] | None = None
         """The task ahead, and what the stream has been asked for it; None: it has to wait for its turn."""
-        self._current: Held | None = None
+        self._current: TaskInHand | None = None
         self._welcome = False
         self._failures_in_a_row = 0
         self._idle_since = time.monotonic()
@@ -91,21 +93,21 @@ class Worker:
             "worker started", worker=self._settings.name, service=self._settings.service, engine=self._parts.engine_name
         )
         try:
-            while not self._ending.asked():
+            while not self._shutdown.requested():
                 answered = self._uploads.answered
-                held = self._next()
-                if held is None:
+                in_hand = self._next()
+                if in_hand is None:
                     if not self._wait_for_work(answered):
                         break
                     continue
-                self._work(held)
+                self._work(in_hand)
                 self._idle_since = time.monotonic()
                 if self._settings.once:
                     break
         except Interrupted:
             pass  # while nothing but a task was waited for
         finally:
-            self._ahead.put_back()
+            self._prefetch.put_back()
             self._uploads.finish()
         log.info("worker ended", worker=self._settings.name)
         return 0
@@ -119,7 +121,7 @@ class Worker:
 
     def give_back_at_once(self) -> None:
         """From another thread, when this process is about to be ended: give back every task in hand."""
-        self._holding.give_back_all()
+        self._in_hand.give_back_all()
 
     def _connect(self) -> Connection:
         key = self._settings.api_key
@@ -129,13 +131,13 @@ class Worker:
             request_seconds=self._settings.request_seconds,
         )
 
-    def _next(self) -> Held | None:
+    def _next(self) -> TaskInHand | None:
         """The task that was leased ahead, or another one. None: there is none. Raises Interrupted."""
-        held = self._ahead.take(stopped=self._ending.asked)
-        if held is not None:
-            return held
+        in_hand = self._prefetch.take(stopped=self._shutdown.requested)
+        if in_hand is not None:
+            return in_hand
         try:
-            held = self._lease(self._is_over)
+            in_hand = self._lease(self._is_over)
         except ServiceError as error:
             if not self._welcome and not isinstance(error, Conflict) and (error.status or 0) < 500:
                 raise
@@ -143,11 +145,11 @@ class Worker:
             self._ask_again_seconds = 15.0
             return None
         self._welcome = True
-        if held is not None:
-            self._fetch(held)
-        return held
+        if in_hand is not None:
+            self._fetch(in_hand)
+        return in_hand
 
-    def _lease(self, stopped: Callable[[], bool]) -> Held | None:
+    def _lease(self, stopped: Callable[[], bool]) -> TaskInHand | None:
         """Raises Interrupted, ServiceError."""
         request = LeaseRequest(
             worker=self._settings.name,
@@ -159,7 +161,7 @@ class Worker:
         if isinstance(leased, NothingToDo):
             self._ask_again_seconds = leased.ask_again_seconds
             return None
-        return self._holding.take(leased, leased_at=time.monotonic())
+        return self._in_hand.take(leased, leased_at=time.monotonic())
 
     def _wait_for_work(self, answered: int) -> bool:
         """Before the next lease is asked for. False: there is no use in it.
@@ -169,12 +171,12 @@ class Worker:
         """
         pause = jittered(self._ask_again_seconds)
         if self._uploads.pending or self._uploads.answered != answered:
-            if self._uploads.answered_since(answered, seconds=pause, stopped=self._ending.asked):
+            if self._uploads.answered_since(answered, seconds=pause, stopped=self._shutdown.requested):
                 self._idle_since = time.monotonic()
             return True
         if self._is_over():
             return False
-        self._ending.wait(min(pause, self._idle_seconds_left()))
+        self._shutdown.wait(min(pause, self._idle_seconds_left()))
         return True
 
     def _idle_seconds_left(self) -> float:
@@ -183,55 +185,55 @@ class Worker:
         return self._idle_since + self._settings.exit_when_idle - time.monotonic()
 
     def _is_over(self) -> bool:
-        return self._ending.asked() or self._idle_seconds_left() <= 0
+        return self._shutdown.requested() or self._idle_seconds_left() <= 0
 
-    def _work(self, held: Held) -> None:
+    def _work(self, in_hand: TaskInHand) -> None:
         """One task until its result is on its way, or whatever else becomes of it. Raises nothing."""
-        held.began, self._current = time.monotonic(), held
+        in_hand.began, self._current = time.monotonic(), in_hand
         try:
-            content = self._score(held, stopped=lambda: held.stopped() or self._ending.asked())
-            self._uploads.put(held, content, stopped=held.stopped)
+            content = self._score(in_hand, stopped=lambda: in_hand.stopped() or self._shutdown.requested())
+            self._uploads.put(in_hand, content, stopped=in_hand.stopped)
         except Exception as error:
             if not isinstance(error, InputError | Interrupted | ServiceError):
                 # Nobody can say what is still whole.
                 self._close_engine()
                 self._close_graders()
             self._end_stream()
-            self._end_without_result(held, error)
+            self._end_without_result(in_hand, error)
         self._current = None
         if not self._settings.lease_ahead:
             self._uploads.finish()
         if self._failures_in_a_row:
             # Another worker may have what this one lacks.
             self._end_stream()
-            self._ahead.put_back()
-            self._ending.wait(jittered(min(30.0, 0.5 * 2**self._failures_in_a_row)))
+            self._prefetch.put_back()
+            self._shutdown.wait(jittered(min(30.0, 0.5 * 2**self._failures_in_a_row)))
 
-    def _hand_in(self, held: Held, content: bytes) -> None:
+    def _hand_in(self, in_hand: TaskInHand, content: bytes) -> None:
         """From the thread of the uploads. Raises nothing."""
         try:
-            self._connection.result(held.task.id, held.task.attempt, content, stopped=held.stopped)
+            self._connection.result(in_hand.task.id, in_hand.task.attempt, content, stopped=in_hand.stopped)
         except Exception as error:
-            self._end_without_result(held, error)
+            self._end_without_result(in_hand, error)
         else:
             self._failures_in_a_row = 0
-            took = {} if held.effort is None else asdict(held.effort)
-            held.told.info("task done", seconds=round(time.monotonic() - (held.began or 0.0), 1), **took)
-            self._holding.drop(held)
+            took = {} if in_hand.effort is None else asdict(in_hand.effort)
+            in_hand.log.info("task done", seconds=round(time.monotonic() - (in_hand.began or 0.0), 1), **took)
+            self._in_hand.drop(in_hand)
 
-    def _end_without_result(self, held: Held, error: Exception) -> None:
+    def _end_without_result(self, in_hand: TaskInHand, error: Exception) -> None:
         """Give the task back, drop it, or tell the service what went wrong."""
-        if isinstance(error, Interrupted) and held.lease.lost is None:
-            self._put_back(held)
+        if isinstance(error, Interrupted) and in_hand.lease.lost is None:
+            self._put_back(in_hand)
         elif isinstance(error, Interrupted | Conflict):
-            held.told.info("task dropped", reason=held.lease.lost or str(error))
+            in_hand.log.info("task dropped", reason=in_hand.lease.lost or str(error))
         else:
-            self._fail(held, error)
-        self._holding.drop(held)
+            self._fail(in_hand, error)
+        self._in_hand.drop(in_hand)
 
-    def _fetch(self, held: Held) -> None:
+    def _fetch(self, in_hand: TaskInHand) -> None:
         """What a task needs before it can begin. What goes wrong is raised when its turn has come."""
-        held.fetch(lambda task: self._fetched(task, stopped=lambda: held.stopped() or self._ending.asked()))
+        in_hand.fetch(lambda task: self._fetched(task, stopped=lambda: in_hand.stopped() or self._shutdown.requested()))
 
     def _fetched(self, task: LeasedTask, *, stopped: Callable[[], bool]) -> Fetched:
         began = time.monotonic()
@@ -244,19 +246,19 @@ class Worker:
         located = None if task.regrade else self._locate(task, partial)
         return Fetched(examples, source, partial, located, seconds=time.monotonic() - began)
 
-    def _look_ahead(self, held: Held, pace: Pace) -> None:
+    def _look_ahead(self, in_hand: TaskInHand, pace: Pace) -> None:
         """Lease the next task, if the one in hand is nearly done: sooner, it would be kept from those who wait."""
-        wanted = self._settings.lease_ahead and not self._settings.once and not self._ending.asked()
+        wanted = self._settings.lease_ahead and not self._settings.once and not self._shutdown.requested()
         if wanted and pace.seconds_left <= self._ahead_seconds:
-            self._ahead.ask(after=self._uploads.answered)
-        if self._begun is None and (ahead := self._ahead.ready) is not None:
-            self._begun = ahead, self._begin(held, ahead)
+            self._prefetch.ask(after=self._uploads.answered)
+        if self._begun is None and (ahead := self._prefetch.ready) is not None:
+            self._begun = ahead, self._begin(in_hand, ahead)
 
-    def _begin(self, held: Held, ahead: Held) -> Plan | None:
+    def _begin(self, in_hand: TaskInHand, ahead: TaskInHand) -> Plan | None:
         """Ask the stream for the next task too, where it is of the same job and checkpoint: no place in the engine stays
         free then while the last answers to the one in hand are drawn."""
-        task, fetched, located = ahead.task, required(ahead.ready), required(held.ready).located
-        one = (held.task.job, held.task.dtype) == (task.job, task.dtype) and task.kind != "embed"
+        task, fetched, located = ahead.task, required(ahead.ready), required(in_hand.ready).located
+        one = (in_hand.task.job, in_hand.task.dtype) == (task.job, task.dtype) and task.kind != "embed"
         if self._stream is None or located is None or fetched.located is None or not one or ahead.stopped():
             return None
         rows = range(task.start, task.stop)
@@ -265,18 +267,18 @@ class Worker:
         try:
             made = plan(task, fetched.examples, self._stream, fetched.partial, chat=fetched.located.chat)
         except Exception as error:  # it is raised again when its turn has come
-            ahead.told.debug("the task could not be begun ahead", reason=str(error))
+            ahead.log.debug("the task could not be begun ahead", reason=str(error))
             return None
         self._stream.begin(made.feed)
         return made
 
-    def _score(self, held: Held, *, stopped: Callable[[], bool]) -> bytes:
-        task, (stream, made) = held.task, self._asked_ahead(held)
-        fetched = held.fetched(stopped)
+    def _score(self, in_hand: TaskInHand, *, stopped: Callable[[], bool]) -> bytes:
+        task, (stream, made) = in_hand.task, self._asked_ahead(in_hand)
+        fetched = in_hand.fetched(stopped)
         # Twice as long as it took, for the lease and for chance; a download of gigabytes has to wait all the same.
         self._ahead_seconds = min(30.0, max(1.0, 2 * fetched.seconds))
         if task.kind == "embed":
-            return self._embed(held, fetched, stopped=stopped)
+            return self._embed(in_hand, fetched, stopped=stopped)
         graders = self._graders_for(task.grader)
         if fetched.source is not None:
             return regrade(task, fetched.examples, fetched.source, grading=graders, stopped=stopped)
@@ -288,8 +290,8 @@ class Worker:
             stream = self._stream = Stream(self._load(task, located, self._parts.make_engine))
         loading_seconds = time.monotonic() - began
         with (
-            self._paced(held, stream, loading_seconds=loading_seconds) as paced,
-            Keeper(self._connection, held) as keeper,
+            self._paced(in_hand, stream, loading_seconds=loading_seconds) as paced,
+            PartialSaver(self._connection, in_hand) as keeper,
         ):
             content = run_pass(
                 task,
@@ -308,12 +310,12 @@ class Worker:
         check_kept(task, located)
         return content
 
-    def _asked_ahead(self, held: Held) -> tuple[Stream | None, Plan | None]:
+    def _asked_ahead(self, in_hand: TaskInHand) -> tuple[Stream | None, Plan | None]:
         """The stream that has been asked for this task already, and for what; None, None: none has."""
         begun, self._begun = self._begun, None
-        if begun is None or begun[0] is not held or begun[1] is None:
+        if begun is None or begun[0] is not in_hand or begun[1] is None:
             return None, None
-        self._loaded = held.task.checkpoint.path
+        self._loaded = in_hand.task.checkpoint.path
         return self._stream, begun[1]
 
     def _end_stream(self) -> None:
@@ -326,15 +328,15 @@ class Worker:
             log.exception("the engine did not end what it was asked")
             self._close_engine()
 
-    def _embed(self, held: Held, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
+    def _embed(self, in_hand: TaskInHand, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
         located = required(fetched.located)
         if stopped():
             raise Interrupted("stopped before the engine was started")
         began = time.monotonic()
-        engine = self._load(held.task, located, self._parts.make_embedder)
-        with self._paced(held, engine, loading_seconds=time.monotonic() - began) as paced:
+        engine = self._load(in_hand.task, located, self._parts.make_embedder)
+        with self._paced(in_hand, engine, loading_seconds=time.monotonic() - began) as paced:
             content = run_embedding(
-                held.task,
+                in_hand.task,
                 fetched.examples,
                 paced,
                 tokenizer_fingerprint=located.tokenizer,
@@ -343,19 +345,19 @@ class Worker:
                 chat=located.chat,
                 stopped=stopped,
             )
-        check_kept(held.task, located)
+        check_kept(in_hand.task, located)
         return content
 
     @contextmanager
-    def _paced(self, held: Held, engine: Engine, *, loading_seconds: float) -> Iterator[Paced]:
+    def _paced(self, in_hand: TaskInHand, engine: Engine, *, loading_seconds: float) -> Iterator[Paced]:
         """The engine for one pass: watched over, and the next task leased when it is nearly done."""
         pace = Pace()
         with self._watched("in the middle of a pass", seconds=self._settings.engine_seconds) as watch:
             watch.rest()  # until it is asked
-            told = partial(self._look_ahead, held, pace)
+            told = partial(self._look_ahead, in_hand, pace)
             paced = Paced(engine, pace, watch, loading_seconds=loading_seconds, told=told)
             yield paced
-            held.effort = paced.effort
+            in_hand.effort = paced.effort
 
     def _watched(self, what: str, *, seconds: float) -> AbstractContextManager[Watch]:
         return watched(what, seconds=seconds, kill=self._kill_engine, last_resort=self._end_with_engine)
@@ -367,17 +369,17 @@ class Worker:
 
     def _end_with_engine(self, reason: str) -> None:
         """From the watchdog's thread: the main thread is lost. Give back what is in hand, and end the process."""
-        held = self._current
-        if held is not None:
-            report = failure_report(EngineError(reason), attempt=held.task.attempt)
+        in_hand = self._current
+        if in_hand is not None:
+            report = failure_report(EngineError(reason), attempt=in_hand.task.attempt)
             until = time.monotonic() + 5.0
             try:
-                self._beats.failure(held.task.id, report, stopped=lambda: time.monotonic() > until)
+                self._beats.failure(in_hand.task.id, report, stopped=lambda: time.monotonic() > until)
             except (Interrupted, ServiceError) as unheard:
-                held.told.warning("the failure could not be reported", reason=str(unheard))
-            self._holding.drop(held)
+                in_hand.log.warning("the failure could not be reported", reason=str(unheard))
+            self._in_hand.drop(in_hand)
         self._uploads.answered_since(self._uploads.answered, seconds=5.0, stopped=lambda: False)
-        self._holding.give_back_all()
+        self._in_hand.give_back_all()
         log.error("worker ends with its engine", status=ENGINE_HANGS)
         end_now(ENGINE_HANGS)
 
@@ -419,24 +421,24 @@ class Worker:
             self._graders = (choice, self._parts.make_graders(choice))
         return self._graders[1]
 
-    def _fail(self, held: Held, error: Exception) -> None:
+    def _fail(self, in_hand: TaskInHand, error: Exception) -> None:
         """Report the failure."""
-        report = failure_report(error, attempt=held.task.attempt)
+        report = failure_report(error, attempt=in_hand.task.attempt)
         if not report.permanent:
             self._failures_in_a_row += 1
         if isinstance(error, PrememError):
-            held.told.warning(
+            in_hand.log.warning(
                 "task failed", error=str(error), permanent=report.permanent, checkpoint_fault=report.checkpoint
             )
         else:
-            held.told.error("task failed", exc_info=error)
+            in_hand.log.error("task failed", exc_info=error)
         try:
-            self._connection.failure(held.task.id, report, stopped=held.stopped)
+            self._connection.failure(in_hand.task.id, report, stopped=in_hand.stopped)
         except (Interrupted, ServiceError) as unheard:
-            held.told.warning("the failure could not be reported", reason=str(unheard))
+            in_hand.log.warning("the failure could not be reported", reason=str(unheard))
 
-    def _put_back(self, held: Held) -> None:
-        self._holding.give_back(held, self._connection)
+    def _put_back(self, in_hand: TaskInHand) -> None:
+        self._in_hand.give_back(in_hand, self._connection)
 
     def _close_engine(self) -> None:
         self._end_stream()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 
 from premem.wire import Sampling
 from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
-from worker.engines.feed import Feed, Joint
+from worker.engines.feed import Feed, MergedFeed
 from worker.lent import Lent
 
 Outcome = Scored | Sampled
@@ -34,7 +34,7 @@ class Stream(Lent):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._joint = Joint()
+        self._merged = MergedFeed()
         self._lanes: list[_Lane] = []
         self._sampling: Sampling | None = None
         self._outcomes: Iterator[Outcome] | None = None
@@ -56,7 +56,7 @@ class Stream(Lent):
         Only what it `takes`.
         """
         self._lanes.append(_Lane(feed))
-        feed.pour(self._joint)
+        feed.pour(self._merged)
 
     def run(
         self,
@@ -82,7 +82,7 @@ class Stream(Lent):
     def abandon(self) -> None:
         """End the run, whatever is left of it."""
         outcomes, self._outcomes = self._outcomes, None
-        self._joint, self._lanes = Joint(), []
+        self._merged, self._lanes = MergedFeed(), []
         if isinstance(outcomes, Generator):
             outcomes.close()  # no request may be left running when the next weights come
 
@@ -100,7 +100,7 @@ class Stream(Lent):
         it. False: the engine has answered everything, what others may still ask for left aside."""
         if self._outcomes is None:
             assert self._sampling is not None  # noqa: S101
-            self._outcomes = self._engine.run(self._joint, sampling=self._sampling, stopped=lambda: self._stopped())
+            self._outcomes = self._engine.run(self._merged, sampling=self._sampling, stopped=lambda: self._stopped())
         for outcome in self._outcomes:
             owner = next((one for one in self._lanes if outcome.row in one.feed.rows), lane)
             owner.waiting.append(outcome)

@@ -16,11 +16,11 @@ import pytest
 
 from premem.local import LocalService
 from tests.fakes import Comparing, FakeEngine
-from worker.ending import Ending
 from worker.engines import SampleRequest
 from worker.loop import Worker
 from worker.parts import Located, Parts
 from worker.settings import Settings
+from worker.shutdown import Shutdown
 
 PAGES = Path(__file__).parents[2] / "docs" / "quickstart"
 ADDRESS = "http://127.0.0.1:8321"
@@ -38,14 +38,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     def locate(path: str, base: str | None) -> Located:
         return Located(Path(path), "usual", "FakeForCausalLM 1k")
 
-    ending = Ending()
+    shutdown = Shutdown()
     with LocalService(tmp_path_factory.mktemp("service"), checkpoint_roots=[], workers=0) as local:
         parts = Parts("fake", Learner, None, locate, lambda choice: Comparing())
-        worker = Worker(Settings(service=local.url, name="w1", graders=1), parts, ending=ending)
+        worker = Worker(Settings(service=local.url, name="w1", graders=1), parts, shutdown=shutdown)
         thread = threading.Thread(target=worker.run)
         thread.start()
         yield local.url
-        ending.ask()
+        shutdown.request()
         thread.join(30)
         worker.close()
         assert not thread.is_alive()

@@ -19,11 +19,11 @@ from tests.worker.engines import Stepping, out_of_memory_after
 from tests.worker.test_adapters import TOKENS, make_adapter, perplexity
 from tests.worker.workplace import Workplace
 from worker.adapters import WEIGHTS
-from worker.ending import Ending
 from worker.engines import Engine, SampleRequest
 from worker.loop import Worker
 from worker.parts import Located, Parts, real_parts
 from worker.settings import Settings
+from worker.shutdown import Shutdown
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 
@@ -156,7 +156,7 @@ def test_a_worker_scores_and_answers_beside_the_base_as_with_merged_weights(
         )
         engine = VllmEngine(max_sequences=8)
         parts = Parts("vllm", lambda: engine, None, real_parts(settings).locate, lambda choice: Comparing())
-        worker = Worker(settings, parts, ending=Ending())
+        worker = Worker(settings, parts, shutdown=Shutdown())
         assert worker.run() == 0
         worker.close()
         return taken(service)

@@ -12,7 +12,7 @@ from premem.wire import Sampling
 from tests.fakes import FakeEngine
 from tests.worker.engines import Stepping
 from worker.engines import Sampled, SampleRequest, Scored
-from worker.engines.feed import Feed, Joint
+from worker.engines.feed import Feed, MergedFeed
 from worker.stream import Stream
 
 SAMPLING = Sampling(samples=2, max_tokens=64)
@@ -193,19 +193,19 @@ def test_a_pass_ends_while_the_next_one_waits_for_grades_that_only_come_in_its_t
 
 
 def test_a_joint_feed_is_closed_as_the_one_that_leads():
-    joint = Joint()
+    merged = MergedFeed()
     first, second = asked(0, open_=True), asked(1, open_=True)
-    first.pour(joint)
+    first.pour(merged)
     first.lead()
-    second.pour(joint)
-    assert not joint.closed
+    second.pour(merged)
+    assert not merged.closed
 
     first.close()
-    assert joint.closed
-    assert not joint.ended  # something waits to be taken
-    assert [request.row for request in joint.take()] == [0, 1]
-    assert joint.ended
+    assert merged.closed
+    assert not merged.ended  # something waits to be taken
+    assert [request.row for request in merged.take()] == [0, 1]
+    assert merged.ended
     second.lead()
-    assert not joint.ended
+    assert not merged.ended
     second.close()
-    assert joint.ended
+    assert merged.ended

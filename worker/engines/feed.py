@@ -23,7 +23,7 @@ class Feed:
         self._closed = False
         self._idle_seconds = 0.0
         self._changed = threading.Condition()
-        self._into: Joint | None = None
+        self._into: MergedFeed | None = None
 
     @classmethod
     def of(cls, requests: Feed | Sequence[ScoreRequest | SampleRequest]) -> Feed:
@@ -56,7 +56,7 @@ class Feed:
             self._closed = True
             self._changed.notify_all()
 
-    def pour(self, into: Joint) -> None:
+    def pour(self, into: MergedFeed) -> None:
         """What waits in this feed, and all that will come, is taken from the other one instead."""
         with self._changed:
             self._into = into
@@ -121,7 +121,7 @@ class Feed:
             yield from self.take()
 
 
-class Joint(Feed):
+class MergedFeed(Feed):
     """What several feeds ask for together. It is closed where the one that leads is: others may be open until their turn
     comes, and an engine that waited for them would wait forever."""
 

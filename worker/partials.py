@@ -9,22 +9,22 @@ import structlog
 
 from premem.errors import Interrupted, ServiceError
 from worker.connection import Connection
-from worker.holding import Held
+from worker.holding import TaskInHand
 
 SEND_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
 
-class Keeper:
+class PartialSaver:
     """Sends the partial results of one task, each from a thread of its own; what cannot be sent is no loss yet."""
 
-    def __init__(self, connection: Connection, held: Held) -> None:
+    def __init__(self, connection: Connection, in_hand: TaskInHand) -> None:
         self._connection = connection
-        self._held = held
+        self._in_hand = in_hand
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> PartialSaver:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,10 +42,10 @@ class Keeper:
             self._thread.join(SEND_SECONDS + 1.0)
 
     def _send(self, content: bytes) -> None:
-        task, until = self._held.task, time.monotonic() + SEND_SECONDS
+        task, until = self._in_hand.task, time.monotonic() + SEND_SECONDS
         try:
             self._connection.keep(
-                task.id, task.attempt, content, stopped=lambda: self._held.stopped() or time.monotonic() > until
+                task.id, task.attempt, content, stopped=lambda: self._in_hand.stopped() or time.monotonic() > until
             )
         except (Interrupted, ServiceError) as error:
             log.info("a partial result was not kept", task=task.id, reason=str(error))
