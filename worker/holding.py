@@ -11,12 +11,15 @@ from dataclasses import dataclass
 import structlog
 
 from premem.effort import Effort
-from premem.errors import Interrupted, ServiceError
+from premem.errors import CheckpointError, Interrupted, ServiceError
 from premem.records import Example
+from premem.results import weights_of
 from premem.wire_tasks import LeasedTask
+from worker import fingerprints
 from worker.connection import Connection
 from worker.heartbeat import Heartbeat
 from worker.parts import Located
+from worker.passes import Plan
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +51,8 @@ class TaskInHand:
         """When its turn came, by the monotonic clock."""
         self.effort: Effort | None = None
         """What its pass took; None as long as there was none."""
+        self.plan: Plan | None = None
+        """What the engine was asked for it before its turn came."""
         self._dropped = False
         self._fetched: Future[Fetched] = Future()
 
@@ -84,6 +89,43 @@ class TaskInHand:
             except TimeoutError:
                 pass  # of this look, or of the fetching itself, which is raised below
         return self._fetched.result()
+
+
+def fetch(
+    task: LeasedTask,
+    connection: Connection,
+    locate: Callable[[str, str | None], Located],
+    *,
+    stopped: Callable[[], bool],
+) -> Fetched:
+    """What the task needs, out of the service and with its checkpoint made local by `locate` (see Parts).
+
+    Raises CheckpointError where its checkpoint cannot be used or is not of the job's run, ServiceError, NotFound,
+    Interrupted soon after `stopped` turns true.
+    """
+    began = time.monotonic()
+    column = task.perturbation.question_column if task.perturbation else None
+    examples = connection.rows(task.dataset, start=task.start, stop=task.stop, stopped=stopped, question_column=column)
+    source = connection.source(task.id, stopped=stopped) if task.regrade else None
+    partial = connection.partial(task.id, stopped=stopped) if task.partial else None
+    located = None if task.regrade else _located(task, partial, locate)
+    return Fetched(examples, source, partial, located, seconds=time.monotonic() - began)
+
+
+def _located(task: LeasedTask, partial: bytes | None, locate: Callable[[str, str | None], Located]) -> Located:
+    path = task.checkpoint.path
+    located = locate(path, task.base)
+    if task.template.chat:
+        located = located.chatting(task.checkpoint)
+    if task.tokenizer is not None and located.tokenizer != task.tokenizer:
+        what = "tokenizer or chat template" if task.template.chat else "tokenizer"
+        raise CheckpointError(
+            f"checkpoint {task.checkpoint.name!r} ({path}) has another {what} than the checkpoints before it: "
+            "the checkpoints of one job must come from one run"
+        )
+    for known in (task.weights, None if partial is None else weights_of(partial)):
+        fingerprints.check_same(task.checkpoint.name, known, located.weights)
+    return located
 
 
 class TasksInHand:

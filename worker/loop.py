@@ -1,16 +1,20 @@
-"""Lease a task, work it, hand the result in, and again; the next one is leased while the last answers are drawn."""
+"""Lease a task, do it, hand its result in, and again; the next one is leased while the last answers are drawn.
+
+A task goes one way: it is leased and what it needs is fetched (holding), the engine's requests are planned (passes.plan),
+streamed through the engine (stream) past a meter (pace), the answers graded (passes.graded), and the result is handed in
+by a thread of its own (uploads).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
-from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import structlog
 
+from premem import embeddings, results
 from premem.errors import (
     CheckpointError,
     Conflict,
@@ -23,29 +27,25 @@ from premem.errors import (
     ServiceError,
 )
 from premem.local import ENGINE_HANGS
-from premem.results import weights_of
-from premem.wire import GraderChoice
 from premem.wire_tasks import FailureReport, LeasedTask, LeaseRequest
-from worker import fingerprints
 from worker.connection import Connection, NothingToDo, jittered
-from worker.embedding import run_embedding
+from worker.embedding import embedded_rows, plan_embedding
 from worker.engines import Engine
-from worker.holding import Fetched, TaskInHand, TasksInHand
-from worker.pace import Pace, Paced
+from worker.equipment import Equipment
+from worker.holding import Fetched, TaskInHand, TasksInHand, fetch
+from worker.pace import Meter, Pace, close
 from worker.partials import PartialSaver
 from worker.parts import Graders, Located, Parts
-from worker.passes import Keeping, Plan, plan, run_pass
+from worker.passes import Saving, graded, plan
 from worker.prefetch import Prefetch
 from worker.processes import end_now
 from worker.regrading import regrade
 from worker.settings import Settings
 from worker.shutdown import Shutdown
-from worker.stream import Stream
 from worker.uploads import Uploads
-from worker.watchdog import Watch, watched
 
-AnyEngine = TypeVar("AnyEngine", bound=Engine)
 Found = TypeVar("Found")
+Outcome = TypeVar("Outcome")
 
 log = structlog.get_logger(__name__)
 
@@ -60,25 +60,16 @@ class Worker:
         self._connection = self._connect()
         self._beats = self._connect()
         self._in_hand = TasksInHand(self._beats)
+        self._current: TaskInHand | None = None
+        self._equipment = Equipment(parts, settings, last_resort=self._end_with_engine)
         self._uploads = Uploads(self._hand_in)
         self._prefetch = Prefetch(
             lambda abandoned: self._lease(lambda: abandoned() or self._shutdown.requested()),
             self._fetch,
-            self._put_back,
+            self._give_back,
         )
-        self._ahead_seconds = 1.0
+        self._prefetch_seconds = 1.0
         """Before its end a pass has the next task leased, which others may be waiting for."""
-        self._engine: Engine | None = None
-        self._made_by: object = None
-        self._loaded: str | None = None
-        """As its task named it."""
-        self._device: str | None = None
-        self._graders: tuple[GraderChoice, Graders] | None = None
-        self._stream: Stream | None = None
-        """Of the pass that samples and scores."""
-        self._begun: tuple[TaskInHand, Plan | None] | None = None
-        """The task ahead, and what the stream has been asked for it; None: it has to wait for its turn."""
-        self._current: TaskInHand | None = None
         self._welcome = False
         self._failures_in_a_row = 0
         self._idle_since = time.monotonic()
@@ -114,8 +105,7 @@ class Worker:
 
     def close(self) -> None:
         """End every process and give back memory."""
-        self._close_engine()
-        self._close_graders()
+        self._equipment.close()
         self._connection.close()
         self._beats.close()
 
@@ -130,6 +120,8 @@ class Worker:
             api_key=key.get_secret_value() if key else None,
             request_seconds=self._settings.request_seconds,
         )
+
+    # Lease
 
     def _next(self) -> TaskInHand | None:
         """The task that was leased ahead, or another one. None: there is none. Raises Interrupted."""
@@ -154,8 +146,8 @@ class Worker:
         request = LeaseRequest(
             worker=self._settings.name,
             engine=self._parts.engine_name,
-            device=self._device,
-            loaded_checkpoint=self._loaded,
+            device=self._equipment.device,
+            loaded_checkpoint=self._equipment.loaded,
         )
         leased = self._connection.lease(request, stopped=stopped)
         if isinstance(leased, NothingToDo):
@@ -187,27 +179,130 @@ class Worker:
     def _is_over(self) -> bool:
         return self._shutdown.requested() or self._idle_seconds_left() <= 0
 
+    def _fetch(self, in_hand: TaskInHand) -> None:
+        """What a task needs before it can begin. What goes wrong is raised when its turn has come."""
+        stopped = self._stopped(in_hand)
+        in_hand.fetch(lambda task: fetch(task, self._connection, self._parts.locate, stopped=stopped))
+
+    def _stopped(self, in_hand: TaskInHand) -> Callable[[], bool]:
+        return lambda: in_hand.stopped() or self._shutdown.requested()
+
+    # Do
+
     def _work(self, in_hand: TaskInHand) -> None:
         """One task until its result is on its way, or whatever else becomes of it. Raises nothing."""
         in_hand.began, self._current = time.monotonic(), in_hand
         try:
-            content = self._score(in_hand, stopped=lambda: in_hand.stopped() or self._shutdown.requested())
+            content = self._result(in_hand, stopped=self._stopped(in_hand))
             self._uploads.put(in_hand, content, stopped=in_hand.stopped)
         except Exception as error:
             if not isinstance(error, InputError | Interrupted | ServiceError):
                 # Nobody can say what is still whole.
-                self._close_engine()
-                self._close_graders()
-            self._end_stream()
+                self._equipment.close()
+            self._equipment.end_stream()
             self._end_without_result(in_hand, error)
         self._current = None
         if not self._settings.lease_ahead:
             self._uploads.finish()
         if self._failures_in_a_row:
             # Another worker may have what this one lacks.
-            self._end_stream()
+            self._equipment.end_stream()
             self._prefetch.put_back()
             self._shutdown.wait(jittered(min(30.0, 0.5 * 2**self._failures_in_a_row)))
+
+    def _result(self, in_hand: TaskInHand, *, stopped: Callable[[], bool]) -> bytes:
+        """What the service takes for the task. Raises whatever a pass may raise."""
+        task, fetched = in_hand.task, in_hand.fetched(stopped)
+        # Twice as long as it took, for the lease and for chance; a download of gigabytes has to wait all the same.
+        self._prefetch_seconds = min(30.0, max(1.0, 2 * fetched.seconds))
+        if task.kind == "embed":
+            return self._embed(in_hand, fetched, stopped=stopped)
+        graders = self._equipment.graders(task.grader)
+        if fetched.source is not None:
+            return regrade(task, fetched.examples, fetched.source, grading=graders, stopped=stopped)
+        return self._score(in_hand, fetched, graders, stopped=stopped)
+
+    def _score(self, in_hand: TaskInHand, fetched: Fetched, graders: Graders, *, stopped: Callable[[], bool]) -> bytes:
+        """Plan, stream through the engine, grade, encode."""
+        task, located = in_hand.task, required(fetched.located)
+        if stopped():
+            raise Interrupted("stopped before the engine was started")
+        began = time.monotonic()
+        stream, made, in_hand.plan = self._equipment.stream, in_hand.plan, None
+        if stream is None or made is None or not stream.has_begun(made.feed):
+            stream, made = self._equipment.streaming(task, located), None
+        self._equipment.loaded = task.checkpoint.path
+        loading_seconds = time.monotonic() - began
+        made = made or plan(task, fetched.examples, stream.engine, fetched.partial, chat=located.chat)
+        produced_by = made_by(stream.engine, located)
+        with (
+            self._equipment.watched_pass() as watch,
+            PartialSaver(self._connection, in_hand, produced_by=produced_by) as saver,
+        ):
+            meter = Meter(watch, loading_seconds=loading_seconds, cache_bytes=stream.engine.cache_bytes)
+            outcomes = stream.run(made.feed, sampling=task.sampling, stopped=meter.watched(stopped))
+            outcomes = self._looking_ahead(meter.answers(outcomes, made.feed), in_hand, meter.pace)
+            saving = Saving(saver.save, seconds=self._settings.keep_seconds)
+            rows = graded(made, outcomes, grading=graders, stopped=stopped, saving=saving)
+            in_hand.effort = meter.effort
+        check_kept(task, located)
+        return results.encode(rows, produced_by={**produced_by, **in_hand.effort.as_metadata()})
+
+    def _embed(self, in_hand: TaskInHand, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
+        """Plan, stream through the engine, encode."""
+        task, located = in_hand.task, required(fetched.located)
+        if stopped():
+            raise Interrupted("stopped before the engine was started")
+        began = time.monotonic()
+        engine = self._equipment.embedding(task, located)
+        loading_seconds = time.monotonic() - began
+        made = plan_embedding(task, fetched.examples, engine, chat=located.chat)
+        with self._equipment.watched_pass() as watch:
+            meter = Meter(watch, loading_seconds=loading_seconds)
+            outcomes = engine.embed(made.requests, stopped=meter.watched(stopped))
+            outcomes = self._looking_ahead(meter.embeddings(outcomes, made.requests), in_hand, meter.pace)
+            rows = embedded_rows(made, outcomes)
+            in_hand.effort = meter.effort
+        check_kept(task, located)
+        return embeddings.encode(rows, produced_by={**made_by(engine, located), **in_hand.effort.as_metadata()})
+
+    def _looking_ahead(self, outcomes: Iterator[Outcome], in_hand: TaskInHand, pace: Pace) -> Iterator[Outcome]:
+        """The same, and at each of them, and after the last one, a look whether the next task may be leased or begun."""
+        try:
+            for outcome in outcomes:
+                self._look_ahead(in_hand, pace)
+                yield outcome
+            self._look_ahead(in_hand, pace)
+        finally:
+            close(outcomes)
+
+    def _look_ahead(self, in_hand: TaskInHand, pace: Pace) -> None:
+        """Lease the next task, if the one in hand is nearly done: sooner, it would be kept from those who wait."""
+        wanted = self._settings.lease_ahead and not self._settings.once and not self._shutdown.requested()
+        if wanted and pace.seconds_left <= self._prefetch_seconds:
+            self._prefetch.ask(after=self._uploads.answered)
+        if (ahead := self._prefetch.take_notice()) is not None:
+            self._begin(in_hand, ahead)
+
+    def _begin(self, in_hand: TaskInHand, ahead: TaskInHand) -> None:
+        """Ask the stream for the next task too, where it is of the same job and checkpoint: no place in the engine stays
+        free then while the last answers to the one in hand are drawn."""
+        stream, located = self._equipment.stream, required(in_hand.ready).located
+        task, fetched = ahead.task, required(ahead.ready)
+        one = (in_hand.task.job, in_hand.task.dtype) == (task.job, task.dtype) and task.kind != "embed"
+        if stream is None or located is None or fetched.located is None or not one or ahead.stopped():
+            return
+        if not located.is_same(fetched.located) or not stream.takes(range(task.start, task.stop), task.sampling):
+            return
+        try:
+            made = plan(task, fetched.examples, stream.engine, fetched.partial, chat=fetched.located.chat)
+        except Exception as error:  # it is raised again when its turn has come
+            ahead.log.debug("the task could not be begun ahead", reason=str(error))
+            return
+        stream.begin(made.feed)
+        ahead.plan = made
+
+    # Hand in
 
     def _hand_in(self, in_hand: TaskInHand, content: bytes) -> None:
         """From the thread of the uploads. Raises nothing."""
@@ -224,202 +319,12 @@ class Worker:
     def _end_without_result(self, in_hand: TaskInHand, error: Exception) -> None:
         """Give the task back, drop it, or tell the service what went wrong."""
         if isinstance(error, Interrupted) and in_hand.lease.lost is None:
-            self._put_back(in_hand)
+            self._give_back(in_hand)
         elif isinstance(error, Interrupted | Conflict):
             in_hand.log.info("task dropped", reason=in_hand.lease.lost or str(error))
         else:
             self._fail(in_hand, error)
         self._in_hand.drop(in_hand)
-
-    def _fetch(self, in_hand: TaskInHand) -> None:
-        """What a task needs before it can begin. What goes wrong is raised when its turn has come."""
-        in_hand.fetch(lambda task: self._fetched(task, stopped=lambda: in_hand.stopped() or self._shutdown.requested()))
-
-    def _fetched(self, task: LeasedTask, *, stopped: Callable[[], bool]) -> Fetched:
-        began = time.monotonic()
-        column = task.perturbation.question_column if task.perturbation else None
-        examples = self._connection.rows(
-            task.dataset, start=task.start, stop=task.stop, stopped=stopped, question_column=column
-        )
-        source = self._connection.source(task.id, stopped=stopped) if task.regrade else None
-        partial = self._connection.partial(task.id, stopped=stopped) if task.partial else None
-        located = None if task.regrade else self._locate(task, partial)
-        return Fetched(examples, source, partial, located, seconds=time.monotonic() - began)
-
-    def _look_ahead(self, in_hand: TaskInHand, pace: Pace) -> None:
-        """Lease the next task, if the one in hand is nearly done: sooner, it would be kept from those who wait."""
-        wanted = self._settings.lease_ahead and not self._settings.once and not self._shutdown.requested()
-        if wanted and pace.seconds_left <= self._ahead_seconds:
-            self._prefetch.ask(after=self._uploads.answered)
-        if self._begun is None and (ahead := self._prefetch.ready) is not None:
-            self._begun = ahead, self._begin(in_hand, ahead)
-
-    def _begin(self, in_hand: TaskInHand, ahead: TaskInHand) -> Plan | None:
-        """Ask the stream for the next task too, where it is of the same job and checkpoint: no place in the engine stays
-        free then while the last answers to the one in hand are drawn."""
-        task, fetched, located = ahead.task, required(ahead.ready), required(in_hand.ready).located
-        one = (in_hand.task.job, in_hand.task.dtype) == (task.job, task.dtype) and task.kind != "embed"
-        if self._stream is None or located is None or fetched.located is None or not one or ahead.stopped():
-            return None
-        rows = range(task.start, task.stop)
-        if not located.is_same(fetched.located) or not self._stream.takes(rows, task.sampling):
-            return None
-        try:
-            made = plan(task, fetched.examples, self._stream, fetched.partial, chat=fetched.located.chat)
-        except Exception as error:  # it is raised again when its turn has come
-            ahead.log.debug("the task could not be begun ahead", reason=str(error))
-            return None
-        self._stream.begin(made.feed)
-        return made
-
-    def _score(self, in_hand: TaskInHand, *, stopped: Callable[[], bool]) -> bytes:
-        task, (stream, made) = in_hand.task, self._asked_ahead(in_hand)
-        fetched = in_hand.fetched(stopped)
-        # Twice as long as it took, for the lease and for chance; a download of gigabytes has to wait all the same.
-        self._ahead_seconds = min(30.0, max(1.0, 2 * fetched.seconds))
-        if task.kind == "embed":
-            return self._embed(in_hand, fetched, stopped=stopped)
-        graders = self._graders_for(task.grader)
-        if fetched.source is not None:
-            return regrade(task, fetched.examples, fetched.source, grading=graders, stopped=stopped)
-        located = required(fetched.located)
-        if stopped():
-            raise Interrupted("stopped before the engine was started")
-        began = time.monotonic()
-        if stream is None:
-            stream = self._stream = Stream(self._load(task, located, self._parts.make_engine))
-        loading_seconds = time.monotonic() - began
-        with (
-            self._paced(in_hand, stream, loading_seconds=loading_seconds) as paced,
-            PartialSaver(self._connection, in_hand) as keeper,
-        ):
-            content = run_pass(
-                task,
-                fetched.examples,
-                paced,
-                grading=graders,
-                tokenizer_fingerprint=located.tokenizer,
-                model=located.model,
-                weights=located.weights,
-                chat=located.chat,
-                stopped=stopped,
-                partial=fetched.partial,
-                keeping=Keeping(keeper.keep, seconds=self._settings.keep_seconds),
-                made=made,
-            )
-        check_kept(task, located)
-        return content
-
-    def _asked_ahead(self, in_hand: TaskInHand) -> tuple[Stream | None, Plan | None]:
-        """The stream that has been asked for this task already, and for what; None, None: none has."""
-        begun, self._begun = self._begun, None
-        if begun is None or begun[0] is not in_hand or begun[1] is None:
-            return None, None
-        self._loaded = in_hand.task.checkpoint.path
-        return self._stream, begun[1]
-
-    def _end_stream(self) -> None:
-        stream, self._stream, self._begun = self._stream, None, None
-        if stream is None:
-            return
-        try:
-            stream.abandon()
-        except Exception:
-            log.exception("the engine did not end what it was asked")
-            self._close_engine()
-
-    def _embed(self, in_hand: TaskInHand, fetched: Fetched, *, stopped: Callable[[], bool]) -> bytes:
-        located = required(fetched.located)
-        if stopped():
-            raise Interrupted("stopped before the engine was started")
-        began = time.monotonic()
-        engine = self._load(in_hand.task, located, self._parts.make_embedder)
-        with self._paced(in_hand, engine, loading_seconds=time.monotonic() - began) as paced:
-            content = run_embedding(
-                in_hand.task,
-                fetched.examples,
-                paced,
-                tokenizer_fingerprint=located.tokenizer,
-                model=located.model,
-                weights=located.weights,
-                chat=located.chat,
-                stopped=stopped,
-            )
-        check_kept(in_hand.task, located)
-        return content
-
-    @contextmanager
-    def _paced(self, in_hand: TaskInHand, engine: Engine, *, loading_seconds: float) -> Iterator[Paced]:
-        """The engine for one pass: watched over, and the next task leased when it is nearly done."""
-        pace = Pace()
-        with self._watched("in the middle of a pass", seconds=self._settings.engine_seconds) as watch:
-            watch.rest()  # until it is asked
-            told = partial(self._look_ahead, in_hand, pace)
-            paced = Paced(engine, pace, watch, loading_seconds=loading_seconds, told=told)
-            yield paced
-            in_hand.effort = paced.effort
-
-    def _watched(self, what: str, *, seconds: float) -> AbstractContextManager[Watch]:
-        return watched(what, seconds=seconds, kill=self._kill_engine, last_resort=self._end_with_engine)
-
-    def _kill_engine(self) -> None:
-        engine = self._engine
-        if engine is not None:
-            engine.kill()
-
-    def _end_with_engine(self, reason: str) -> None:
-        """From the watchdog's thread: the main thread is lost. Give back what is in hand, and end the process."""
-        in_hand = self._current
-        if in_hand is not None:
-            report = failure_report(EngineError(reason), attempt=in_hand.task.attempt)
-            until = time.monotonic() + 5.0
-            try:
-                self._beats.failure(in_hand.task.id, report, stopped=lambda: time.monotonic() > until)
-            except (Interrupted, ServiceError) as unheard:
-                in_hand.log.warning("the failure could not be reported", reason=str(unheard))
-            self._in_hand.drop(in_hand)
-        self._uploads.answered_since(self._uploads.answered, seconds=5.0, stopped=lambda: False)
-        self._in_hand.give_back_all()
-        log.error("worker ends with its engine", status=ENGINE_HANGS)
-        end_now(ENGINE_HANGS)
-
-    def _locate(self, task: LeasedTask, partial: bytes | None) -> Located:
-        path = task.checkpoint.path
-        located = self._parts.locate(path, task.base)
-        if task.template.chat:
-            located = located.chatting(task.checkpoint)
-        if task.tokenizer is not None and located.tokenizer != task.tokenizer:
-            what = "tokenizer or chat template" if task.template.chat else "tokenizer"
-            raise CheckpointError(
-                f"checkpoint {task.checkpoint.name!r} ({path}) has another {what} than the checkpoints before it: "
-                "the checkpoints of one job must come from one run"
-            )
-        for known in (task.weights, None if partial is None else weights_of(partial)):
-            fingerprints.check_same(task.checkpoint.name, known, located.weights)
-        return located
-
-    def _load(self, task: LeasedTask, located: Located, making: Callable[[], AnyEngine] | None) -> AnyEngine:
-        """The engine of that making with the task's checkpoint. Another one makes room first: a GPU holds one."""
-        if making is None:
-            raise EngineError("this worker has no engine and can only grade anew what others sampled")
-        self._end_stream()
-        if self._engine is not None and self._made_by is not making:
-            self._close_engine()
-        with self._watched("while a checkpoint was loaded", seconds=self._settings.load_seconds):
-            if self._engine is None:
-                self._engine, self._made_by = making(), making
-            engine = cast(AnyEngine, self._engine)
-            self._loaded = None  # until it is, again
-            engine.load(located.folder, dtype=task.dtype, adapter=located.adapter)
-        self._loaded, self._device = task.checkpoint.path, engine.produced_by["device"]
-        return engine
-
-    def _graders_for(self, choice: GraderChoice) -> Graders:
-        if self._graders is not None and self._graders[0] != choice:
-            self._close_graders()
-        if self._graders is None:
-            self._graders = (choice, self._parts.make_graders(choice))
-        return self._graders[1]
 
     def _fail(self, in_hand: TaskInHand, error: Exception) -> None:
         """Report the failure."""
@@ -437,27 +342,35 @@ class Worker:
         except (Interrupted, ServiceError) as unheard:
             in_hand.log.warning("the failure could not be reported", reason=str(unheard))
 
-    def _put_back(self, in_hand: TaskInHand) -> None:
+    def _give_back(self, in_hand: TaskInHand) -> None:
         self._in_hand.give_back(in_hand, self._connection)
 
-    def _close_engine(self) -> None:
-        self._end_stream()
-        engine, self._engine, self._loaded = self._engine, None, None
-        if engine is not None:
+    def _end_with_engine(self, reason: str) -> None:
+        """From the watchdog's thread: the main thread is lost. Give back what is in hand, and end the process."""
+        in_hand = self._current
+        if in_hand is not None:
+            report = failure_report(EngineError(reason), attempt=in_hand.task.attempt)
+            until = time.monotonic() + 5.0
             try:
-                engine.close()
-            except Exception:  # the engine is forgotten all the same, and the next task gets a new one
-                log.exception("the engine did not close")
-
-    def _close_graders(self) -> None:
-        graders, self._graders = self._graders, None
-        if graders is not None:
-            graders[1].close()
+                self._beats.failure(in_hand.task.id, report, stopped=lambda: time.monotonic() > until)
+            except (Interrupted, ServiceError) as unheard:
+                in_hand.log.warning("the failure could not be reported", reason=str(unheard))
+            self._in_hand.drop(in_hand)
+        self._uploads.answered_since(self._uploads.answered, seconds=5.0, stopped=lambda: False)
+        self._in_hand.give_back_all()
+        log.error("worker ends with its engine", status=ENGINE_HANGS)
+        end_now(ENGINE_HANGS)
 
 
 def required(found: Found | None) -> Found:
     assert found is not None, "what is looked at here is there"  # noqa: S101
     return found
+
+
+def made_by(engine: Engine, located: Located) -> dict[str, str]:
+    """For a result's metadata: which engine, tokenizer, model and weights it comes from."""
+    known = {"tokenizer": located.tokenizer, "model": located.model, results.WEIGHTS: located.weights}
+    return {**engine.produced_by, **known}
 
 
 def check_kept(task: LeasedTask, located: Located) -> None:

@@ -1,13 +1,15 @@
-"""Keep what is done of a pass with the service, so that whoever gets the task next goes on from there."""
+"""Save what is done of a pass with the service, so that whoever gets the task next goes on from there."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from premem.errors import Interrupted, ServiceError
+from premem.results import RowResult, encode
 from worker.connection import Connection
 from worker.holding import TaskInHand
 
@@ -19,9 +21,10 @@ log = structlog.get_logger(__name__)
 class PartialSaver:
     """Sends the partial results of one task, each from a thread of its own; what cannot be sent is no loss yet."""
 
-    def __init__(self, connection: Connection, in_hand: TaskInHand) -> None:
+    def __init__(self, connection: Connection, in_hand: TaskInHand, *, produced_by: Mapping[str, str]) -> None:
         self._connection = connection
         self._in_hand = in_hand
+        self._produced_by = produced_by
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> PartialSaver:
@@ -30,10 +33,11 @@ class PartialSaver:
     def __exit__(self, *_: object) -> None:
         self.finish()
 
-    def keep(self, content: bytes) -> None:
-        """Does not wait, unless the one before is still on its way."""
+    def save(self, rows: Sequence[RowResult]) -> None:
+        """Does not wait, unless those before are still on their way."""
+        content = encode(rows, produced_by=self._produced_by)
         self.finish()
-        self._thread = threading.Thread(target=self._send, args=(content,), name="keeping", daemon=True)
+        self._thread = threading.Thread(target=self._send, args=(content,), name="partials", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
@@ -48,4 +52,4 @@ class PartialSaver:
                 task.id, task.attempt, content, stopped=lambda: self._in_hand.stopped() or time.monotonic() > until
             )
         except (Interrupted, ServiceError) as error:
-            log.info("a partial result was not kept", task=task.id, reason=str(error))
+            log.info("a partial result was not saved", task=task.id, reason=str(error))

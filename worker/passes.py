@@ -1,10 +1,10 @@
-"""One pass over a task's rows: render, tokenize, score and sample, grade, and encode what the service takes."""
+"""One pass over a task's rows: what the engine is asked (`plan`), and what becomes of its answers (`graded`)."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -13,12 +13,13 @@ from premem.copying import similarity
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.planning import Goal
 from premem.records import Answer, Example, Grade
-from premem.results import WEIGHTS, RowResult, decode, encode
+from premem.results import RowResult, decode
 from premem.seeds import sample_seed
 from premem.wire_tasks import LeasedTask
 from worker.draws import Draws
 from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed
+from worker.pace import close
 from worker.prompts import Chat, Prompts
 
 
@@ -32,6 +33,9 @@ class Grading(Protocol):
 class Plan:
     """What the engine is asked for at first, and a result for every row: empty yet, known in part, or skipped."""
 
+    task: LeasedTask
+    examples: Sequence[Example]
+    """The rows from task.start on."""
     requests: list[ScoreRequest | SampleRequest] = field(default_factory=list)
     results: dict[int, RowResult] = field(default_factory=dict)
     draws: Draws = field(default_factory=Draws)
@@ -40,68 +44,13 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
-    """Where what is done of a pass is kept meanwhile, for whoever goes on with it should it be lost."""
+class Saving:
+    """Where what is done of a pass is saved meanwhile, for whoever goes on with it should it be lost."""
 
-    keep: Callable[[bytes], None]
-    """Takes a partial result; must not block."""
+    save: Callable[[list[RowResult]], None]
+    """Takes the rows of which something is known; must not block."""
     seconds: float = 30.0
     """Between two of them."""
-
-
-def run_pass(
-    task: LeasedTask,
-    examples: Sequence[Example],
-    engine: Engine,
-    *,
-    grading: Grading,
-    tokenizer_fingerprint: str,
-    model: str = "",
-    weights: str = "",
-    chat: Chat | None = None,
-    stopped: Callable[[], bool],
-    partial: bytes | None = None,
-    keeping: Keeping | None = None,
-    made: Plan | None = None,
-) -> bytes:
-    """The result of one task, whose checkpoint is loaded, as premem.results encodes it.
-
-    `model` is the checkpoint's family, `weights` the fingerprint of its weights, `chat` how it writes one, if it can.
-    `examples` are the rows from task.start on; `partial` is what is known of them already. `made` is their plan, where the
-    engine has been given it before. Raises Interrupted soon after `stopped` turns true, CheckpointError where the model's
-    numbers are none or its chat template does not do, EngineError where the engine leaves a request unanswered, InputError
-    where the partial result is none.
-    """
-    made = made or plan(task, examples, engine, partial, chat=chat)
-    produced_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model, WEIGHTS: weights}
-    collected = _Collected(task, examples, made)
-    outcomes = engine.run(made.feed, sampling=task.sampling, stopped=stopped)
-    kept_at = time.monotonic()
-    try:
-        for outcome in outcomes:
-            if isinstance(outcome, Scored):
-                collected.take_score(outcome)
-            else:
-                sampled = collected.take_sample(outcome)
-                reference = examples[sampled.row - task.start].reference
-                collected.take_grade(sampled, grading.submit(reference, sampled.text))
-            if stopped():
-                raise Interrupted("stopped in the middle of a pass")
-            if keeping is not None and time.monotonic() > kept_at + keeping.seconds:
-                keeping.keep(encode(collected.so_far(), produced_by=produced_by))
-                kept_at = time.monotonic()
-        wait_for_all(collected.grades, stopped)
-        collected.check_complete()
-    except Interrupted:
-        if keeping is not None and (rows := collected.so_far()):
-            keeping.keep(encode(rows, produced_by=produced_by))
-        raise
-    finally:
-        if isinstance(outcomes, Generator):
-            outcomes.close()  # no request may be left running when the next weights come
-        for grade in collected.grades:
-            grade.cancel()  # no effect on those that are done
-    return encode(collected.rows(), produced_by={**produced_by, **engine.produced_by})  # what it took, too, by now
 
 
 def plan(
@@ -117,7 +66,7 @@ def plan(
 
     An example's scoring stands before its sampling, which then finds the prompt in the engine's cache.
     """
-    made = Plan()
+    made = Plan(task, examples)
     known = {} if partial is None else {result.row: result for result in decode(partial)[0]}
     prompts = Prompts(task, engine.tokenizer, chat)
     goals = _goals(task)
@@ -192,12 +141,52 @@ def _seeds(task: LeasedTask, example: Example) -> tuple[int, ...]:
     )
 
 
+def graded(
+    made: Plan,
+    outcomes: Iterator[Scored | Sampled],
+    *,
+    grading: Grading,
+    stopped: Callable[[], bool],
+    saving: Saving | None = None,
+) -> list[RowResult]:
+    """The results of a task's rows: what the engine scored as perplexities, what it sampled with its grades.
+
+    `outcomes` are the engine's answers to the feed of the plan, to which grades may add. Raises Interrupted soon after
+    `stopped` turns true, CheckpointError where the model's numbers are none, EngineError where the engine leaves a
+    request unanswered.
+    """
+    collected = _Collected(made)
+    saved_at = time.monotonic()
+    try:
+        for outcome in outcomes:
+            if isinstance(outcome, Scored):
+                collected.take_score(outcome)
+            else:
+                collected.take_sample(outcome, grading)
+            if stopped():
+                raise Interrupted("stopped in the middle of a pass")
+            if saving is not None and time.monotonic() > saved_at + saving.seconds:
+                saving.save(collected.so_far())
+                saved_at = time.monotonic()
+        wait_for_all(collected.grades, stopped)
+        collected.check_complete()
+    except Interrupted:
+        if saving is not None and (rows := collected.so_far()):
+            saving.save(rows)
+        raise
+    finally:
+        close(outcomes)
+        for grade in collected.grades:
+            grade.cancel()  # no effect on those that are done
+    return collected.rows()
+
+
 class _Collected:
     """What came out of the engine, each thing asked for once."""
 
-    def __init__(self, task: LeasedTask, examples: Sequence[Example], made: Plan) -> None:
-        self._task = task
-        self._examples = examples
+    def __init__(self, made: Plan) -> None:
+        self._task = made.task
+        self._examples = made.examples
         self._results = made.results
         self._scores_due = {request.row for request in made.requests if isinstance(request, ScoreRequest)}
         self._draws = made.draws
@@ -218,8 +207,8 @@ class _Collected:
             )
         result.perplexity = self._perplexity(scored)
 
-    def take_sample(self, sampled: Sampled) -> Sampled:
-        """The sample, its text made fit for UTF-8."""
+    def take_sample(self, sampled: Sampled, grading: Grading) -> None:
+        """Have it graded, its text made fit for UTF-8; the grade may lead to more requests."""
         key = (sampled.row, sampled.sample)
         if key not in self._draws.due:
             raise EngineError(f"the engine answered sample {sampled.sample} of row {sampled.row} twice or unasked")
@@ -227,9 +216,7 @@ class _Collected:
         if not is_unicode(sampled.text):
             text = sampled.text.encode("utf-8", "replace").decode()
             sampled = Sampled(sampled.row, sampled.sample, text, sampled.tokens, sampled.finished)
-        return sampled
-
-    def take_grade(self, sampled: Sampled, grade: Future[Grade]) -> None:
+        grade = grading.submit(self._examples[sampled.row - self._task.start].reference, sampled.text)
         self._graded[sampled.row, sampled.sample] = sampled, grade
         self._draws.await_grade(sampled.row, grade)
 

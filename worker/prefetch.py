@@ -29,40 +29,45 @@ class Prefetch:
         self._lease = lease
         self._fetch = fetch
         self._give_back = give_back
-        self._asked: _Asked | None = None
+        self._request: _Request | None = None
 
     def ask(self, *, after: int) -> None:
         """Begin to ask, unless that is under way or done. `after` is the number of results that were handed in: where
         no task waited, it is only asked again after another one, which may have made tasks."""
-        if self._asked is None or (self._asked.in_vain and self._asked.after != after):
-            self._asked = _Asked(self._lease, self._fetch, after=after)
+        if self._request is None or (self._request.in_vain and self._request.after != after):
+            self._request = _Request(self._lease, self._fetch, after=after)
 
     def take(self, *, stopped: Stopped) -> TaskInHand | None:
         """The task, once the service has answered; None where none was asked for or none waits. Raises Interrupted."""
-        if self._asked is None:
+        if self._request is None:
             return None
-        in_hand = self._asked.in_hand(stopped)
-        self._asked = None
+        in_hand = self._request.wait(stopped)
+        self._request = None
         return in_hand
 
-    @property
-    def ready(self) -> TaskInHand | None:
-        """The task, where it is leased and everything is there that it needs."""
-        in_hand = self._asked.answered if self._asked is not None else None
-        return in_hand if in_hand is not None and in_hand.ready is not None else None
+    def take_notice(self) -> TaskInHand | None:
+        """The task, once it is leased and everything is there that it needs. None before, and None when it was given."""
+        if self._request is None or self._request.noticed:
+            return None
+        in_hand = self._request.answered
+        if in_hand is None or in_hand.ready is None:
+            return None
+        self._request.noticed = True
+        return in_hand
 
     def put_back(self) -> None:
         """Give back what was leased, or will be in a moment."""
-        asked, self._asked = self._asked, None
-        if asked is not None and (in_hand := asked.abandon()) is not None:
+        request, self._request = self._request, None
+        if request is not None and (in_hand := request.abandon()) is not None:
             self._give_back(in_hand)
 
 
-class _Asked:
+class _Request:
     def __init__(
         self, lease: Callable[[Stopped], TaskInHand | None], fetch: Callable[[TaskInHand], None], *, after: int
     ) -> None:
         self.after = after
+        self.noticed = False
         self._lease = lease
         self._fetch = fetch
         self._abandoned = threading.Event()
@@ -78,7 +83,7 @@ class _Asked:
     def in_vain(self) -> bool:
         return self._answer.done() and self._answer.exception() is None and self._answer.result() is None
 
-    def in_hand(self, stopped: Stopped) -> TaskInHand | None:
+    def wait(self, stopped: Stopped) -> TaskInHand | None:
         while not self._answer.done():
             if stopped():
                 raise Interrupted("stopped while the next task was leased")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 
 from premem.wire import Sampling
-from worker.engines import Engine, Sampled, SampleRequest, Scored, ScoreRequest
+from worker.engines import Engine, Sampled, Scored
 from worker.engines.feed import Feed, MergedFeed
-from worker.lent import Lent
 
 Outcome = Scored | Sampled
 
@@ -26,14 +25,14 @@ class _Lane:
         return self.feed.closed and self.given >= self.feed.answers
 
 
-class Stream(Lent):
+class Stream:
     """An engine, as its passes see it, one after the other. All of them ask the same checkpoint.
 
     Where a pass has ended without all of its answers, whatever was begun for others is lost, and they have to begin anew.
     """
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+        self.engine = engine
         self._merged = MergedFeed()
         self._lanes: list[_Lane] = []
         self._sampling: Sampling | None = None
@@ -43,7 +42,7 @@ class Stream(Lent):
     def takes(self, rows: range, sampling: Sampling) -> bool:
         """Whether another pass can begin beside the one that runs: nothing but the row tells whose an answer is."""
         return (
-            self.continuous
+            self.engine.continuous
             and bool(self._lanes)
             and self._sampling is not None
             and _settings(sampling) == _settings(self._sampling)
@@ -58,15 +57,13 @@ class Stream(Lent):
         self._lanes.append(_Lane(feed))
         feed.pour(self._merged)
 
-    def run(
-        self,
-        requests: Feed | Sequence[ScoreRequest | SampleRequest],
-        *,
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-    ) -> Iterator[Outcome]:
-        feed = Feed.of(requests)
-        if all(lane.feed is not feed for lane in self._lanes):
+    def has_begun(self, feed: Feed) -> bool:
+        """Whether the engine works on these, or has, and `run` was not called for all of them."""
+        return any(lane.feed is feed for lane in self._lanes)
+
+    def run(self, feed: Feed, *, sampling: Sampling, stopped: Callable[[], bool]) -> Iterator[Outcome]:
+        """The answers of one pass, as Engine.run gives them."""
+        if not self.has_begun(feed):
             self.abandon()
             self.begin(feed)
         (lane,) = (lane for lane in self._lanes if lane.feed is feed)
@@ -100,7 +97,7 @@ class Stream(Lent):
         it. False: the engine has answered everything, what others may still ask for left aside."""
         if self._outcomes is None:
             assert self._sampling is not None  # noqa: S101
-            self._outcomes = self._engine.run(self._merged, sampling=self._sampling, stopped=lambda: self._stopped())
+            self._outcomes = self.engine.run(self._merged, sampling=self._sampling, stopped=lambda: self._stopped())
         for outcome in self._outcomes:
             owner = next((one for one in self._lanes if outcome.row in one.feed.rows), lane)
             owner.waiting.append(outcome)

@@ -14,9 +14,9 @@ from premem.grading.pool import GradingPool
 from premem.results import check
 from premem.wire import GraderChoice, Sampling
 from tests.fakes import FakeEngine, examples, make_task
+from tests.worker.passes import run_pass
 from worker.engines import Sampled, SampleRequest, Scored, ScoreRequest
 from worker.engines.feed import Feed
-from worker.passes import run_pass
 from worker.processes import descendants
 
 UNBOUNDED = GraderChoice(name="regex", options={"pattern": r"#### (\d+)$"})
@@ -60,7 +60,7 @@ def graded(engine: FakeEngine) -> pl.DataFrame:
     with GradingPool(UNBOUNDED, processes=2) as pool:
         for future in [pool.submit("1", "#### 1"), pool.submit("1", "#### 2")]:
             future.result(timeout=60)  # both processes are there
-        content = run_pass(task, examples(12), engine, grading=pool, tokenizer_fingerprint="t", stopped=lambda: False)
+        content = run_pass(task, examples(12), engine, grading=pool)
     return check(content, start=0, stop=12, samples=4, kind="train")[0]
 
 

@@ -19,8 +19,8 @@ from premem.results import check
 from premem.wire import GraderChoice, Sampling
 from tests.checkpoints import make_checkpoint
 from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task, problem
+from tests.worker.passes import run_pass
 from worker.__main__ import main
-from worker.passes import run_pass
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -199,9 +199,7 @@ def test_a_worker_whose_engine_is_not_installed_says_so_before_it_takes_a_task(
 
 def test_a_worker_without_an_engine_grades_anew_and_takes_nothing_else(service: FakeService):
     task = make_task(stop=2, grader=GraderChoice(name="exact"))
-    service.sources["again"] = run_pass(
-        task, examples(2), FakeEngine(), grading=Comparing(), tokenizer_fingerprint="t1", stopped=lambda: False
-    )
+    service.sources["again"] = run_pass(task, examples(2), FakeEngine(), grading=Comparing(), stopped=lambda: False)
     service.tasks.append(task.model_copy(update={"id": "again", "regrade": True}))
 
     ended = run_worker(service, "--engine", "none", "--exit-when-idle", "0.5")

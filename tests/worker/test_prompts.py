@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from premem.embeddings import check as check_embeddings
 from premem.errors import CheckpointError
 from premem.records import Example
 from premem.results import check
 from premem.wire import Perturbation, Sampling, Template
 from tests.checkpoints import CHAT, EOS, make_checkpoint, make_tokenizer
 from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService, examples, make_task
+from tests.worker.passes import run_pass
 from tests.worker.test_adapters import make_adapter
 from tests.worker.test_process import run_worker
 from tests.worker.workplace import Workplace
-from worker.embedding import run_embedding
+from worker.embedding import plan_embedding
 from worker.engines import SampleRequest, ScoreRequest
 from worker.engines.loading import load_tokenizer
 from worker.engines.transformers import TransformersEngine
 from worker.parts import Located, real_parts
-from worker.passes import plan, run_pass
+from worker.passes import plan
 from worker.prompts import Chat, Prompts
 from worker.settings import Settings
 
@@ -135,12 +135,9 @@ def test_what_is_embedded_is_the_question_as_it_is_asked():
     embedder.tokenizer = TOKENIZER
     task = make_task(kind="embed", template=Template(chat=True), stop=1)
 
-    content = run_embedding(
-        task, [ADA], embedder, tokenizer_fingerprint="t", model="M 1k", chat=SPOKEN, stopped=lambda: False
-    )
+    (request,) = plan_embedding(task, [ADA], embedder, chat=SPOKEN).requests
 
-    frame, _ = check_embeddings(content, start=0, stop=1)
-    assert frame["tokens"].to_list() == [len(prompts_of().tokens(prompts_of().prompt(ADA)))]
+    assert request.tokens == prompts_of().tokens(prompts_of().prompt(ADA))
 
 
 # What no chat can be made of
@@ -243,9 +240,7 @@ def result_of(engine: TransformersEngine, rows: Sequence[Example], chat: Chat) -
         rows,
         engine,
         grading=Comparing(),
-        tokenizer_fingerprint="t",
         chat=chat,
-        stopped=lambda: False,
     )
     frame, _ = check(content, start=0, stop=len(rows), samples=8, kind="train", plan=None)
     return frame.to_dict(as_series=False)

@@ -8,7 +8,7 @@ from premem.errors import InputError, Interrupted, ServiceError
 from premem.records import Grade
 from premem.results import decode
 from tests.fakes import Comparing, FakeEngine, examples, make_task
-from worker.passes import run_pass
+from tests.worker.passes import run_pass
 from worker.regrading import regrade
 
 
@@ -18,9 +18,6 @@ def source() -> bytes:
         examples(4),
         FakeEngine(),
         grading=Comparing(),
-        tokenizer_fingerprint="t1",
-        model="M 1k",
-        stopped=lambda: False,
     )
 
 
