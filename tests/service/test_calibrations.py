@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alembic import command
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
@@ -21,7 +20,6 @@ from premem.records import Observation
 from premem.rules import scores
 from premem.runs import ScoredRun
 from service.app import create_app
-from service.db import Database, alembic_config
 from service.settings import Settings
 from tests.service.conftest import upload
 from tests.service.recording import LINE, imported, made_run
@@ -323,33 +321,6 @@ def test_results_that_do_not_name_their_model_are_not_calibrated_on(client, runs
 
     assert answer.status_code == 422
     assert "older premem" in answer.json()["detail"]
-
-
-def test_migrating_up_and_down_keeps_what_the_jobs_have(database_url):
-    database = Database(database_url)
-    with database.begin() as connection:
-        command.upgrade(alembic_config(connection), "0001")
-        connection.execute(
-            text("INSERT INTO datasets VALUES ('d', 'd', 1, 1, '{}', '{}', 0, '[]', 0)"),
-        )
-        connection.execute(
-            text(
-                "INSERT INTO jobs (id, number, name, state, open, dataset, request, threshold_basis, threshold_source, "
-                "warnings, finalizing_attempts, created_at) "
-                "VALUES ('j', 1, '', 'queued', false, 'd', '{}', 'number', '', '[]', 0, 0)"
-            )
-        )
-        connection.execute(text("INSERT INTO checkpoints VALUES ('j', 0, 'c', '/c', NULL)"))
-
-    counts = []
-    for move, target in ((command.upgrade, "head"), (command.downgrade, "0001"), (command.upgrade, "head")):
-        with database.begin() as connection:
-            move(alembic_config(connection), target)
-            counts.append(connection.scalar(text("SELECT count(*) FROM checkpoints")))
-
-    assert counts == [1, 1, 1]
-    assert database.is_current()
-    database.close()
 
 
 # The authors' runs
