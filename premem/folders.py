@@ -82,7 +82,7 @@ def lineage_of(parquet: Path | IO[bytes]) -> ExportLineage:
     metadata = pq.read_schema(parquet).metadata or {}
     found = metadata.get(LINEAGE_KEY.encode())
     if found is None:
-        raise InputError("the Parquet file has no lineage: it was exported by an older service, or by something else")
+        raise InputError("the Parquet file has no lineage: premem did not export it")
     return ExportLineage.model_validate_json(found)
 
 

@@ -88,8 +88,7 @@ def show_report(report: JobReport, *, console: Console | None = None) -> None:
     show(report_table(report), threshold_text(report.threshold), console=console)
     if report.skipped:
         show(printable(f"Skipped training examples: {report.skipped:,} ({'; '.join(skipped)})"), console=console)
-    if report.low is not None:
-        show(*low_lines(report.low), console=console)
+    show(*low_lines(report.low), console=console)
     if report.robustness:
         show(robustness_table(report.robustness), console=console)
     if report.regrade is not None:
@@ -397,7 +396,7 @@ def example_text(example: ExampleDetail) -> Text:
     text.append(f"row {example.row}, id {printable(example.id)}, rank {example.rank}\n", style="bold")
     text.append(
         f"pre-memorization accuracy {example.pre_memorization_accuracy:.2f}"
-        f"{f' (90% interval {_interval(example.interval)})' if example.interval else ''}, "
+        f" (90% interval {_interval(example.interval)}), "
         f"{'' if example.mean_accuracy is None else f'mean accuracy {example.mean_accuracy:.2f}, '}"
         f"{'' if example.last_accuracy is None else f'last accuracy {example.last_accuracy:.2f}, '}"
         f"{f'memorized at {printable(example.memorized_at)}' if example.memorized_at else 'never memorized'}\n\n"

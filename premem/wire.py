@@ -66,16 +66,13 @@ class Template(Body):
 
     prompt: str = Field("{question}\nAnswer:", max_length=100_000, description="Absent in a chat: {question}.")
     target: str = Field(" {trace}\nDone.", max_length=100_000, description="Absent in a chat: {trace}.")
-    # Left out where they say nothing, so that the templates of stored jobs and calibrations stay equal to new ones.
     chat: bool = Field(
         False,
-        exclude_if=lambda chat: not chat,
         description="True: prompt and target are turns of a chat, written by the chat template of the checkpoint's tokenizer.",
     )
     system: str = Field(
         "",
         max_length=100_000,
-        exclude_if=lambda system: not system,
         description="What the system says first in a chat.",
     )
 
@@ -410,9 +407,7 @@ class ScoredExample(Reply):
     accuracy: list[float | None] = Field(description="Per checkpoint; null where not every answer was drawn.")
     perplexity: list[float] = Field(description="Of the reference, per checkpoint.")
     memorized: list[bool] = Field(description="Per checkpoint.")
-    interval: IntervalReply | None = Field(
-        None, description="Of the pre-memorization accuracy; null in scores that an older service wrote."
-    )
+    interval: IntervalReply = Field(description="Of the pre-memorization accuracy.")
     last_accuracy: float | None = Field(
         None, description="At the last checkpoint, memorized or not; null where not every answer was drawn."
     )

@@ -35,7 +35,7 @@ def check_previous(connection: Connection, previous: str) -> None:
 
 def previous_job(connection: Connection, job: RowMapping) -> RowMapping | None:
     """The job of the round before; None where none was named."""
-    named = job["request"].get("previous")
+    named = job["request"]["previous"]
     found = select(jobs).where(jobs.c.id == named, jobs.c.state == "completed")
     return None if named is None else connection.execute(found).mappings().one_or_none()
 
@@ -86,9 +86,9 @@ def _notes(job: RowMapping, previous: RowMapping, report: JobReport) -> list[str
         )
     if job["test_dataset"] != previous["test_dataset"]:
         found.append("the test sets differ, so the two test accuracies are not compared")
-    model = previous["report"]["produced_by"].get("model")
-    if report.produced_by.get("model") != model:
-        found.append(f"the models differ: {report.produced_by.get('model')} now, {model} then")
+    model = previous["report"]["produced_by"]["model"]
+    if report.produced_by["model"] != model:
+        found.append(f"the models differ: {report.produced_by['model']} now, {model} then")
     return found
 
 

@@ -76,7 +76,7 @@ def add_perturbed(connection: Connection, job: RowMapping, *, max_tasks: int) ->
 
     Raises FieldError where the job would have more than `max_tasks`.
     """
-    perturbations = job["request"].get("perturbations", [])
+    perturbations = job["request"]["perturbations"]
     every = select(checkpoints).where(checkpoints.c.job == job["id"], checkpoints.c.error.is_(None))
     last = connection.execute(every.order_by(checkpoints.c.position.desc()).limit(1)).mappings().one_or_none()
     if not perturbations or last is None:

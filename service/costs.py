@@ -165,15 +165,15 @@ def _pace(database: Database, store: Store, job: RowMapping) -> _Pace:
         tokens_per_answer=int(drawn["tokens"]) / int(drawn["samples"]),
         scored_per_second=int(scored["prompt_tokens"]) / float(scored["seconds"]),
         answers_per_second=int(drawn["samples"]) / float(drawn["seconds"]),
-        weight_bytes=_weight_bytes(job["produced_by"] or {}),
+        weight_bytes=_weight_bytes(job["produced_by"]),
         cache_bytes=drawn["cache_bytes"] or None,  # 0: the engine told none
     )
 
 
 def _weight_bytes(produced_by: dict[str, str]) -> float | None:
     """Out of the model's family, "LlamaForCausalLM 8.03B", and the dtype that it was computed in."""
-    named = re.fullmatch(r".* ([\d.]+)([kMB]?)", produced_by.get("model", ""))
-    width = {"float32": 4, "bfloat16": 2, "float16": 2}.get(produced_by.get("dtype", ""))
+    named = re.fullmatch(r".* ([\d.]+)([kMB]?)", produced_by["model"])
+    width = {"float32": 4, "bfloat16": 2, "float16": 2}.get(produced_by["dtype"])
     return float(named[1]) * _UNITS[named[2]] * width if named and width else None
 
 

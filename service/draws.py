@@ -26,7 +26,7 @@ from sqlalchemy import Connection, RowMapping, and_, exists, func, insert, selec
 
 from premem.memorization import memorized
 from premem.planning import Goal, next_goal
-from premem.results import GROUP_ROWS
+from premem.results import GROUP_ROWS, metadata
 from premem.thresholds import from_first_checkpoint
 from service import states
 from service.checkpoints import check_room, new_task, shard_tasks
@@ -284,7 +284,7 @@ def _next_wave(shard: _Shard, seen: _Seen) -> _Wave | None:
     if not shard.checkpoints:
         return None
     last = len(shard.checkpoints) - 1
-    below = shard.job["request"].get("below")
+    below = shard.job["request"]["below"]
     memorized_RC, correct_RC, drawn_RC = (
         table.T.tolist() for table in (seen.memorized_CR, seen.correct_CR, seen.drawn_CR)
     )
@@ -318,7 +318,8 @@ def _partial(store: Store, shard: _Shard, wave: _Wave) -> _Partial | None:
         return None
     known = pl.concat(frames).unique("row", keep="last", maintain_order=True).sort("row")
     out = io.BytesIO()
-    known.write_parquet(out, compression="zstd", row_group_size=GROUP_ROWS)
+    # Answers of several tasks, of which nobody is said to have made all.
+    known.write_parquet(out, compression="zstd", row_group_size=GROUP_ROWS, metadata=metadata({}))
     artifact = f"{PREFIX}{shard.job['id']}/{uuid4().hex}.parquet"
     store.put(artifact, out.getvalue())
     return _Partial(artifact, int(known["verdicts"].list.len().sum()), int(known["tokens"].list.sum().sum()))

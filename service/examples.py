@@ -151,8 +151,7 @@ def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
     record["pre_memorization_accuracy"] = record.pop("score")
     record["last_accuracy"] = record["accuracy"][-1]
     record["memorized_at"] = next((name for name, was in zip(names, record["memorized"], strict=True) if was), None)
-    if "low" in record:  # not in the files of an older service
-        record["interval"] = IntervalReply(low=record.pop("low"), high=record.pop("high"))
+    record["interval"] = IntervalReply(low=record.pop("low"), high=record.pop("high"))
     return record
 
 
@@ -204,20 +203,18 @@ def _row_of(store: Store, artifact: str, row: int) -> dict[str, Any] | None:
 
 
 ANSWERS = ("texts", "verdicts", "extracted", "tokens", "finished", "similarities")
-_NOT_RECORDED: dict[str, Any] = {"texts": [], "verdicts": [], "extracted": [], "tokens": [], "finished": []}
+_NOT_RECORDED: dict[str, Any] = {name: [] for name in ANSWERS}
 """Whoever recorded the run kept how many answers were right, and not the answers."""
 
 
 def _answers(name: str, result: dict[str, Any], record: dict[str, Any], place: int) -> CheckpointAnswers:
-    fields = ("texts", "verdicts", "extracted", "tokens", "finished")
-    similarities = result.get("similarities") or [None] * len(result["texts"])
-    answers = zip(*(result[name] for name in fields), similarities, strict=True)
+    answers = zip(*(result[name] for name in ANSWERS), strict=True)
     return CheckpointAnswers(
         checkpoint=name,
         perplexity=record["perplexity"][place],
         memorized=record["memorized"][place],
         accuracy=record["accuracy"][place],
-        copied=record["copied"][place] if record.get("copied") else None,
+        copied=record["copied"][place],
         answers=[
             AnswerReply(
                 text=text,

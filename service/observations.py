@@ -262,17 +262,15 @@ def _copied(frame: pl.DataFrame, copied_from: float) -> Floats:
 def _frame(store: Store, artifact: str, seen: Observed) -> pl.DataFrame:
     """row, skipped, perplexity, similarities and the number of right answers; counts the rest on the way."""
     with store.open(artifact) as content, pq.ParquetFile(content) as file:
-        metadata = file.metadata.metadata or {}
+        metadata = file.metadata.metadata
         table = file.read(columns=["row", "skipped", "perplexity", "span_shifted", "verdicts", "similarities"])
     for key, values in seen.produced_by.items():
-        values.add(metadata.get(key.encode(), b"").decode())
+        values.add(metadata[key.encode()].decode())
     frame = cast(pl.DataFrame, pl.from_arrow(table))
     seen.samples += int(frame["verdicts"].list.len().sum() or 0)
     seen.timeouts += int(frame["verdicts"].list.count_matches("timeout").sum() or 0)
     seen.span_shifted += int(frame["span_shifted"].sum() or 0)
     seen.scored += int(frame["perplexity"].is_not_null().sum())
-    if "similarities" not in frame.columns:  # of a worker before there were any
-        frame = frame.with_columns(similarities=pl.lit(None, pl.List(pl.Float64)))
     right = pl.col("verdicts").list.count_matches("right")
     return frame.select(
         "row", "skipped", "perplexity", "similarities", correct=right, drawn=pl.col("verdicts").list.len()

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, case, func, select
 
-from premem.copying import COPIED_FROM
 from premem.errors import NotFound
 from premem.thresholds import NEEDS_CALIBRATION
 from premem.wire import (
@@ -78,8 +77,8 @@ def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMap
         id=row["id"],
         kind=row["kind"],
         parent=row["parent"],
-        previous=request.get("previous"),
-        perturbations=request.get("perturbations", []),
+        previous=request["previous"],
+        perturbations=request["perturbations"],
         name=row["name"],
         state=row["state"],
         open=row["open"],
@@ -89,13 +88,13 @@ def _reply(connection: Connection, row: RowMapping, checkpoint_rows: list[RowMap
         template=Template.model_validate(request["template"]),
         grader=GraderChoice.model_validate(request["grader"]),
         dtype=dtype(row),
-        trajectory=request.get("trajectory", "everything"),
-        below=request.get("below"),
+        trajectory=request["trajectory"],
+        below=request["below"],
         threshold=threshold_reply(row),
         calibration=row["calibration"],
-        task=(row["setting"] or {}).get("task", ""),
-        learning_rate=request.get("learning_rate"),
-        copied_from=request.get("copied_from", COPIED_FROM),
+        task=row["setting"]["task"],
+        learning_rate=request["learning_rate"],
+        copied_from=request["copied_from"],
         recorded=row["recorded"] is not None,
         counts=counts,
         checkpoints=[
@@ -136,7 +135,8 @@ def _counts(groups: list[RowMapping]) -> JobCounts:
 
 def _recorded_counts(row: RowMapping) -> JobCounts:
     """Nobody worked on it here."""
-    examples = sum(line["examples"] for line in (row["report"] or {}).get("checkpoints", []))
+    lines = [] if row["report"] is None else row["report"]["checkpoints"]
+    examples = sum(line["examples"] for line in lines)
     samples = examples * row["request"]["sampling"]["samples"]
     return JobCounts(
         tasks=TaskCounts(), examples=examples, examples_total=examples, skipped=0, samples=samples, tokens=0
@@ -228,10 +228,13 @@ def threshold_reply(row: RowMapping | Mapping[str, Any]) -> ThresholdReply:
         source=row["threshold_source"],
         forecast_reason=NEEDS_CALIBRATION,
     )
-    if row["calibration"] is not None:
-        told = (row["report"] or {}).get("threshold", {})
-        reply.forecast = told.get("forecast", "refused")
-        reply.forecast_reason = told.get("forecast_reason", NOT_YET)
+    if row["calibration"] is None:
+        return reply
+    if row["report"] is None:
+        reply.forecast_reason = NOT_YET
+    else:
+        told = row["report"]["threshold"]
+        reply.forecast, reply.forecast_reason = told["forecast"], told["forecast_reason"]
     return reply
 
 
@@ -240,8 +243,7 @@ def dtype(row: RowMapping) -> str | None:
     asked: str | None = row["request"]["dtype"]
     if asked is not None:
         return asked
-    produced: dict[str, Any] = row["produced_by"] or {}
-    used = produced.get("dtype")
+    used = None if row["produced_by"] is None else row["produced_by"]["dtype"]
     return used if used in ("float32", "bfloat16", "float16") else None
 
 

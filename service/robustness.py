@@ -21,7 +21,7 @@ from service.tables import tasks
 
 def variants(job: RowMapping | Mapping[str, Any]) -> list[str]:
     """Names, the baseline first; none where the job names no perturbation."""
-    named = [perturbation["name"] for perturbation in job["request"].get("perturbations", [])]
+    named = [perturbation["name"] for perturbation in job["request"]["perturbations"]]
     return [BASELINE, *named] if named else []
 
 

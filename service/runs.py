@@ -17,9 +17,7 @@ from premem.wire import GraderChoice, Template
 from service.scorefiles import ScoreFiles
 from service.states import is_planned
 
-UNKNOWN_MODEL = (
-    "the results of job {job} do not say which model made them: a worker of an older premem scored it; score it again"
-)
+UNKNOWN_MODEL = "the results of job {job} do not say which model made them: score it again with workers that say so"
 
 
 def setting_parts(*, task: str, grader: GraderChoice, template: Template, span: str = SPAN) -> dict[str, str]:
@@ -37,12 +35,9 @@ def setting_parts(*, task: str, grader: GraderChoice, template: Template, span: 
 
 
 def setting_of(job: RowMapping | Mapping[str, Any]) -> Setting | None:
-    """None: its results do not say which model made them."""
-    made_by = (job["report"] or {}).get("produced_by") or job["produced_by"] or {}
-    model = made_by.get("model", "")
-    if not model or job["setting"] is None:
-        return None
-    return Setting(model=model, **job["setting"])
+    """Of a completed job. None: its results do not say which model made them."""
+    model = job["report"]["produced_by"]["model"]
+    return Setting(model=model, **job["setting"]) if model else None
 
 
 def scored_run(files: ScoreFiles, job: RowMapping) -> ScoredRun:
@@ -68,7 +63,7 @@ def scored_run(files: ScoreFiles, job: RowMapping) -> ScoredRun:
                 for line in job["report"]["checkpoints"]
             ]
         ),
-        learning_rate=job["request"].get("learning_rate"),
+        learning_rate=job["request"]["learning_rate"],
         row_E=row_E[order],
     )
 

@@ -20,7 +20,6 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy import Connection, RowMapping, or_, select, update
 
-from premem.copying import COPIED_FROM
 from premem.curation import mean_accuracies, rank, tie_order
 from premem.errors import InputError, Interrupted, PrememError
 from premem.memorization import memorized
@@ -205,7 +204,7 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
     if job["recorded"] is not None:
         seen = read_recorded(store, job["recorded"], examples=examples)
     elif results:
-        copied_from = job["request"].get("copied_from", COPIED_FROM)
+        copied_from = job["request"]["copied_from"]
         seen = read(store, results, examples=examples, samples=samples, copied_from=copied_from, check=lease.check)
     else:
         raise Unscorable("no checkpoint was scored")
@@ -213,13 +212,14 @@ def _finalize(database: Database, store: Store, job: RowMapping, lease: _Lease) 
         warnings = _warnings(connection, job, seen)
     seen = _without_unscored(seen, warnings)
     threshold = threshold_of_history(job, seen)
-    trajectory = job["request"].get("trajectory", "everything")
+    trajectory = job["request"]["trajectory"]
     scores_CE = trajectory_scores(seen, memorized_below=threshold.memorized_below, trajectory=trajectory)
     ranked = rank(scores_CE[-1], seen.accuracy_CE, seen.perplexity_CE)
     if ranked.size == 0:
         raise Unscorable(f"no example has a score at every checkpoint{_why(seen)}")
     drawn = {"memorized_below": threshold.memorized_below, "threshold_source": threshold.source}
-    report = _report({**job, **drawn}, seen, scores_CE, ranked.size, warnings=warnings)
+    low = _low(database, store, job, scores_CE[-1])
+    report = _report({**job, **drawn}, seen, scores_CE, ranked.size, low=low, warnings=warnings)
     if job["calibration"] is not None:
         report = reports.under(report, job, _run(job, seen, ranked), calibration=calibration)
     names = variants(job)
@@ -287,11 +287,7 @@ def _with_comparisons(
     score_E: Floats,
     check: Callable[[], None],
 ) -> JobReport:
-    scored = np.flatnonzero(~np.isnan(score_E))
-    below = job["request"].get("below") or LOW
-    low_E = score_E[scored] < below
-    in_low, notes = in_common(database, store, job["dataset"], scored, low_E, seed=0)
-    update: dict[str, Any] = {"low": LowReply(below=below, examples=int(low_E.sum()), traits=in_low, notes=notes)}
+    update: dict[str, Any] = {}
     if beside.before is not None:
         after = GraderChoice.model_validate(job["request"]["grader"])
         update["regrade"] = disagreement(
@@ -301,6 +297,14 @@ def _with_comparisons(
         check()
         update["changes"] = changes(database, store, job, beside.previous, score_E, report)
     return report.model_copy(update=update)
+
+
+def _low(database: Database, store: Store, job: RowMapping, score_E: Floats) -> LowReply:
+    scored = np.flatnonzero(~np.isnan(score_E))
+    below = job["request"]["below"] or LOW
+    low_E = score_E[scored] < below
+    in_low, notes = in_common(database, store, job["dataset"], scored, low_E, seed=0)
+    return LowReply(below=below, examples=int(low_E.sum()), traits=in_low, notes=notes)
 
 
 def _without_unscored(seen: Observed, warnings: list[str]) -> Observed:
@@ -335,7 +339,7 @@ def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[s
         ]
     if seen.reasons:
         found.append(f"{len(seen.reasons):,} training examples were skipped and have no score{_why(seen)}")
-    if (below := job["request"].get("below")) is not None:
+    if (below := job["request"]["below"]) is not None:
         found.append(
             f"only whether a score is under {below:g} was settled: one that is not under it may be higher than it says, and "
             "one that is under it too"
@@ -356,7 +360,9 @@ def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[s
     return found
 
 
-def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int, *, warnings: list[str]) -> JobReport:
+def _report(
+    job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int, *, low: LowReply, warnings: list[str]
+) -> JobReport:
     threshold = threshold_reply(job)
     assert threshold.memorized_below is not None  # noqa: S101  (drawn by now)
     return JobReport(
@@ -368,6 +374,7 @@ def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int,
         skipped=int(seen.accuracy_CE.shape[1] - seen.untrained - scored),
         skipped_reasons=dict(Counter(seen.reasons.values())),
         warnings=warnings,
+        low=low,
         produced_by={key: ", ".join(sorted(values - {""})) for key, values in seen.produced_by.items()},
     )
 
@@ -381,7 +388,7 @@ def _run(job: RowMapping, seen: Observed, ranked: NDArray[np.int64]) -> ScoredRu
         perplexity_CE=seen.perplexity_CE[:, rows],
         samples=job["request"]["sampling"]["samples"],
         test_accuracy_C=np.array([np.nan if test is None else test[0] for test in seen.test]),
-        learning_rate=job["request"].get("learning_rate"),
+        learning_rate=job["request"]["learning_rate"],
     )
 
 

@@ -186,7 +186,7 @@ def listed(files: ScoreFiles, job: RowMapping, chosen: Chosen, positions: Ints) 
 
 
 def _check_settled(job: RowMapping, asked: Policy) -> None:
-    settled = job["request"].get("below")
+    settled = job["request"]["below"]
     if settled is not None and (asked.policy not in ("lowest", "random") or asked.below != settled):
         raise Conflict(
             f"of job {job['id']} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "

@@ -6,7 +6,6 @@ import numpy as np
 from fastapi import APIRouter
 from sqlalchemy import select
 
-from premem.copying import COPIED_FROM
 from premem.errors import Conflict, NotFound
 from premem.wire_reports import JobReport, SoFar
 from service.dependencies import DatabaseGiven, StoreGiven
@@ -44,13 +43,13 @@ def get_so_far(job: str, database: DatabaseGiven, store: StoreGiven) -> SoFar:
         results,
         examples=examples,
         samples=row["request"]["sampling"]["samples"],
-        copied_from=row["request"].get("copied_from", COPIED_FROM),
+        copied_from=row["request"]["copied_from"],
         check=lambda: None,
     ).scored_only()
     if not seen.names:
         return nothing
     threshold = threshold_of_history(row, seen)
-    trajectory = row["request"].get("trajectory", "everything")
+    trajectory = row["request"]["trajectory"]
     scores_CE = trajectory_scores(seen, memorized_below=threshold.memorized_below, trajectory=trajectory)
     if trajectory != "everything":  # what was drawn so far says of no score what it will be
         scores_CE[:] = np.nan

@@ -32,7 +32,7 @@ PLANNED = ("final", "full")
 
 
 def is_planned(job: RowMapping | Mapping[str, Any]) -> bool:
-    return job["request"].get("trajectory", "everything") in PLANNED
+    return job["request"]["trajectory"] in PLANNED
 
 
 def lock(connection: Connection, job: str) -> RowMapping:

@@ -137,7 +137,7 @@ def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_s
         plan=plan_of(task),
         partial=task["partial"] is not None,
         checkpoint=Checkpoint(path=task["checkpoint_path"], name=checkpoint.name),
-        base=request.get("base"),
+        base=request["base"],
         dataset=task["dataset"],
         start=task["start"],
         stop=task["stop"],

@@ -166,7 +166,6 @@ async function results(path, id, rest, signal) {
 }
 
 function lowTraits(report) {
-  if (!report.low) return [];
   const lines = report.low.traits.slice(0, 5).map((trait) => el("li", {}, `${trait.name}: ${trait.chosen.toFixed(2)} against ${trait.rest.toFixed(2)} in the rest`));
   return [el("h2", {}, `What the ${report.low.examples} under ${report.low.below} have in common`), lines.length ? el("ul", {}, ...lines) : el("p", { class: "quiet" }, "Nothing that stands out.")];
 }

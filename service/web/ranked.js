@@ -112,14 +112,10 @@ function strip(one) {
 }
 
 function score(one) {
-  const bar = el("span", { class: "whisker", "aria-hidden": "true" }), dot = el("i");
-  if (one.interval) {
-    const range = el("s");
-    range.style.left = `${100 * one.interval.low}%`;
-    range.style.width = `${100 * (one.interval.high - one.interval.low)}%`;
-    bar.append(range);
-  }
+  const bar = el("span", { class: "whisker", "aria-hidden": "true" }), range = el("s"), dot = el("i");
+  range.style.left = `${100 * one.interval.low}%`;
+  range.style.width = `${100 * (one.interval.high - one.interval.low)}%`;
   dot.style.left = `${100 * one.pre_memorization_accuracy}%`;
-  bar.append(dot);
-  return [el("b", {}, share(one.pre_memorization_accuracy)), el("span", { class: "quiet small" }, one.interval ? ` ${one.interval.low.toFixed(2)}–${one.interval.high.toFixed(2)}` : ""), bar];
+  bar.append(range, dot);
+  return [el("b", {}, share(one.pre_memorization_accuracy)), el("span", { class: "quiet small" }, ` ${one.interval.low.toFixed(2)}–${one.interval.high.toFixed(2)}`), bar];
 }

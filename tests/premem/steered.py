@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from premem.wire import CheckpointAnswers, Dataset, ExampleDetail, ExamplePage, Job, ScoredExample, ThresholdReply
 from premem.wire_lineage import ExportLineage
-from premem.wire_reports import CheckpointReport, JobReport
+from premem.wire_reports import CheckpointReport, JobReport, LowReply
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,7 @@ def scored(rank: int, question: str = "2 + 3?") -> ScoredExample:
         accuracy=[0.2 * rank, 0.8],
         perplexity=[1.5, 1.01],
         memorized=[False, True],
+        interval={"low": 0.1, "high": 0.9},
     )
 
 
@@ -264,4 +265,5 @@ REPORT = JobReport(
     skipped_reasons={"too long for the model's context": 1},
     warnings=[],
     produced_by={"engine": "fake"},
+    low=LowReply(below=0.5, examples=2, traits=[], notes=[]),
 )

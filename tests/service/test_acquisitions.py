@@ -60,7 +60,7 @@ def with_null(task) -> bytes:
         pl.Series("embedding", [[1.0, None]] * 4, SCHEMA["embedding"])
     )
     out = io.BytesIO()
-    frame.write_parquet(out)
+    frame.write_parquet(out, metadata=metadata(PRODUCED_BY))
     return out.getvalue()
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from premem.calibration import calibrate
@@ -23,7 +22,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.service.conftest import upload
 from tests.service.recording import LINE, imported, made_run
-from tests.service.working import ended, work_off
+from tests.service.working import always_right, ended, lease, put, result, work_off
 
 ROWS = 60
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -312,15 +311,14 @@ def test_jobs_that_were_sampled_here_are_calibrated_on_and_forecast(client, post
 
 def test_results_that_do_not_name_their_model_are_not_calibrated_on(client, runs, post_job, dataset):
     job = post_job(task="sums")
-    work_off(client)
+    while (task := lease(client)) is not None:
+        assert put(client, task, result(task, always_right, model="")).status_code == 200
     ended(client, job)
-    with client.app.state.database.begin() as connection:  # as an older service left it
-        connection.execute(text("UPDATE jobs SET setting = NULL WHERE id = :job"), {"job": job})
 
-    answer = make(client, "old", [job, runs[0][1]])
+    answer = make(client, "nameless", [job, runs[0][1]])
 
     assert answer.status_code == 422
-    assert "older premem" in answer.json()["detail"]
+    assert f"the results of job {job} do not say which model made them" in answer.json()["detail"]
 
 
 # The authors' runs

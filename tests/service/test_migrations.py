@@ -59,7 +59,9 @@ def test_a_database_from_before_the_first_release_is_refused_with_what_to_do(dat
     with database.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
 
-    with pytest.raises(DatabaseError, match=rf"revision {revision}, which a premem before 0\.2\.0 made.*PREMEM_DATA_DIR"):
+    with pytest.raises(
+        DatabaseError, match=rf"revision {revision}, which a premem before 0\.2\.0 made.*PREMEM_DATA_DIR"
+    ):
         database.migrate()
 
 

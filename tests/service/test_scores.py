@@ -11,7 +11,7 @@ import pytest
 
 from premem.memorization import is_memorized, pre_memorization_accuracy
 from premem.records import Observation
-from premem.results import SCHEMA, RowResult, encode
+from premem.results import SCHEMA, RowResult, encode, metadata
 from premem.uncertainty import score_intervals
 from tests.service.conftest import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, result, work_off
@@ -244,5 +244,5 @@ def _replacing(content: bytes, rows: list[RowResult]) -> bytes:
     new = pl.DataFrame([row.as_record() for row in rows], schema=SCHEMA)
     out = io.BytesIO()
     kept = frame.filter(~pl.col("row").is_in(new["row"].implode()))
-    pl.concat([kept, new]).sort("row").write_parquet(out, metadata=PRODUCED_BY)
+    pl.concat([kept, new]).sort("row").write_parquet(out, metadata=metadata(PRODUCED_BY))
     return out.getvalue()
