@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from premem.errors import InputError
 from premem.files import whole_file
+from premem.wire.compatibility import read_reply
 from premem.wire.lineage import LINEAGE_KEY, ExportLineage, Origin
 
 SHARD_BYTES = 256 * 2**20
@@ -83,7 +84,7 @@ def lineage_of(parquet: Path | IO[bytes]) -> ExportLineage:
     found = metadata.get(LINEAGE_KEY.encode())
     if found is None:
         raise InputError("the Parquet file has no lineage: premem did not export it")
-    return ExportLineage.model_validate_json(found)
+    return read_reply(ExportLineage, found)
 
 
 def describe(folder: Path) -> None:

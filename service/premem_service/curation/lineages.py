@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection, RowMapping, select
 
 from premem.wire.bodies import GraderChoice, Sampling, Template
+from premem.wire.compatibility import VERSION
 from premem.wire.curation import Group
 from premem.wire.lineage import CheckpointLineage, ExportLineage
 from premem_service.curation.selections import Chosen, Policy, PolicyGiven, choose, lineage
@@ -74,7 +74,7 @@ def origin(connection: Connection, job: RowMapping) -> dict[str, Any]:
         "calibration": job["calibration"],
         "produced_by": job["report"]["produced_by"],
         "finished_at": None if job["finished_at"] is None else moment(job["finished_at"]),
-        "premem": version("premem"),
+        "premem": VERSION,
     }
 
 
