@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from premem.cli import score_options as cli_score
 from premem.cli.main import app
 from premem.cli.score import Scoring
-from premem.wire.bodies import JobRequest, Template
+from premem.wire.jobs import JobRequest, Template
 
 
 def test_in_a_chat_user_and_assistant_say_what_the_columns_hold_unless_told_otherwise():
