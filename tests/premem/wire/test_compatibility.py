@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from premem import wire
 from premem.client.client import Client
-from premem.wire.bodies import Reply, Sampling
+from premem.wire.bodies import Reply
 from premem.wire.compatibility import VERSION, is_newer, read_reply, version_of
+from premem.wire.jobs import Sampling
 from premem.wire.tasks import LeasedTask
 from premem_worker.tasks.connection import Connection
 from tests.fakes import make_task
