@@ -83,7 +83,9 @@ def test_every_score_has_an_interval_and_says_where_its_example_was_memorized(cl
     seen_EC = [history(row) for row in rows]
     correct_CE = np.array([[one.correct for one in seen] for seen in seen_EC]).T
     memorized_CE = np.array([[one.perplexity < MEMORIZED_BELOW for one in seen] for seen in seen_EC]).T
-    low_E, high_E = score_intervals(correct_CE, memorized_CE, samples=2)
+    score_E = np.array([item["pre_memorization_accuracy"] for item in items])
+    low_E, high_E = score_intervals(score_E, correct_CE, memorized_CE, samples=2)
+    assert ((low_E <= score_E) & (score_E <= high_E)).all()
     assert [item["interval"]["low"] for item in items] == low_E.tolist()
     assert [item["interval"]["high"] for item in items] == high_E.tolist()
     for item, seen in zip(items, seen_EC, strict=True):
