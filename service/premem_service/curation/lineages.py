@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection, select
@@ -42,8 +43,9 @@ def get_curated_lineage(
 
 
 def beside(request: Request) -> str:
-    """The path of an export's lineage, for the same query; it needs no host, which a proxy may have changed."""
-    query = f"?{request.url.query}" if request.url.query else ""
+    """The path of an export's lineage, for the same choice; it needs no host, which a proxy may have changed."""
+    same = [(name, value) for name, value in request.query_params.multi_items() if name != "format"]
+    query = f"?{urlencode(same)}" if same else ""
     return f"{request.url.path}/lineage{query}"
 
 
