@@ -27,7 +27,7 @@ from premem_service.storage import rows, tables
     ],
 )
 def test_a_row_has_a_field_for_every_column(kind: type[rows.Row], table: Table):
-    assert {field.name for field in fields(kind)} == set(table.c.keys())  # type: ignore[arg-type]
+    assert {field.name for field in fields(kind)} == set(table.c.keys())
 
 
 def test_rows_are_built_at_one_place():
