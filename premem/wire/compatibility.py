@@ -1,4 +1,4 @@
-"""How programs of different versions understand each other (docs/compatibility.md).
+"""How programs of different versions understand each other (docs/explanation/compatibility.md).
 
 Client and worker say their version in the User-Agent; the service refuses fields that it does not know and, to a newer
 sender, says that it wants an upgrade. In the other direction fields that are not known are ignored.
