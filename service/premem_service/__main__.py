@@ -1,4 +1,4 @@
-"""`python -m premem_service`: listen, or look after keys."""
+"""`python -m premem_service`: run the service, or manage its keys."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m premem_service",
-        description="The premem service. Every flag can be set by the environment variable PREMEM_… of its name, too.",
+        description="The premem service. Every flag can also be set by the environment variable PREMEM_… of its name.",
         argument_default=argparse.SUPPRESS,
     )
     for name, field in Settings.model_fields.items():
@@ -67,9 +67,11 @@ def _parser() -> argparse.ArgumentParser:
         )
     keys_parser = parser.add_subparsers(dest="command").add_parser("keys", help="make, list and revoke API keys")
     commands = keys_parser.add_subparsers(dest="keys_command", required=True)
-    commands.add_parser("add", help="make a key and print it, once").add_argument("name", help="whose key it is")
-    commands.add_parser("list", help="all keys, without their secrets")
-    commands.add_parser("revoke", help="a key that counts no more").add_argument("id", help="as `keys list` shows it")
+    commands.add_parser("add", help="make a key and print it; it is not shown again").add_argument(
+        "name", help="whose key it is"
+    )
+    commands.add_parser("list", help="list all keys, without their secrets")
+    commands.add_parser("revoke", help="make a key invalid").add_argument("id", help="as `keys list` shows it")
     return parser
 
 

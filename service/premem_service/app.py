@@ -41,8 +41,8 @@ from premem_service.web import pages
 
 DESCRIPTION = """Find the training examples that your model could not solve before it memorized them.
 
-Upload a data set, post a job that names the checkpoints of a run, poll it, and read the ranked examples or the curated
-subset. Errors are problems (RFC 9457). Every POST takes an `Idempotency-Key`.
+Upload a data set, create a job that names the checkpoints of a run, poll the job until it has ended, and read the ranked
+examples or the curated subset. Errors are problems (RFC 9457). Every POST takes an `Idempotency-Key`.
 """
 BY_ALL = problems.described(400, 401, 422, 500, 503)
 
@@ -50,11 +50,11 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Sent again with the same key, the request gets the first answer and happens once.",
+    "description": "A repeated request with the same key takes effect once, and gets the first response again.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
-_bearer = HTTPBearer(auto_error=False, description="A key `pmk_<id>_<secret>`, where the service has keys.")
+_bearer = HTTPBearer(auto_error=False, description="A key `pmk_<id>_<secret>`, if the service has keys.")
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -1,4 +1,4 @@
-"""What a worker can be told, by environment (PREMEM_WORKER_…) or by option."""
+"""All settings of a worker, from environment variables (PREMEM_WORKER_…) or options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _own_cache() -> Path:
 
 
 def _own_name() -> str:
-    """Host and process for people, chance for two workers whose containers look alike."""
+    """Host and process for people, and a random part because containers may share both."""
     return f"{socket.gethostname()[:150]}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
@@ -39,99 +39,104 @@ class Settings(BaseSettings):
     service: str = Field(
         "http://127.0.0.1:8321",
         validation_alias=AliasChoices("PREMEM_WORKER_SERVICE", "PREMEM_SERVICE"),
-        description="URL of the premem service that hands out the work.",
+        description="URL of the premem service that hands out the tasks.",
     )
     api_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("PREMEM_WORKER_API_KEY", "PREMEM_API_KEY"),
-        description="Key for the service, pmk_…; only a service on this machine works without one. Environment only.",
+        description="Key for the service, pmk_…, which only a service on this machine works without. From the environment only.",
     )
     engine: EngineChoice = Field(
         "auto",
-        description="What runs the model; auto takes vLLM where it is installed and transformers elsewhere; none needs no "
-        "GPU and only grades anew what others sampled.",
+        description="What runs the model. auto: vLLM if it is installed, else transformers; none: no model, the worker only "
+        "grades answers again that others sampled, and needs no GPU.",
     )
     checkpoint_roots: Roots = Field(
         default_factory=list,
-        description="Folders under which checkpoints may lie; a checkpoint anywhere else is refused.",
+        description="Folders below which checkpoints may be; a checkpoint anywhere else is refused.",
     )
     checkpoint_stores: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Places in object stores, such as s3://bucket/runs, under which checkpoints may lie.",
+        description="Places in object stores, such as s3://bucket/runs, below which checkpoints may be.",
     )
     cache: Path = Field(
         default_factory=_own_cache,
-        description="Folder for checkpoints that were fetched from a store or the hub, or merged of an adapter and its base.",
+        description="Folder for checkpoints that were fetched from a store or the hub, or merged from an adapter and its base.",
     )
     cache_bytes: int = Field(
-        200 * 10**9, ge=1, description="Most that the cache holds; beyond it the longest unused checkpoints go."
+        200 * 10**9,
+        ge=1,
+        description="Largest size of the cache in bytes; above it, the checkpoints unused for longest are deleted.",
     )
     adapters: Literal["auto", "merged", "beside"] = Field(
         "auto",
-        description="How LoRA adapters are loaded: merged into their base, or computed beside it, which vLLM does for the "
-        "usual ones; auto does that on a GPU.",
+        description="How LoRA adapters are loaded: merged into their base, or computed beside it, which vLLM can do for the "
+        "usual ones. auto: beside it on a GPU, merged on a CPU.",
     )
     max_lora_rank: int = Field(
         512,
         ge=1,
         le=65_536,
-        description="Highest rank of an adapter; one above it is refused before anything is loaded.",
+        description="Highest rank of an adapter; one with a higher rank is refused before anything is loaded.",
     )
     hub: bool = Field(False, description="Whether checkpoints may be downloaded from the Hugging Face hub.")
     name: str = Field(
-        default_factory=_own_name, min_length=1, max_length=200, description="Unique among the workers that run."
+        default_factory=_own_name,
+        min_length=1,
+        max_length=200,
+        description="Name of the worker, unique among those that are running.",
     )
     graders: int = Field(
         default_factory=lambda: max(1, min(8, (os.cpu_count() or 1) - 1)),
         ge=1,
         le=256,
-        description="Processes that grade answers while the engine goes on.",
+        description="Number of processes that grade answers while the engine goes on.",
     )
     request_seconds: float = Field(
-        60.0, gt=0, le=3600, description="Seconds to wait for one answer of the service before asking again."
+        60.0, gt=0, le=3600, description="Seconds to wait for a response of the service before asking again."
     )
     keep_seconds: float = Field(
         30.0,
         ge=0.05,
-        description="How often what is done of a task is kept with the service, for whoever gets it next.",
+        description="Seconds between two partial results, which the service keeps for the next worker if this one is lost.",
     )
     ending_seconds: float = Field(
         7.0,
         gt=0,
         le=3600,
-        description="Seconds after SIGTERM until a task that could not be finished is given back and the worker ends.",
+        description="Seconds after SIGTERM until the worker gives back unfinished tasks and ends.",
     )
     max_sequences: int | None = Field(
         None,
         ge=1,
         le=65_536,
-        description="Answers computed side by side; absent: 1,024 with vLLM on a GPU, 256 with transformers there, 128 "
+        description="Answers computed at the same time. Absent: 1,024 with vLLM on a GPU, 256 with transformers there, 128 "
         "on a CPU.",
     )
     gpu_memory_utilization: float | None = Field(
-        None, gt=0, le=1, description="Share of a GPU's memory that vLLM may take; absent: all but 4 GiB."
+        None, gt=0, le=1, description="Share of a GPU's memory that vLLM may take. Absent: all but 4 GiB."
     )
     engine_seconds: float = Field(
         600.0,
         gt=0,
         le=86_400,
-        description="Seconds without a sign of life (a step of the model) during a pass, after which the engine is "
-        "killed and its task fails; an engine that cannot be killed takes the worker along, with exit status 75.",
+        description="Seconds without a step of the model after which the engine counts as hung: it is killed, and its task "
+        "fails. If it cannot be killed alone, the worker ends with exit status 75.",
     )
     load_seconds: float = Field(
-        3600.0, gt=0, le=86_400, description="The same while a checkpoint is loaded, which shows no steps."
+        3600.0, gt=0, le=86_400, description="Seconds after which loading a checkpoint counts as hung, in the same way."
     )
     lease_ahead: bool = Field(
         True,
-        description="Whether the next task is leased and its rows fetched in the last seconds of the one before, and "
-        "results are handed in while the next pass runs.",
+        description="Lease the next task in the last seconds of the current one, and send results while the next task "
+        "runs.",
     )
     once: bool = Field(False, description="End after one task.")
     exit_when_idle: float | None = Field(
-        None, ge=0, description="End after so many seconds without a task; absent: wait for tasks forever."
+        None, ge=0, description="End after this many seconds without a task. Absent: wait for tasks forever."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least serious lines that the log shows."
+        "info", description="Lowest level of the lines in the log."
     )
 
     @field_validator("service")
@@ -148,7 +153,7 @@ class Settings(BaseSettings):
     @field_validator("checkpoint_stores", mode="before")
     @classmethod
     def _separated(cls, stores: object) -> object:
-        """In the environment, with commas between them."""
+        """In the environment, they are separated by commas."""
         return [one.strip() for one in stores.split(",") if one.strip()] if isinstance(stores, str) else stores
 
     @field_validator("checkpoint_stores")
@@ -169,10 +174,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m premem_worker",
         description="Work for a premem service: lease a task, load its checkpoint, score the references, sample "
-        "answers, grade them, hand in the result, and again. Start as many workers as you have GPUs, on any machine "
-        "that reaches the service and reads the checkpoints. SIGTERM or Ctrl-C gives the task in hand back.",
+        "answers, grade them, send the result, and repeat. Start as many workers as you have GPUs, on any machine "
+        "that reaches the service and reads the checkpoints. SIGTERM and Ctrl-C give unfinished tasks back.",
         epilog="Every option can be set in the environment too, as PREMEM_WORKER_SERVICE, PREMEM_WORKER_ENGINE and so "
-        "on (PREMEM_WORKER_CHECKPOINT_ROOTS holds folders separated like those of PATH). "
+        "on (PREMEM_WORKER_CHECKPOINT_ROOTS has folders separated like those in PATH). "
         "The service's key is read from PREMEM_API_KEY. "
         "Example: python -m premem_worker --service http://127.0.0.1:8321 --checkpoint-root runs",
         argument_default=argparse.SUPPRESS,
@@ -198,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--adapters", choices=("auto", "merged", "beside"), help=told("adapters"))
     parser.add_argument("--max-lora-rank", metavar="N", help=told("max_lora_rank"))
     parser.add_argument("--hub", action="store_true", help=told("hub"))
-    parser.add_argument("--name", help=f"{told('name')} Absent: made of host, process and chance.")
+    parser.add_argument("--name", help=f"{told('name')} Absent: host name, process id and a random part.")
     parser.add_argument("--graders", metavar="N", help=told("graders"))
     parser.add_argument("--request-seconds", metavar="SECONDS", help=told("request_seconds"))
     parser.add_argument("--keep-seconds", metavar="SECONDS", help=told("keep_seconds"))
@@ -211,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-lease-ahead",
         dest="lease_ahead",
         action="store_false",
-        help="Hold one task at a time: lease the next one after the result of the one before was handed in.",
+        help="Hold one task at a time: lease the next one after the result of the current one was sent.",
     )
     ends = parser.add_mutually_exclusive_group()
     ends.add_argument("--once", action="store_true", help=told("once"))
@@ -221,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def read_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Options before environment before defaults. Ends the program with status 2 where one cannot be used."""
+    """Settings from options, then environment, then defaults. Ends the program with status 2 for an invalid one."""
     parser = _parser()
     given: dict[str, Any] = vars(parser.parse_args(arguments))
     try:

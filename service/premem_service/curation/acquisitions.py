@@ -40,7 +40,10 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
     "/{job}/acquire",
     response_model=Acquisition,
     responses={
-        202: {"model": Job, "description": "By embedding: workers do it; its candidates are at `Location`/candidates."},
+        202: {
+            "model": Job,
+            "description": "By embedding: a job that workers do. Its candidates are at `Location`/candidates.",
+        },
         **described(404, 409),
     },
 )
@@ -52,10 +55,10 @@ def acquire_candidates(
     store: StoreGiven,
     settings: SettingsGiven,
 ) -> Acquisition | Response:
-    """The candidates of a pool whose questions are most like those of the low examples, and which each is most like.
+    """Find the examples of a pool whose questions are most like those of the low examples.
 
-    Rows of the pool whose question stands word for word in the training set are left out and counted. By words the
-    answer comes at once and nothing is kept; by embedding it is a job.
+    Rows whose question is in the training set, word for word, are left out and counted. By words (tfidf), the response has
+    the candidates and nothing is stored; by embedding, it is a job.
     """
     with database.connect() as connection:
         row = completed(connection, job)
@@ -85,7 +88,7 @@ def acquire_candidates(
 
 @router.get("/{job}/candidates", responses=described(404, 409))
 def get_candidates(job: str, database: DatabaseGiven, store: StoreGiven) -> Acquisition:
-    """What a job that acquires by embedding found."""
+    """The candidates that an acquisition by embedding found."""
     with database.connect() as connection:
         row = first_of(JobRow, connection, select(jobs).where(jobs.c.id == job))
     if row is None:

@@ -61,13 +61,12 @@ def get_curated(
     database: DatabaseGiven,
     store: StoreGiven,
     asked: PolicyGiven,
-    group: Annotated[Group, Query(description="What was chosen, or as many drawn at random, to compare.")] = "chosen",
+    group: Annotated[Group, Query(description="The chosen rows, or the random control of the same size.")] = "chosen",
     format: Annotated[Literal["jsonl", "parquet"], Query()] = "jsonl",  # noqa: A002  (the query's name)
 ) -> StreamingResponse:
-    """The rows that the model could not solve before it memorized them: where the next data helps most.
+    """The rows that a policy chooses; by default those that the model could not solve before it memorized them.
 
-    Another policy chooses others, and `group=control` gives the random control of the same size (`…/selection` lists both).
-    Everything is read and checked before the first byte is sent.
+    `group=control` gives the random control of the same size instead; `…/selection` lists both.
     """
     with database.connect() as connection:
         row = completed(connection, job)

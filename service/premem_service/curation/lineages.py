@@ -29,11 +29,11 @@ def get_curated_lineage(
     request: Request,
     database: DatabaseGiven,
     asked: PolicyGiven,
-    group: Annotated[Group, Query(description="What was chosen, or as many drawn at random, to compare.")] = "chosen",
+    group: Annotated[Group, Query(description="The chosen rows, or the random control of the same size.")] = "chosen",
 ) -> ExportLineage:
-    """All that `…/curated` with the same query follows from: data set, checkpoints, policy, threshold, seed, versions.
+    """What `…/curated` with the same query was made from: data set, checkpoints, policy, threshold, seed, versions.
 
-    A Parquet export holds it in its metadata, under `premem.lineage`; JSONL has no place for it.
+    A Parquet export also has this in its metadata, under `premem.lineage`.
     """
     with database.connect() as connection:
         row = completed(connection, job)

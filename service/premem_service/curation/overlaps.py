@@ -49,11 +49,11 @@ def get_overlap(
     database: DatabaseGiven,
     one: PolicyGiven,
     other: Annotated[Policy, Depends(_other)],
-    limit: Annotated[int, Query(ge=0, le=1000, description="At most so many of each part are listed.")] = 10,
+    limit: Annotated[int, Query(ge=0, le=1000, description="List at most this many examples of each part.")] = 10,
 ) -> Overlap:
-    """How many examples two policies both choose, and how many only the one or the other, of however many there are.
+    """Compare two policies: how many examples both choose, and how many only one of them does.
 
-    What is named `other_…` is the second policy's. Both choose over the same scores, and no example's text is read.
+    The parameters `other_…` belong to the second policy.
     """
     with database.connect() as connection:
         row = completed(connection, job)

@@ -32,7 +32,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "One request per line, of the form of OpenAI's batches.",
+            "description": "One request per line, in the format of OpenAI's batch API.",
             "headers": {"X-Premem-Rows": {"description": "How many lines follow.", "schema": {"type": "integer"}}},
             "content": {MEDIA_TYPES["jsonl"]: {"schema": {"type": "string", "format": "binary"}}},
         },
@@ -45,15 +45,20 @@ def get_seeds(
     database: DatabaseGiven,
     store: StoreGiven,
     asked: PolicyGiven,
-    model: Annotated[str, Query(min_length=1, max_length=200, description="Writes the new examples.")],
+    model: Annotated[str, Query(min_length=1, max_length=200, description="The model that writes the new examples.")],
     requests: Annotated[
-        int, Query(ge=1, le=MOST_REQUESTS, description="How many; dealt out by 1 - score among the chosen.")
+        int,
+        Query(
+            ge=1,
+            le=MOST_REQUESTS,
+            description="How many requests; lower scores get more of them, in proportion to 1 - score.",
+        ),
     ] = 100,
     instruction: Annotated[
-        str | None, Query(min_length=1, max_length=10_000, description="The system's message; absent: premem's own.")
+        str | None, Query(min_length=1, max_length=10_000, description="The system message. Absent: premem's own.")
     ] = None,
 ) -> StreamingResponse:
-    """Requests for new examples that need the skills of those that a policy chooses, the most for the lowest scores."""
+    """Requests that ask another model for new examples like the ones that a policy chooses."""
     with database.connect() as connection:
         row = completed(connection, job)
     files: ScoreFiles = request.app.state.score_files

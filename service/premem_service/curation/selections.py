@@ -34,14 +34,15 @@ MOST_LISTED = 10_000
 How = Annotated[
     PolicyName,
     Query(
-        description="lowest: score under `below`, lowest first; band: from `above` up to `below`; variance: by "
-        "s(1 - s), the least settled first; mean: accuracy over all checkpoints under `below`; random: a draw."
+        description="lowest: scores under `below`, lowest first; band: scores from `above` up to `below`; variance: by "
+        "s(1 - s) of the score s, nearest to one half first; mean: mean accuracy over all checkpoints under `below`; "
+        "random: drawn at random."
     ),
 ]
-Below = Annotated[float, Query(ge=0.0, le=1.0, description="Exclusive.")]
-Above = Annotated[float, Query(ge=0.0, le=1.0, description="Inclusive; for the policy band.")]
-Budget = Annotated[int | None, Query(ge=1, lt=2**53, description="At most so many, the best first.")]
-Seed = Annotated[int, Query(ge=0, lt=2**63, description="Of the draws: the control, and the policy random.")]
+Below = Annotated[float, Query(ge=0.0, le=1.0, description="Scores under this qualify.")]
+Above = Annotated[float, Query(ge=0.0, le=1.0, description="Scores from this on qualify, for the policy band.")]
+Budget = Annotated[int | None, Query(ge=1, lt=2**53, description="Choose this many at most, the best first.")]
+Seed = Annotated[int, Query(ge=0, lt=2**63, description="Of the random control, and of the policy random.")]
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
@@ -89,9 +90,12 @@ def get_selection(
     database: DatabaseGiven,
     store: StoreGiven,
     asked: PolicyGiven,
-    limit: Annotated[int, Query(ge=0, le=MOST_LISTED, description="At most so many of each are listed.")] = MOST_LISTED,
+    limit: Annotated[
+        int,
+        Query(ge=0, le=MOST_LISTED, description="List at most this many of the chosen examples, and of the control."),
+    ] = MOST_LISTED,
 ) -> Selection:
-    """Which examples a policy chooses, how many qualified, and what they have in common against the rest."""
+    """The examples that a policy chooses: how many qualified, and what they have in common compared with the rest."""
     with database.connect() as connection:
         row = completed(connection, job)
     files: ScoreFiles = request.app.state.score_files

@@ -30,7 +30,7 @@ from premem_service.storage.db import Database
 from premem_service.storage.store import Store
 
 ROWS_AT_ONCE = 8_192
-Floor = Annotated[float, Query(gt=0.0, le=1.0, description="The least that 1 - score counts as.")]
+Floor = Annotated[float, Query(gt=0.0, le=1.0, description="1 - score counts as at least this.")]
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
@@ -67,10 +67,9 @@ def get_weights(
     floor: Floor = 0.1,
     format: Annotated[Literal["jsonl", "parquet"], Query()] = "jsonl",  # noqa: A002  (the query's name)
 ) -> Response:
-    """Weights that sum to 1 and favour what the model could not solve: 1 - score, and never under the floor of that.
+    """A sampling weight for every row, in proportion to 1 - score. The weights sum to 1.
 
-    A row without a score (skipped, or not trained on) gets the mean weight: it is neither favoured nor lost. One that is
-    tagged `excluded` weighs 0.
+    A row without a score (skipped, or not trained on) gets the mean weight, and a row tagged `excluded` gets 0.
     """
     found = _weigh(request.app.state.score_files, database, store, job, floor)
     headers = {
@@ -91,9 +90,9 @@ def get_weights(
 def get_weights_lineage(
     job: str, request: Request, database: DatabaseGiven, store: StoreGiven, floor: Floor = 0.1
 ) -> WeightsLineage:
-    """All that `…/weights` with the same floor follows from: data set, checkpoints, threshold, settings, versions.
+    """What `…/weights` with the same floor was made from: data set, checkpoints, threshold, settings, versions.
 
-    A Parquet export holds it in its metadata, under `premem.lineage`; JSONL has no place for it.
+    A Parquet export also has this in its metadata, under `premem.lineage`.
     """
     return _weigh(request.app.state.score_files, database, store, job, floor).lineage
 

@@ -28,20 +28,21 @@ def get_preview(
     database: DatabaseGiven,
     store: StoreGiven,
     settings: SettingsGiven,
-    rows: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 3,
+    rows: Annotated[int, Query(ge=1, le=100, description="Show at most this many rows.")] = 3,
     prompt: Text = None,
     target: Text = None,
     chat: bool = False,
     system: Text = None,
     checkpoint: Annotated[
-        str | None, Query(min_length=1, max_length=4096, description="Whose tokenizer's tokens are shown, too.")
+        str | None,
+        Query(min_length=1, max_length=4096, description="Checkpoint whose tokenizer splits the texts into tokens."),
     ] = None,
 ) -> Preview:
-    """The first rows under a template (absent: the paper's), and the columns that they were taken from.
+    """The first rows of a data set as prompt and target, by a template (absent: the paper's).
 
-    Of a chat what user and assistant say: the turns around that are written by each checkpoint's own tokenizer. With a
-    checkpoint that the service may read (PREMEM_CHECKPOINT_ROOTS) also the tokens, and which of them are scored; where it
-    may not, or cannot, `untokenized` says why.
+    For a chat, these are what the user and the assistant say; each checkpoint's own tokenizer adds the turns around them.
+    If a checkpoint is named and the service may read it (PREMEM_CHECKPOINT_ROOTS), the rows also show the tokens, and which
+    of them are scored; otherwise `untokenized` says why not.
     """
     about = get_dataset(dataset, database)
     asked = {"prompt": prompt, "target": target, "chat": chat, "system": system}

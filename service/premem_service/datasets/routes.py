@@ -74,7 +74,7 @@ ColumnName = Annotated[str | None, Query(min_length=1, max_length=500)]
     summary="Upload a data set",
     response_description="The new data set.",
     responses={
-        200: {"model": Dataset, "description": "These rows are here already: the existing data set."},
+        200: {"model": Dataset, "description": "These rows were uploaded before: the existing data set."},
         **described(401, 413, 422, 503, 507),
     },
     openapi_extra={"requestBody": _UPLOAD_BODY},
@@ -85,11 +85,19 @@ async def upload_dataset(
     database: DatabaseGiven,
     store: StoreGiven,
     settings: SettingsGiven,
-    name: Annotated[str, Query(max_length=200, description="For people; not part of the content.")] = "",
-    grader: Annotated[Name, Query(description="Grades every row's own reference now, and answers later.")] = "gsm8k",
-    grader_options: Annotated[str, Query(max_length=10_000, description="The grader's options, a JSON object.")] = "{}",
+    name: Annotated[str, Query(max_length=200, description="A name for people to read.")] = "",
+    grader: Annotated[
+        Name,
+        Query(description="Name of the grader: it checks each row's own reference now, and grades the answers later."),
+    ] = "gsm8k",
+    grader_options: Annotated[
+        str, Query(max_length=10_000, description="Options of the grader, as a JSON object.")
+    ] = "{}",
     max_ungradable: Annotated[
-        Share, Query(description="Share of the rows whose own reference may fail to grade as right.")
+        Share,
+        Query(
+            description="Largest share of rows whose own reference may be graded as not right; above it, the upload is refused."
+        ),
     ] = 0.05,
     question: ColumnName = None,
     trace: ColumnName = None,
@@ -97,11 +105,11 @@ async def upload_dataset(
     id: ColumnName = None,  # noqa: A002  (the query's name)
     messages: ColumnName = None,
 ) -> Dataset:
-    """Every row is checked and its own reference graded before anything is kept.
+    """Every row is checked, and its reference is graded against itself, before anything is stored.
 
     The columns are found by their usual names (question: `question`, `prompt` or `instruction`, with Alpaca's `input`
     below it; trace: `trace`, `solution`, `answer`, `completion`, `output` or `response`; final answer: `final_answer` or
-    `answer`; `id`; or `messages` or ShareGPT's `conversations`, whose last assistant message is the trace), or are named in the query. The same rows with the same grader and mapping are the same data set.
+    `answer`; `id`; or `messages` or ShareGPT's `conversations`, whose last assistant message is the trace), or are named in the query. Uploading the same rows with the same grader and columns again returns the same data set.
     """
 
     def work(blocks: Iterator[bytes]) -> tuple[Dataset, bool]:

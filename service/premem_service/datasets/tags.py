@@ -30,7 +30,7 @@ TagGiven = Annotated[
     str,
     Path(
         pattern=TAG_PATTERN,
-        description=f"Lower-case letters, digits, `.`, `_` and `-`, at most 50. Examples tagged `{EXCLUDED}` are left "
+        description=f"Up to 50 lower-case letters, digits, `.`, `_` and `-`. Examples tagged `{EXCLUDED}` are left "
         "out of every choice.",
     ),
 ]
@@ -39,7 +39,7 @@ RowsGiven = Annotated[list[Row], Query(alias="row", min_length=1, max_length=MOS
 
 @router.get("", responses=described(404))
 def list_tags(dataset: str, database: DatabaseGiven) -> TagCounts:
-    """The tags of a data set, each with how many rows have it."""
+    """The tags of a data set, and how many rows have each."""
     with database.connect() as connection:
         _rows(connection, dataset)
         counted = select(tags.c.tag, func.count()).where(tags.c.dataset == dataset).group_by(tags.c.tag)
@@ -64,7 +64,7 @@ def list_tagged_rows(
 
 @router.put("/{tag}/rows", responses=described(404, 409))
 def tag_rows(dataset: str, tag: TagGiven, body: TaggedRows, database: DatabaseGiven) -> TagCount:
-    """Give rows a tag; those that have it keep it. Answers with how many have it now."""
+    """Tag some rows. Returns how many rows have the tag now."""
     with database.begin() as connection:
         _check(body.rows, dataset, _rows(connection, dataset, lock=True))
         used = set(connection.scalars(select(tags.c.tag).where(tags.c.dataset == dataset).distinct()))
@@ -80,7 +80,7 @@ def tag_rows(dataset: str, tag: TagGiven, body: TaggedRows, database: DatabaseGi
 
 @router.delete("/{tag}/rows", responses=described(404))
 def untag_rows(dataset: str, tag: TagGiven, rows: RowsGiven, database: DatabaseGiven) -> TagCount:
-    """Take a tag off some rows; from those that lack it nothing is taken. Answers with how many still have it."""
+    """Remove a tag from some rows. Returns how many rows still have it."""
     with database.begin() as connection:
         _check(rows, dataset, _rows(connection, dataset))
         connection.execute(delete(tags).where(*_of(dataset, tag), tags.c.row.in_(rows)))
@@ -89,7 +89,7 @@ def untag_rows(dataset: str, tag: TagGiven, rows: RowsGiven, database: DatabaseG
 
 @router.delete("/{tag}", status_code=204, responses=described(404))
 def delete_tag(dataset: str, tag: TagGiven, database: DatabaseGiven) -> None:
-    """Take a tag off every row of a data set."""
+    """Remove a tag from every row of a data set."""
     with database.begin() as connection:
         _rows(connection, dataset)
         connection.execute(delete(tags).where(*_of(dataset, tag)))

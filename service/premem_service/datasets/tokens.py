@@ -77,7 +77,7 @@ def _read(file: Path, stamp: tuple[int, int]) -> FileTokenizer:
         from tokenizers import Tokenizer
     except ImportError:
         raise CheckpointError(
-            "the service has no library to read tokenizers with: pip install 'premem[previews]'"
+            "the service has no library to read tokenizers with: pip install 'premem-service[previews]'"
         ) from None
     try:
         return FileTokenizer(Tokenizer.from_file(str(file)))

@@ -61,6 +61,6 @@ Wake = Annotated[Callable[[], None], Depends(_wake)]
 """Tells the rounds that there is a job to finalize."""
 
 Cursor = Annotated[
-    str | None, Query(max_length=500, description="`next_cursor` of the page before; absent: the first.")
+    str | None, Query(max_length=500, description="`next_cursor` of the previous page. Absent: the first page.")
 ]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items per page.")]

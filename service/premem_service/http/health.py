@@ -22,13 +22,13 @@ class Health(Reply):
 
 @router.get("/healthz")
 def healthz() -> Health:
-    """The process answers."""
+    """Says that the process is alive."""
     return Health()
 
 
 @router.get("/readyz", response_model=Health, responses=described(503))
 def readyz(request: Request, database: DatabaseGiven, store: StoreGiven) -> Health | Response:
-    """Database and store answer, and the tables are those that this service knows."""
+    """Says whether the service can work: database and store answer, and the tables have the right version."""
     missing = []
     try:
         if not database.is_current():

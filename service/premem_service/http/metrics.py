@@ -21,7 +21,7 @@ router = APIRouter(tags=["operation"])
 
 @router.get("/metrics", response_class=Response)
 def metrics(request: Request) -> Response:
-    """In Prometheus' text format."""
+    """Metrics in the text format of Prometheus."""
     registry: CollectorRegistry = request.app.state.metrics.registry
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def append_checkpoint(
     job: str, checkpoint: Checkpoint, response: Response, database: DatabaseGiven, settings: SettingsGiven
 ) -> Job:
-    """Append the next checkpoint of the run to a job that is open."""
+    """Append the next checkpoint of the run to an open job."""
     with database.begin() as connection:
         row = states.lock(connection, job)
         if not row.open or row.state not in states.ACTIVE:

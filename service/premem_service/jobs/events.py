@@ -32,7 +32,7 @@ def _existing(job: str, database: DatabaseGiven) -> Job:
 async def job_events(
     request: Request, first: Annotated[Job, Depends(_existing)], database: DatabaseGiven
 ) -> AsyncIterable[ServerSentEvent]:
-    """An event `job` with the whole job whenever it changes; the stream ends when the job has ended."""
+    """Stream a job as server-sent events: an event `job` with the whole job at every change, until the job has ended."""
     told, told_at = first, asyncio.get_running_loop().time()
     yield ServerSentEvent(event="job", data=first)
     while told.state not in ENDED and not request.app.state.ending.is_set():

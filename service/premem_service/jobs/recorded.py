@@ -47,9 +47,9 @@ async def post_recorded(
     settings: SettingsGiven,
     wake: Wake,
 ) -> Job:
-    """Import a run that others sampled and scored: a job like any other, but for the answers, which are not there.
+    """Import a run that others sampled and scored. It becomes a completed job without answers.
 
-    Its questions must have been uploaded as a data set before. `premem import-recorded` does both.
+    Upload its questions as a data set first. `premem import-recorded` does both.
     """
     content = bytearray()
     async for chunk in request.stream():

@@ -24,10 +24,11 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def post_regrade(
     job: str, request: RegradeRequest, response: Response, database: DatabaseGiven, settings: SettingsGiven
 ) -> Job:
-    """Grade the stored answers of a completed job with another grader: a new job, for any worker, with or without an engine.
+    """Grade the stored answers of a completed job with another grader, as a new job.
 
-    It has a ranking, a subset and a report like any other, and the report says where the two graders disagree. Of a job
-    that drew only what its scores needed, the new verdicts may need answers that nobody drew: those take an engine.
+    The new job has its own ranking, curated subset and report, and the report says where the two graders disagree. Workers
+    without an engine can do it. If the old job drew only the answers that its scores needed, the new verdicts may need
+    more answers, and those take a worker with an engine.
     """
     with database.begin() as connection:
         parent = completed(connection, job)

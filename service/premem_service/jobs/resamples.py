@@ -26,9 +26,9 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def post_samples(
     job: str, request: ResampleRequest, response: Response, database: DatabaseGiven, settings: SettingsGiven
 ) -> Job:
-    """Draw more answers per example and checkpoint: a new job, which keeps those that there are and draws the rest.
+    """Draw more answers for the examples of a completed job, as a new job that keeps the existing answers.
 
-    Every sample has its own seed, so the scores are those that as many samples would have given at once.
+    Every sample has its own seed, so the scores are those that a job with as many samples would have given.
     """
     with database.begin() as connection:
         parent = completed(connection, job)

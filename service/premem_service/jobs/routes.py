@@ -36,7 +36,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
     "",
     status_code=202,
     response_model=Job,
-    responses={200: {"model": Estimate, "description": "Of a dry run: what the job will cost."}, **described(409)},
+    responses={200: {"model": Estimate, "description": "For a dry run: what the job would take."}, **described(409)},
 )
 def post_job(
     request: JobRequest,
@@ -44,15 +44,17 @@ def post_job(
     database: DatabaseGiven,
     store: StoreGiven,
     settings: SettingsGiven,
-    dry_run: Annotated[bool, Query(description="Only say what the job will cost.")] = False,
+    dry_run: Annotated[bool, Query(description="Only estimate what the job would take.")] = False,
     measured_by: Annotated[
         str | None,
-        Query(max_length=200, description="Of a dry run: a completed job whose tasks tell lengths and pace."),
+        Query(
+            max_length=200, description="For a dry run: id of a completed job whose lengths and pace the estimate uses."
+        ),
     ] = None,
 ) -> Job | JSONResponse:
-    """Start scoring the checkpoints of a run. The answer comes at once; poll `Location` for progress.
+    """Create a job that scores the checkpoints of a run. The response comes at once; poll `Location` for progress.
 
-    With `dry_run` nothing is started, and the answer says how many tokens, seconds and bytes the job will take.
+    With `dry_run`, no job is created, and the response says how many tokens, seconds and bytes the job would take.
     """
     _check_columns(database, store, request)
     if dry_run:
@@ -73,7 +75,7 @@ def post_job(
 
 @router.get("")
 def list_jobs(database: DatabaseGiven, cursor: Cursor = None, limit: Limit = 50) -> Page[Job]:
-    """All jobs, the newest first."""
+    """All jobs, newest first."""
     before = cursors.decode(cursor, of="jobs")
     page = select(jobs).order_by(jobs.c.number.desc()).limit(limit + 1)
     if before is not None:
@@ -87,7 +89,7 @@ def list_jobs(database: DatabaseGiven, cursor: Cursor = None, limit: Limit = 50)
 
 @router.get("/{job}", responses=described(404))
 def get_job(job: str, response: Response, database: DatabaseGiven) -> Job:
-    """State, counts and progress per checkpoint. `Retry-After` says when to ask again, until the job has ended."""
+    """A job: its state, counts and the progress of each checkpoint. Until it ends, `Retry-After` says when to ask again."""
     with database.connect() as connection:
         reply = job_reply(connection, job)
     if reply.state not in ENDED:
@@ -97,7 +99,7 @@ def get_job(job: str, response: Response, database: DatabaseGiven) -> Job:
 
 @router.post("/{job}/close", status_code=202, responses=described(404, 409))
 def close_job(job: str, response: Response, database: DatabaseGiven, settings: SettingsGiven) -> Job:
-    """Say that no more checkpoints will come: the job ends with the last of its tasks."""
+    """Close an open job: no more checkpoints will be appended, and it ends with the last of its tasks."""
     with database.begin() as connection:
         row = states.lock(connection, job)
         if row.state in states.CANCELLED:
@@ -113,7 +115,7 @@ def close_job(job: str, response: Response, database: DatabaseGiven, settings: S
 
 @router.post("/{job}/cancel", status_code=202, responses=described(404, 409))
 def cancel_job(job: str, response: Response, database: DatabaseGiven) -> Job:
-    """Stop a job. Tasks that workers have in hand are dropped at their next heartbeat."""
+    """Cancel a job. Workers drop its tasks at their next heartbeat."""
     with database.begin() as connection:
         state = states.cancel(connection, job, at=now(connection))
         if state not in states.CANCELLED:

@@ -54,7 +54,7 @@ async def put_result(
     metrics: MetricsGiven,
     wake: Wake,
 ) -> ResultSummary:
-    """Hand in a task's result. Sent again by the same attempt it is the same answer; a stale attempt gets 409."""
+    """Store the result of a task. The same attempt may send it again; a stale attempt gets 409."""
     content = await _body(request, most=settings.max_result_bytes)
     taken = await run_in_threadpool(take, database, store, task, attempt, content)
     if not taken.repeated:
@@ -79,7 +79,7 @@ async def put_partial(
     store: StoreGiven,
     settings: SettingsGiven,
 ) -> None:
-    """Keep what is done of a task: should its worker be lost, the next one goes on from there."""
+    """Store the partial result of a task. If its worker is lost, the next one continues from there."""
     content = await _body(request, most=settings.max_result_bytes)
     await run_in_threadpool(keep, database, store, task, attempt, content)
 

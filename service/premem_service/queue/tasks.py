@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 @router.post(
     "/lease",
     response_model=LeasedTask,
-    responses={204: {"description": "Nothing waits; ask again after `Retry-After` seconds."}},
+    responses={204: {"description": "There is no task; ask again after `Retry-After` seconds."}},
 )
 def lease_task(
     request: LeaseRequest,
@@ -31,7 +31,7 @@ def lease_task(
     settings: SettingsGiven,
     metrics: MetricsGiven,
 ) -> LeasedTask | Response:
-    """Lease the next task. It stays this worker's as long as its heartbeats come."""
+    """Lease the next task to a worker, for as long as its heartbeats come."""
     with database.begin() as connection:
         at = now(connection)
         workers.see(connection, request, at=at)
@@ -59,7 +59,7 @@ def lease_task(
     responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **described(404)},
 )
 def get_source(task: str, database: DatabaseGiven, store: StoreGiven) -> Response:
-    """The result that a task grades anew. 404: it grades none."""
+    """The earlier result whose answers a task grades again. 404: the task grades none again."""
     with database.connect() as connection:
         artifact = connection.scalar(select(tasks.c.source).where(tasks.c.id == task))
     if artifact is None:
@@ -73,7 +73,7 @@ def get_source(task: str, database: DatabaseGiven, store: StoreGiven) -> Respons
     responses={200: {"content": {"application/vnd.apache.parquet": {}}}, **described(404)},
 )
 def get_partial(task: str, database: DatabaseGiven, store: StoreGiven) -> Response:
-    """What is known of a task's rows already, for the worker that goes on with it. 404: nothing is."""
+    """The partial result of a task, for the worker that continues it. 404: there is none."""
     with database.connect() as connection:
         artifact = connection.scalar(select(tasks.c.partial).where(tasks.c.id == task))
     if artifact is None:
@@ -83,7 +83,7 @@ def get_partial(task: str, database: DatabaseGiven, store: StoreGiven) -> Respon
 
 @router.post("/{task}/heartbeat", responses=described(404, 409))
 def heartbeat(task: str, request: AttemptBody, database: DatabaseGiven, settings: SettingsGiven) -> HeartbeatReply:
-    """Keep a lease. 409: it has passed to somebody else."""
+    """Extend the lease of a task. 409: another worker has it now."""
     with database.begin() as connection:
         at = now(connection)
         cancelled = leases.extend(connection, task, request.attempt, lease_seconds=settings.lease_seconds, at=at)
@@ -92,7 +92,7 @@ def heartbeat(task: str, request: AttemptBody, database: DatabaseGiven, settings
 
 @router.post("/{task}/release", status_code=204, responses=described(404, 409))
 def release_task(task: str, request: AttemptBody, database: DatabaseGiven) -> None:
-    """Give a task back. It counts neither as failed nor as lost."""
+    """Give a task back. This counts neither as a failure nor as a loss."""
     with database.begin() as connection:
         leases.release(connection, task, request.attempt, at=now(connection))
 
@@ -101,7 +101,7 @@ def release_task(task: str, request: AttemptBody, database: DatabaseGiven) -> No
 def report_failure(
     task: str, request: FailureReport, database: DatabaseGiven, settings: SettingsGiven, metrics: MetricsGiven
 ) -> None:
-    """Say that an attempt failed."""
+    """Report that an attempt failed."""
     with database.begin() as connection:
         leases.report_failure(
             connection,

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1/workers", tags=["tasks"])
 
 @router.get("")
 def list_workers(database: DatabaseGiven) -> Page[WorkerReply]:
-    """Those that asked for a task within the last minute, or have one in hand."""
+    """The workers that have a task, or asked for one within the last minute."""
     with database.connect() as connection:
         items = connected(connection)
     return Page(items=items, next_cursor=None)

@@ -40,10 +40,10 @@ router = APIRouter(prefix="/v1/calibrations", tags=["calibrations"])
 def post_calibration(
     body: CalibrationRequest, request: Request, response: Response, database: DatabaseGiven
 ) -> CalibrationReply:
-    """Find the threshold that explains several completed jobs best, and keep it under a name.
+    """Calibrate: find the threshold that fits several completed jobs best, and store it under a name.
 
-    The jobs must share model, task, grader, template and span rule, each needs a test set, and they should differ in
-    learning rate. It takes seconds to minutes.
+    The jobs need the same model, task, grader, template and span rule, and a test set each. They should differ in learning
+    rate. This takes seconds to minutes.
     """
     with database.connect() as connection:
         _check_free(connection, body.name)
@@ -80,7 +80,7 @@ def post_calibration(
 
 @router.get("")
 def list_calibrations(database: DatabaseGiven, cursor: Cursor = None, limit: Limit = 50) -> Page[CalibrationReply]:
-    """All calibrations, the newest first."""
+    """All calibrations, newest first."""
     before = cursors.decode(cursor, of="calibrations")
     page = select(calibrations).order_by(calibrations.c.number.desc()).limit(limit + 1)
     if before is not None:
@@ -96,14 +96,14 @@ def list_calibrations(database: DatabaseGiven, cursor: Cursor = None, limit: Lim
 
 @router.get("/{calibration}", responses=described(404))
 def get_calibration(calibration: str, database: DatabaseGiven) -> CalibrationReply:
-    """One calibration, by name or id."""
+    """A calibration, by name or id."""
     with database.connect() as connection:
         return _reply(found_calibration(connection, calibration))
 
 
 @router.delete("/{calibration}", status_code=204, responses=described(404, 409))
 def delete_calibration(calibration: str, database: DatabaseGiven) -> None:
-    """Forget a calibration. Completed jobs keep the forecasts that were made with it."""
+    """Delete a calibration. Completed jobs keep their forecasts."""
     with database.begin() as connection:
         row = found_calibration(connection, calibration, lock=True)
         waiting = select(jobs.c.id).where(jobs.c.calibration == row.id, jobs.c.state.not_in(ENDED)).limit(1)

@@ -36,15 +36,15 @@ def get_report(
     database: DatabaseGiven,
     calibration: Annotated[
         CalibrationName | None,
-        Query(description="Name or id: its threshold and its forecast, in place of what the job was posted with."),
+        Query(description="Name or id of a calibration whose threshold and forecast to use instead of the job's."),
     ] = None,
     rule: Annotated[
-        RuleName | None, Query(description="What is averaged; absent: the calibration's rule, or the paper's.")
+        RuleName | None, Query(description="What is averaged. Absent: the calibration's rule, or the paper's.")
     ] = None,
 ) -> JobReport:
-    """Accuracy, share memorized and pre-memorization accuracy of every checkpoint, and the forecast or why there is none.
+    """The report of a job: the numbers of each checkpoint, and the forecast or the reason why there is none.
 
-    With a calibration or a rule the table is worked out anew; what is stored stays as it is.
+    With a calibration or a rule, the table is computed again; nothing that is stored changes.
     """
     with database.connect() as connection:
         row = completed(connection, job)

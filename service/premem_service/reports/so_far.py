@@ -28,10 +28,10 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 @router.get("/{job}/so-far", responses=described(404, 409, 500))
 def get_so_far(job: str, database: DatabaseGiven, store: StoreGiven) -> SoFar:
-    """The checkpoints that are wholly scored, in order, while others still wait or are still to come.
+    """The report of a job that has not ended: the checkpoints that are completely scored, in order.
 
-    A threshold that is to be taken from the first checkpoint is taken from the first that is done. Of a completed job
-    it is the report's table.
+    A threshold that depends on the first checkpoint is taken from the first one that is done. For a completed job, this
+    is the table of its report.
     """
     with database.connect() as connection:
         row = first_of(JobRow, connection, select(jobs).where(jobs.c.id == job))

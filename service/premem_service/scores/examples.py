@@ -46,12 +46,14 @@ def list_examples(
     asked: FilterGiven,
     tagged: TagFilterGiven,
     cursor: Cursor = None,
-    start: Annotated[int, Query(ge=0, lt=2**53, description="Wanted examples to skip; instead of a cursor.")] = 0,
+    start: Annotated[
+        int, Query(ge=0, lt=2**53, description="How many of the selected examples to skip, instead of a cursor.")
+    ] = 0,
     limit: Limit = 50,
 ) -> ExamplePage:
-    """The training examples from the lowest pre-memorization accuracy to the highest, or those that a filter wants.
+    """The training examples, ranked from the lowest pre-memorization accuracy to the highest; filters select some of them.
 
-    `total` counts what is wanted. Tags may change from page to page; a cursor then neither skips nor repeats an example.
+    `total` counts the selected examples. If tags change between two pages, the cursor neither skips nor repeats an example.
     """
     with database.connect() as connection:
         row = completed(connection, job)
@@ -106,7 +108,7 @@ def get_example(
     database: DatabaseGiven,
     store: StoreGiven,
 ) -> ExampleDetail:
-    """One training example with every answer that was sampled for it."""
+    """A training example with every answer that was sampled for it."""
     with database.connect() as connection:
         completed_job = completed(connection, job)
         names = [line.checkpoint for line in completed_job.found.checkpoints]

@@ -39,26 +39,40 @@ Tag = Annotated[str | None, Field(pattern=TAG_PATTERN)]
 class Filter:
     """What is wanted, as the query says; what is absent filters nothing. Tags stand apart: they change."""
 
-    above: Annotated[Share, Query(description="Score, inclusive.")] = None
-    below: Annotated[Share, Query(description="Score, exclusive.")] = None
-    interval_above: Annotated[Share, Query(description="The lower end of the score's 90% interval, inclusive.")] = None
-    interval_below: Annotated[Share, Query(description="Its upper end, exclusive.")] = None
-    perplexity_above: Annotated[
-        Perplexity, Query(description="Perplexity of the reference at the last checkpoint, inclusive.")
+    above: Annotated[Share, Query(description="Only scores from this on.")] = None
+    below: Annotated[Share, Query(description="Only scores under this.")] = None
+    interval_above: Annotated[
+        Share, Query(description="Only where the lower end of the score's 90% interval is at least this.")
     ] = None
-    perplexity_below: Annotated[Perplexity, Query(description="The same, exclusive.")] = None
-    memorized: Annotated[bool | None, Query(description="At some checkpoint, or at none.")] = None
-    memorized_at: Annotated[str | None, Query(max_length=200, description="The first checkpoint at which it was.")] = (
-        None
-    )
+    interval_below: Annotated[
+        Share, Query(description="Only where the upper end of the score's 90% interval is under this.")
+    ] = None
+    perplexity_above: Annotated[
+        Perplexity, Query(description="Only where the reference's perplexity at the last checkpoint is at least this.")
+    ] = None
+    perplexity_below: Annotated[
+        Perplexity, Query(description="Only where the reference's perplexity at the last checkpoint is under this.")
+    ] = None
+    memorized: Annotated[
+        bool | None,
+        Query(
+            description="True: only examples that were memorized at some checkpoint. False: only those that never were."
+        ),
+    ] = None
+    memorized_at: Annotated[
+        str | None, Query(max_length=200, description="Only examples that were first memorized at this checkpoint.")
+    ] = None
     search: Annotated[
-        str | None, Query(min_length=1, max_length=500, description="Stands in the question, in capitals or not.")
+        str | None,
+        Query(
+            min_length=1, max_length=500, description="Only questions that contain this text, in upper or lower case."
+        ),
     ] = None
     sort: Annotated[
         Sort,
         Query(
-            description="rank: the score, ties as in the report; perplexity and last_accuracy: at the last checkpoint; "
-            "interval: how wide it is. Ties come by rank, what was not drawn last."
+            description="rank: the score, with ties in the documented order; perplexity and last_accuracy: at the last checkpoint; "
+            "interval: its width. Ties are in the order of rank, and unknown values come last."
         ),
     ] = "rank"
     order: Annotated[Literal["ascending", "descending"], Query()] = "ascending"
@@ -71,8 +85,8 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class TagFilter:
-    tag: Annotated[Tag, Query(description="Only what has this tag.")] = None
-    without_tag: Annotated[Tag, Query(description="Only what has not.")] = None
+    tag: Annotated[Tag, Query(description="Only examples with this tag.")] = None
+    without_tag: Annotated[Tag, Query(description="Only examples without this tag.")] = None
 
 
 FilterGiven = Annotated[Filter, Depends()]

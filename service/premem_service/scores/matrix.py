@@ -29,11 +29,11 @@ BINARY: dict[int | str, dict[str, Any]] = {
 
 @router.get("/{job}/matrix", response_class=MatrixResponse, responses={**BINARY, **described(404, 409, 500)})
 def get_matrix(job: str, request: Request, database: DatabaseGiven) -> MatrixResponse:
-    """Every accuracy and perplexity, for ranking anew under another threshold without a new job.
+    """All accuracies and perplexities as binary arrays, to rank the examples by another threshold without a new job.
 
     Little-endian, C checkpoints in the report's order and E examples from the lowest score to the highest: uint32 C,
     uint32 E, uint32 row (E), float32 score (E), float32 accuracy (C × E), float32 perplexity (C × E). NaN: not every answer
-    was drawn, and then only the score under the job's own threshold is known.
+    was drawn, so that only the score by the job's own threshold is known.
     """
     with database.connect() as connection:
         row = completed(connection, job)
