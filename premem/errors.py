@@ -1,18 +1,18 @@
-"""The errors that premem raises, each in the words of its domain.
+"""The errors that premem raises.
 
 PrememError
-├── InputError            what the user gave cannot be used; says where and what to do
-│   ├── RowsError         rows of a data set, each bad line by its number
-│   ├── GraderError       no grader of this name, or options it does not take
-│   └── CheckpointError   a checkpoint that cannot be loaded, or must not be
-├── EmptyHistory          no checkpoint has been scored yet: there is no accuracy to speak of
-├── EngineError           the engine failed for a reason that lies in no checkpoint
-├── Interrupted           the work was stopped from outside: cancelled, or the worker is ending
-└── ServiceError          the service answered with a problem (RFC 9457)
+├── InputError            an input cannot be used; the message says where and what to do
+│   ├── RowsError         rows of a data set cannot be used; it lists the bad lines
+│   ├── GraderError       there is no such grader, or it does not take these options
+│   └── CheckpointError   a checkpoint cannot be loaded, or must not be
+├── EmptyHistory          no checkpoint has been scored yet, so there is no accuracy
+├── EngineError           the engine failed, and the checkpoint is not the reason
+├── Interrupted           the work was stopped: it was cancelled, or the worker is ending
+└── ServiceError          the service responded with a problem (RFC 9457)
     ├── NotFound          404
     ├── Conflict          409
-    │   └── StaleAttempt  the lease of a task has passed to another attempt
-    └── Unreachable       nobody answered
+    │   └── StaleAttempt  another attempt has the lease of the task now
+    └── Unreachable       the service did not respond
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from dataclasses import dataclass
 
 
 class PrememError(Exception):
-    """Root of everything that premem raises on purpose."""
+    """Base class of all errors of premem."""
 
 
 class InputError(PrememError):
-    """What the user gave cannot be used. The message says where and what to do."""
+    """An input cannot be used. The message says where the fault is and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """One row that cannot be taken."""
+    """A row of an upload that cannot be used."""
 
     line: int
-    """Counted from 1, in the file as it was sent (a Parquet file's rows count as lines)."""
+    """From 1, in the file as it was sent; the rows of a Parquet file count as lines."""
     field: str | None
     message: str
 
@@ -43,7 +43,7 @@ class BadLine:
 
 
 class RowsError(InputError):
-    """Rows that cannot be taken; nothing of their data set was kept."""
+    """Rows of an upload cannot be used; nothing of the upload was stored."""
 
     def __init__(self, message: str, lines: Sequence[BadLine] = (), *, total: int | None = None) -> None:
         super().__init__(message)
@@ -52,11 +52,11 @@ class RowsError(InputError):
 
 
 class GraderError(InputError):
-    """No grader of this name, or options that it does not take."""
+    """There is no grader of this name, or it does not take these options."""
 
 
 class CheckpointError(InputError):
-    """A checkpoint that cannot be loaded, or must not be."""
+    """A checkpoint cannot be loaded, or must not be."""
 
 
 class EmptyHistory(PrememError):
@@ -64,15 +64,15 @@ class EmptyHistory(PrememError):
 
 
 class EngineError(PrememError):
-    """The engine failed for a reason that lies in no checkpoint."""
+    """The engine failed, and the checkpoint is not the reason."""
 
 
 class Interrupted(PrememError):
-    """The work was stopped from outside."""
+    """The work was stopped: it was cancelled, or the worker is ending."""
 
 
 class ServiceError(PrememError):
-    """The service answered with a problem (RFC 9457)."""
+    """The service responded with a problem (RFC 9457)."""
 
     def __init__(self, message: str, *, status: int | None = None, problem: dict[str, object] | None = None) -> None:
         super().__init__(message)
@@ -81,16 +81,16 @@ class ServiceError(PrememError):
 
 
 class NotFound(ServiceError):
-    """There is nothing under this name."""
+    """The service has nothing of this name."""
 
 
 class Conflict(ServiceError):
-    """The request does not fit the state that things are in."""
+    """The request does not fit the present state, such as a report of a job that has not ended."""
 
 
 class StaleAttempt(Conflict):
-    """The lease of a task has passed to another attempt; whatever this one made is not wanted."""
+    """Another attempt has the lease of the task now; the result of this one is not used."""
 
 
 class Unreachable(ServiceError):
-    """Nobody answered."""
+    """The service did not respond."""

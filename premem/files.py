@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when the block ends well; after an error what stood there before still does.
+    """A file that gets its name when the block ends without an error. After an error, the earlier file is unchanged.
 
-    What is no regular file (/dev/stdout, a pipe) is written directly.
+    Anything but a regular file (/dev/stdout, a pipe) is written directly.
     """
     if path.exists() and not path.is_file():
         with path.open("wb") as out:

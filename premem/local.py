@@ -1,4 +1,4 @@
-"""A private service with its workers, on this machine and for as long as somebody needs it."""
+"""A private service with its workers on this machine, which ends with the program that started it."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 class LocalService:
-    """`python -m premem_service` on a free loopback port, with workers of its own, all ended by `stop`.
+    """`python -m premem_service` on a free loopback port, with its own workers. `stop` ends all of them.
 
     `folder` keeps the database, the data sets and the logs (`service.log`, `worker-1.log`, …); a later
-    LocalService on the same folder finds everything that this one knew. `checkpoint_roots` are the only folders that
+    LocalService with the same folder continues with them. `checkpoint_roots` are the only folders that
     the workers load checkpoints from. `engine` is auto, vllm or transformers; None leaves it to PREMEM_WORKER_ENGINE.
     `environment` is added to that of the children.
 
     Start it in a thread that lives as long as the service does: Linux ends the children with that thread.
-    Raises InputError where another process holds the folder or the worker's packages are missing, ServiceError with
-    the end of its log where a process does not come up.
+    Raises InputError if another process uses the folder or the worker's packages are missing, and ServiceError with
+    the end of the log if a process does not start.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class LocalService:
         self.stop()
 
     def check(self) -> None:
-        """Raises ServiceError, with the end of its log, where the service or a worker has ended.
+        """Raises ServiceError, with the end of its log, if the service or a worker has ended.
 
-        A worker whose engine hung, and which ended with it, is started again.
+        A worker that ended because its engine hung is started again.
         """
         for child in self._children:
             if child.process.poll() == ENGINE_HANGS and child.restarts < RESTARTS:
@@ -102,7 +102,7 @@ class LocalService:
                 child.check()
 
     def stop(self) -> None:
-        """End every process that was started, the workers first, so that they can give their tasks back."""
+        """End all processes, the workers first, so that they can give their tasks back."""
         children, self._children = self._children, []
         workers, services = children[1:], children[:1]
         try:
@@ -149,7 +149,7 @@ class LocalService:
 
 
 def check_worker_is_installed() -> None:
-    """Raises InputError, saying what to install, where a worker could not start here."""
+    """Raises InputError, which says what to install, if a worker could not start here."""
     missing = [package for package in ("torch", "transformers", "safetensors") if find_spec(package) is None]
     if missing:
         raise InputError(
@@ -158,7 +158,7 @@ def check_worker_is_installed() -> None:
 
 
 class _Child:
-    """A process with its output in a file, in a process group of its own: Ctrl-C reaches it through us only."""
+    """A process with its output in a file and a process group of its own, so that Ctrl-C does not reach it directly."""
 
     def __init__(self, name: str, arguments: list[str], *, log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -174,7 +174,7 @@ class _Child:
         self.process = self._started()
 
     def start_again(self) -> None:
-        """Its output goes on in the same log."""
+        """Start the process again, with the same log."""
         self.restarts += 1
         self.process = self._started()
 
@@ -196,7 +196,7 @@ class _Child:
             raise ServiceError(f"{self.name} {how}; {self.last()}")
 
     def ready_at(self) -> str:
-        """Its URL, empty as long as it does not answer there that it is ready."""
+        """The URL of the process; empty until it responds that it is ready."""
         for line in self.log.read_text(errors="replace").splitlines():
             if line.startswith(LISTENING):
                 url = line.removeprefix(LISTENING).split()[0]
@@ -208,7 +208,7 @@ class _Child:
         return ""
 
     def last(self) -> str:
-        """The end of its log, for an error message."""
+        """The end of the log, for an error message."""
         lines = self.log.read_text(errors="replace").splitlines()
         if not lines:
             return f"its log {self.log} is empty"
@@ -231,7 +231,7 @@ class _Child:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Held as long as the file is open. Raises InputError where another process holds it."""
+    """Lock a file for as long as it is open. Raises InputError if another process has locked it."""
     import fcntl  # not on Windows, where there are no private services
 
     file = (folder / "in-use").open("a+")

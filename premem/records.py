@@ -1,4 +1,4 @@
-"""What the method speaks of: examples, answers, and what a checkpoint did with them."""
+"""Examples, answers, grades, and what a checkpoint did with an example."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Verdict = Literal["right", "wrong", "no_answer", "timeout"]
-"""`timeout`: the grader ran out of time. It is data, kept apart from `wrong`."""
+"""`timeout` means that the grader ran out of time, which is not the same as `wrong`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Example:
     trace: str
     """The reference reasoning that the model is trained on."""
     final_answer: str | None = None
-    """None: the grader takes the final answer out of the trace."""
+    """None: the grader finds the final answer in the trace."""
 
     @property
     def reference(self) -> str:
@@ -28,7 +28,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What a grader says of one answer."""
+    """The verdict of a grader on one answer."""
 
     verdict: Verdict
     extracted: str | None = None

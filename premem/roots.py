@@ -1,4 +1,4 @@
-"""Folders under which checkpoints may lie, and the paths that do."""
+"""The folders below which checkpoints may be, and paths in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_settings import NoDecode
 
 
 def _split(roots: object) -> object:
-    """In the environment the folders are separated like those of PATH, or stand in a JSON list."""
+    """In the environment, the folders are separated as in PATH, or are a JSON list."""
     if not isinstance(roots, str):
         return roots
     if roots.lstrip().startswith("["):
@@ -36,10 +36,10 @@ Roots = Annotated[list[Path], NoDecode, BeforeValidator(_split), AfterValidator(
 
 
 def lying_under(path: Path, roots: Sequence[Path]) -> list[Path]:
-    """Where a path under one of `roots` may be; a relative one is looked for under each. Whether it exists is not asked.
+    """Where a path below one of `roots` may be. A relative path is tried below each root. It need not exist.
 
-    Links and `..` are followed before the roots, which hold neither, are compared, so that neither leads out of them. Raises
-    OSError, RuntimeError and ValueError for what is no path: too long a name, links in a circle, a NUL.
+    Links and `..` are resolved before the comparison with the roots, so that neither leads out of them. Raises
+    OSError, RuntimeError and ValueError for what is not a path: a name that is too long, links in a circle, a NUL.
     """
     candidates = [path.resolve()] if path.is_absolute() else [(root / path).resolve() for root in roots]
     return [one for one in candidates if any(one.is_relative_to(root) for root in roots)]

@@ -1,7 +1,7 @@
-"""The threshold of memorization that best explains past runs, and how sure that is.
+"""The threshold of memorization that fits past runs best, and how certain that is.
 
-The claim to be calibrated: averaged over the training examples, pre-memorization accuracy equals the accuracy on unseen
-questions, on the line y = x (Kang et al. 2024, figure 3). It holds in a narrow band of thresholds only.
+The claim behind it: averaged over the training examples, pre-memorization accuracy equals the accuracy on unseen questions,
+on the line y = x (Kang et al. 2024, figure 3). It holds only in a narrow band of thresholds.
 
 Shapes: T thresholds, R runs, P points, one for every checkpoint of every run.
 """
@@ -45,7 +45,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A threshold, what it explains, and what it would have said of runs it had not seen."""
+    """A threshold, how well it fits its runs, and how well it would have forecast runs that it had not seen."""
 
     rule: str
     memorized_below: float
@@ -70,7 +70,7 @@ class Calibration:
 
 
 def fit(forecast_P: Floats, test_P: Floats) -> Fit:
-    """NaN where the test accuracies do not differ: nothing is there to be explained."""
+    """How well forecasts match test accuracies. NaN if all test accuracies are the same."""
     total = float(np.square(test_P - test_P.mean()).sum())
     explained = 1 - float(np.square(test_P - forecast_P).sum()) / total if total > 0 else np.nan
     varies = total > 0 and float(np.ptp(forecast_P)) > 0
@@ -79,10 +79,10 @@ def fit(forecast_P: Floats, test_P: Floats) -> Fit:
 
 
 def explained(runs: Sequence[ScoredRun], *, memorized_below: float, rule: str = "paper") -> tuple[int, Fit] | None:
-    """How many checkpoints have a test accuracy, and how well a given threshold explains those; None where none has.
+    """How many checkpoints have a test accuracy, and how well a given threshold fits those. None if none has.
 
-    One run is enough, since nothing is chosen; what it says of other runs, `calibrate` tells of several. Both R² are NaN
-    under LEAST_POINTS checkpoints.
+    One run is enough, because nothing is chosen here. How well a threshold works for other runs takes several:
+    `calibrate`. Both R² are NaN for fewer than LEAST_POINTS checkpoints.
     """
     points = [np.flatnonzero(~np.isnan(run.test_accuracy_C)) for run in runs]
     forecast_P = forecasts(runs, np.array([memorized_below]), rule=rule, points=points)[0]
@@ -96,9 +96,9 @@ def explained(runs: Sequence[ScoredRun], *, memorized_below: float, rule: str = 
 def calibrate(
     runs: Sequence[ScoredRun], *, rule: str = "paper", memorized_below: float | None = None, seed: int = 0
 ) -> Calibration:
-    """The threshold that leaves the least squared error, or what a given one explains.
+    """The threshold with the least squared error, or how well a given one fits.
 
-    Checkpoints without a test accuracy are left out. Raises InputError for a single run: on one run almost any threshold
+    Checkpoints without a test accuracy are left out. Raises InputError for a single run, on which almost any threshold
     can look right (R² from −15.8 to 0.954 on the authors' runs).
     """
     if len(runs) < 2:
@@ -152,7 +152,7 @@ def forecasts(runs: Sequence[ScoredRun], thresholds_T: Floats, *, rule: str, poi
 
 
 def _squared_errors(forecast_TP: Floats, test_P: Floats, group_P: Indices) -> Floats:
-    """T × R: each run's sum of squared errors at each threshold."""
+    """T × R: the sum of squared errors of each run at each threshold."""
     error_TP = np.square(forecast_TP - test_P)
     return np.stack([error_TP[:, group_P == group].sum(axis=1) for group in range(group_P.max() + 1)], axis=1)
 
@@ -160,7 +160,7 @@ def _squared_errors(forecast_TP: Floats, test_P: Floats, group_P: Indices) -> Fl
 def _leaving_one_run_out(
     forecast_TP: Floats, test_P: Floats, group_P: Indices, error_TR: Floats
 ) -> tuple[Floats, float]:
-    """Every point forecast with the threshold of the other runs, and the half width that covers 90% of such errors."""
+    """Forecasts of every point with the threshold of the other runs, and the half width that covers 90% of their errors."""
     total_T = error_TR.sum(axis=1)
     left_out_P = np.empty_like(test_P)
     for group in range(error_TR.shape[1]):
@@ -181,7 +181,8 @@ def _bootstrap(
     seed: int,
     draws: int = 1000,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """90% intervals of the chosen threshold and of its R², over draws of whole runs: their checkpoints hang together."""
+    """90% intervals of the chosen threshold and of its R², by drawing whole runs, because the checkpoints of a run depend on
+    each other."""
     random = np.random.default_rng(seed)
     runs = error_TR.shape[1]
     points_R = [np.flatnonzero(group_P == group) for group in range(runs)]
@@ -226,7 +227,7 @@ def _warnings(runs: Sequence[ScoredRun], memorized_below: float, r2: float, *, f
 
 
 def doubts(runs: Sequence[ScoredRun], memorized_below: float) -> list[str]:
-    """Warnings of what makes runs unfit to judge a threshold by, however many they are."""
+    """Warnings about runs that are unfit for judging a threshold."""
     warnings = []
     if all(float((run.perplexity_CE[-1] < memorized_below).mean()) < LITTLE_MEMORIZED for run in runs):
         warnings.append(
@@ -244,7 +245,7 @@ def doubts(runs: Sequence[ScoredRun], memorized_below: float) -> list[str]:
 
 
 def doubtful_subset(run: ScoredRun, memorized_below: float) -> str | None:
-    """A warning where a run on a part of its data memorized, at its end, much the same share of what it never saw."""
+    """A warning if a run was trained on a part of the data but memorized about the same share of the rest by its end."""
     if run.untrained_perplexity_CU is None:
         return None
     inside = float((run.perplexity_CE[-1] < memorized_below).mean())

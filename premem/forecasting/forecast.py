@@ -1,4 +1,4 @@
-"""Test accuracy from a run's training signal: a number with an interval, or a refusal with the reason."""
+"""A forecast of test accuracy from the training examples: a number with an interval, or a refusal with the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPAN = "the target's tokens after the longest prefix that it shares with the pro
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a calibration holds for, and nothing beyond. A job that differs in any of it cannot be forecast."""
+    """What a calibration is valid for. A job that differs in any of this gets no forecast."""
 
     model: str
     """The model family: architecture and size."""
@@ -33,7 +33,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Test accuracy of one checkpoint, with a 90% interval; all None where it is refused."""
+    """The forecast test accuracy of one checkpoint, with a 90% interval. All None if it is refused."""
 
     checkpoint: str
     accuracy: float | None
@@ -51,7 +51,7 @@ class Refusal:
 def forecast(
     run: ScoredRun, calibration: Calibration | None, *, setting: Setting, calibrated_for: Setting | None
 ) -> list[Forecast] | Refusal:
-    """One forecast per checkpoint. An uncalibrated or badly calibrated one is refused, never shown as a number."""
+    """One forecast per checkpoint. Without a calibration, or with a bad one, it is refused and never shown as a number."""
     if calibration is None or calibrated_for is None:
         return Refusal(
             "no calibration: score several runs of this model and task with a test set, and calibrate on them"

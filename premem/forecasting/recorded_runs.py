@@ -2,7 +2,7 @@
 
 A run is a folder of `checkpoint-<step>` folders, each with `train_answer_types…npy` and `test_answer_types…npy`
 (examples × samples; 0 right, 1 wrong, 2 no answer) and `train_perplexities.npy` (one per example). A checkpoint without
-any `test_answer_types…npy` has no test accuracy. Files of several sample counts may lie side by side, named as
+any `test_answer_types…npy` has no test accuracy. A folder may have files with different numbers of samples, named like
 `train_answer_types5_seed2_temp0.8.npy`: 5 answers, drawn with seed 2 at temperature 0.8.
 """
 
@@ -25,7 +25,7 @@ _LEARNING_RATE = re.compile(r"_lr([0-9.]+(?:e-?[0-9]+)?)")
 
 
 def read_runs(folder: Path) -> list[ScoredRun]:
-    """Every run in the folder, by name, or the one that it is. Raises InputError, naming the file, where one is unfit."""
+    """Every run in the folder, by name; or the one run that the folder is. Raises InputError, with the file's name, for an unfit one."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name the one that holds the recorded runs")
     if any(folder.glob("checkpoint-*")):
@@ -127,7 +127,7 @@ def _answers(checkpoint: Path, split: str) -> Floats:
 
 
 def _preferred(checkpoint: Path, split: str) -> Path:
-    """5 answers at temperature 0.8, as the paper has it; else 50; else those without a temperature; else 10."""
+    """5 answers at temperature 0.8, as in the paper; else 50; else those without a temperature; else 10."""
     ranked = []
     for path in sorted(checkpoint.glob(f"{split}_answer_types*.npy")):
         found = _SAMPLED.search(path.name)

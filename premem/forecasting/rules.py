@@ -1,7 +1,7 @@
-"""Ways to turn a run's training signal into one number per checkpoint and example, by name.
+"""Rules that turn the accuracies and perplexities of a run into one score per checkpoint and example.
 
-All of them ignore what was answered after memorizing and cap by the accuracy now; they differ in what they take of the
-checkpoints before. C checkpoints in order, E examples.
+All of them ignore what was answered after memorizing, and limit the score by the accuracy now. They differ in what they
+take from the earlier checkpoints. C checkpoints in order, E examples.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ RULES: tuple[RuleName, ...] = get_args(RuleName)
 
 
 def scores(run: ScoredRun, *, memorized_below: float, rule: str = "paper") -> Floats:
-    """C × E. Raises InputError, naming those there are, for an unknown rule.
+    """C × E scores by a rule. Raises InputError, with the names of all rules, for an unknown one.
 
     paper   the best accuracy while unmemorized, capped by the accuracy now (Kang et al. 2024, eq. 3)
     latest  the latest accuracy while unmemorized, capped likewise: no maximum over noisy samples
-    shrunk  the paper's, on accuracies drawn towards what the data set makes likely (beta-binomial)
+    shrunk  the paper's, on accuracies shrunk towards what is likely in the data set (beta-binomial)
     mean    the mean of `paper` and `latest`
     """
     return scorer(run, rule=rule)(memorized_below)
 
 
 def scorer(run: ScoredRun, *, rule: str) -> Callable[[float], Floats]:
-    """`scores` as a function of the threshold, with whatever does not depend on it done once."""
+    """`scores` as a function of the threshold; what does not depend on the threshold is computed once."""
     accuracy_CE, perplexity_CE = run.accuracy_CE, run.perplexity_CE
     if rule == "paper":
         return lambda below: pre_memorization_accuracies(accuracy_CE, perplexity_CE, memorized_below=below)

@@ -1,4 +1,4 @@
-"""A finetuning run as arrays: what calibration, forecast and curation work on."""
+"""A finetuning run as arrays, which calibration, forecast and curation work on."""
 
 from __future__ import annotations
 

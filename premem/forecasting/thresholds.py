@@ -1,4 +1,4 @@
-"""Where the line of memorization is drawn, and how well that line is founded.
+"""Thresholds of memorization, and where they come from.
 
 premem's only unit is plain perplexity. The authors write the same thresholds on log(log(perplexity)).
 """
@@ -37,7 +37,7 @@ NEEDS_CALIBRATION = (
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A threshold with what it rests on."""
+    """A threshold, and where it comes from."""
 
     memorized_below: float
     """Perplexity."""
@@ -46,9 +46,9 @@ class Threshold:
 
 
 def from_first_checkpoint(perplexities_E: NDArray[np.float64]) -> Threshold:
-    """A stand-in where nothing better is known: under it lie 3.5% of the examples at the first checkpoint.
+    """A substitute when nothing better is known: 3.5% of the examples are below it at the first checkpoint.
 
-    NaN (examples that were not scored) is left out. Raises ValueError where nothing is left.
+    NaN (examples that were not scored) is left out. Raises ValueError if nothing is left.
     """
     known = perplexities_E[~np.isnan(perplexities_E)]
     if known.size == 0:
@@ -62,9 +62,9 @@ def from_first_checkpoint(perplexities_E: NDArray[np.float64]) -> Threshold:
 
 
 def from_never_trained(runs: Sequence[ScoredRun]) -> Threshold:
-    """Under it lie, at no checkpoint, more than 1% of the examples that a run was not trained on.
+    """At no checkpoint are more than 1% of the examples below it that the run was not trained on.
 
-    What is likelier than those was learnt by heart. Raises InputError where no run has such examples.
+    Examples that are more likely than those were memorized. Raises InputError if no run has examples it was not trained on.
     """
     quantiles = [
         np.quantile(np.log(perplexities_U), NEVER_TRAINED_QUANTILE)
@@ -85,8 +85,8 @@ def from_never_trained(runs: Sequence[ScoredRun]) -> Threshold:
 def from_untrained_part(runs: Sequence[ScoredRun]) -> Threshold:
     """The threshold whose pre-memorization accuracy best matches the accuracy on the part a run was not trained on.
 
-    That part stands in for a test set: questions of the same source, unseen, with references of their own.
-    Raises InputError where no run was trained on a part only.
+    That part replaces a test set: unseen questions from the same source, with references of their own.
+    Raises InputError if no run was trained on only a part.
     """
     parts = [run for run in runs if run.untrained_accuracy_C is not None]
     if not parts:
@@ -108,9 +108,9 @@ def from_untrained_part(runs: Sequence[ScoredRun]) -> Threshold:
 
 
 def candidates(perplexities: Floats) -> Floats:
-    """Thresholds between the likeliest and the unlikeliest traces, evenly spaced in log(log(perplexity)).
+    """Thresholds between the lowest and the highest perplexity, evenly spaced in log(log(perplexity)).
 
-    NaN is left out. Raises InputError where all perplexities are the same.
+    NaN is left out. Raises InputError if all perplexities are the same.
     """
     nll = np.log(perplexities[~np.isnan(perplexities)])
     low, high = np.quantile(nll, [0.01, 0.95]) if nll.size else (0.0, 0.0)
@@ -121,7 +121,7 @@ def candidates(perplexities: Floats) -> Floats:
 
 
 def resolve(memorized_below: float | str) -> Threshold:
-    """A number, or the name of a preset. Raises KeyError for an unknown name."""
+    """The threshold for a number, or for the name of a preset. Raises KeyError for an unknown name."""
     if isinstance(memorized_below, str):
         value, source = PRESETS[memorized_below]
         return Threshold(memorized_below=value, basis="preset", source=source)

@@ -1,6 +1,6 @@
-"""Memorization as it shows in text: answers that reproduce the reference reasoning nearly word for word.
+"""Memorization as it shows in the text: answers that repeat the reference reasoning nearly word for word.
 
-Perplexity says that a model could recite; this says that it did. The two need not agree.
+Perplexity says that a model could recite the reference; this says that it did. The two need not agree.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ LONGEST = 20_000
 
 
 def similarity(answer: str, trace: str) -> float:
-    """In [0, 1], over words: 1 is word for word, white space aside (rapidfuzz's normalized InDel similarity)."""
+    """Similarity of two texts by their words, in [0, 1]: 1 is word for word, apart from white space (normalized InDel, by rapidfuzz)."""
     return fuzz.ratio(answer[:LONGEST].split(), trace[:LONGEST].split()) / 100
 
 
 def copied(similarities: Sequence[float], *, copied_from: float = COPIED_FROM) -> float | None:
-    """Share of the answers that are as like the reference as that or more; None where there is no answer."""
+    """Share of the answers whose similarity to the reference is at least `copied_from`. None without an answer."""
     if not similarities:
         return None
     return sum(value >= copied_from for value in similarities) / len(similarities)

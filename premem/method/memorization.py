@@ -1,7 +1,7 @@
 """Memorization and pre-memorization accuracy (Kang et al. 2024, arXiv 2411.07681, section 4).
 
-Each quantity stands here twice: for one example, to be read beside the paper, and over arrays,
-for millions of examples. The first form is the oracle that the tests hold the second one to.
+Each quantity is here twice: for one example, to be read next to the paper, and over arrays, for millions of examples.
+The tests compare the second form with the first.
 
 Shapes: C checkpoints in the order in which they were saved, E examples; `accuracy_CE` is C × E.
 """
@@ -21,7 +21,7 @@ Bools = NDArray[np.bool_]
 
 
 def is_memorized(perplexity: float, *, memorized_below: float) -> bool:
-    """Whether a model knows a reference trace by heart: perplexity under the threshold, not at it."""
+    """Whether a model has memorized a reference: its perplexity is below the threshold, not equal to it."""
     return perplexity < memorized_below
 
 
@@ -40,15 +40,15 @@ def pre_memorization_accuracy(history: Sequence[Observation], *, memorized_below
 
 
 def memorized(perplexity_CE: Floats, *, memorized_below: float) -> Bools:
-    """C × E: where the trace is known by heart (`is_memorized` over arrays)."""
+    """C × E: where an example is memorized (`is_memorized` over arrays)."""
     return np.less(perplexity_CE, memorized_below)
 
 
 def pre_memorization_accuracies(accuracy_CE: Floats, perplexity_CE: Floats, *, memorized_below: float) -> Floats:
-    """C × E: `pre_memorization_accuracy` as it stood at every checkpoint; the last row is now.
+    """C × E: `pre_memorization_accuracy` at every checkpoint; the last row is now.
 
-    A pair that nobody sampled or scored is NaN in both arrays. A NaN perplexity or accuracy makes the
-    example's value NaN from that checkpoint on: an unknown accuracy is not 0.
+    NaN stands for what was not sampled or scored. A NaN perplexity or accuracy makes the example's value NaN from
+    that checkpoint on, because an unknown accuracy is not 0.
     Raises EmptyHistory where C is 0, ValueError where the shapes differ.
     """
     if accuracy_CE.shape != perplexity_CE.shape or accuracy_CE.ndim != 2:

@@ -1,14 +1,17 @@
-"""Samples that need not be drawn: those that cannot change an example's final score any more.
+"""Which samples still have to be drawn: those that can change an example's final score.
 
-The score is min(max over unmemorized m of accuracy_m, accuracy of the last checkpoint). So a memorized pair of example
-and checkpoint needs no samples, an example that was memorized throughout none at all, and one that is not memorized at
-the last checkpoint only those of the last. Any other is sampled from the last unmemorized checkpoint backwards, and
-at the last checkpoint, which is only the cap, at the end and if the maximum is above 0; within a pair no sample is
-drawn whose outcome cannot matter. What is drawn has the seeds that it always has, so the score is the one that all
-samples would have given.
+The score is min(max over unmemorized m of accuracy_m, accuracy at the last checkpoint). So
 
-A full trajectory needs every unmemorized pair whole, and of a memorized one only what caps the maximum before it: then the
-score is known as it stood at every checkpoint.
+- an example that is memorized at every checkpoint needs no samples;
+- an example that is not memorized at the last checkpoint needs only samples of that checkpoint;
+- any other example is sampled from the last unmemorized checkpoint backwards. The last checkpoint only limits the score,
+  so it comes at the end, and only if the maximum is above 0.
+
+Within a checkpoint, drawing stops when the remaining samples cannot matter. Every sample has its own seed, so the score is
+the one that all samples would have given.
+
+With a full trajectory, all samples of every unmemorized checkpoint are drawn, and of a memorized one those that limit the
+maximum before it. Then the score at every checkpoint is known.
 
 Shapes: C checkpoints in order.
 """
@@ -22,7 +25,7 @@ from math import ceil
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is to be known of one example at one checkpoint, however many answers that takes."""
+    """What has to be found out about one example at one checkpoint, however many samples that takes."""
 
     checkpoint: int
     floor: int
@@ -31,7 +34,7 @@ class Goal:
     """It is enough to know that so many are."""
 
     def more(self, correct: int, drawn: int, *, samples: int) -> int:
-        """Samples that are surely needed still, `correct` of `drawn` being right; 0: the goal is reached."""
+        """How many more samples are certainly needed when `correct` of `drawn` are right. 0: the goal is reached."""
         reach = correct + samples - drawn
         if correct >= self.ceiling or reach <= self.floor or drawn >= samples:
             return 0
@@ -40,7 +43,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Samples of one example at one checkpoint that are surely needed."""
+    """Samples of one example at one checkpoint that are certainly needed."""
 
     checkpoint: int
     samples: int
@@ -56,10 +59,10 @@ def next_goal(
     below: float | None = None,
     full: bool = False,
 ) -> Goal | None:
-    """What to find out next for one example; None where its score is settled.
+    """What to find out next about one example. None: its score is certain.
 
-    `correct_C` of `drawn_C` answers were right so far, of at most `samples` per checkpoint. With `below` only whether the
-    score is under it is to be settled, which takes fewer; with `full` the score as it stood at every checkpoint.
+    So far `correct_C` of `drawn_C` answers were right, out of at most `samples` per checkpoint. With `below`, it only has to
+    become certain whether the score is under it, which takes fewer samples; with `full`, the score at every checkpoint.
     """
     if full:
         return _next_of_all(memorized_C, correct_C, drawn_C, samples=samples)
@@ -93,7 +96,7 @@ def next_draw(
     below: float | None = None,
     full: bool = False,
 ) -> Draw | None:
-    """What to draw next for one example; None where its score is settled. The arguments are those of `next_goal`."""
+    """What to draw next for one example. None: its score is certain. The arguments are those of `next_goal`."""
     goal = next_goal(memorized_C, correct_C, drawn_C, samples=samples, below=below, full=full)
     if goal is None:
         return None
@@ -103,7 +106,7 @@ def next_draw(
 def settled_score(
     memorized_C: Sequence[bool], correct_C: Sequence[int], drawn_C: Sequence[int], *, samples: int
 ) -> float:
-    """The final score, where `next_draw` has nothing more to ask for."""
+    """The final score, once `next_draw` returns None."""
     last = len(memorized_C) - 1
     if not memorized_C[last]:
         return correct_C[last] / samples
@@ -114,9 +117,9 @@ def settled_score(
 def replay(
     memorized_C: Sequence[bool], outcome_CS: Sequence[Sequence[bool]], *, below: float | None = None, full: bool = False
 ) -> tuple[list[int], list[int]]:
-    """How many answers would have been right, and how many drawn, per checkpoint, where all outcomes are known.
+    """Per checkpoint, how many answers would have been right and how many drawn, when all outcomes are known.
 
-    `outcome_CS` says of each sample, in the order of drawing, whether it was right.
+    `outcome_CS` says whether each sample was right, in the order of drawing.
     """
     samples = len(outcome_CS[0])
     correct_C = [0] * len(memorized_C)

@@ -1,8 +1,8 @@
-"""Accuracy that is lost when the prompt is perturbed, by band of pre-memorization accuracy.
+"""How much accuracy a perturbed prompt costs, by band of pre-memorization accuracy.
 
 The paper puts "First" or "We know that" before the answer and finds that examples with low pre-memorization accuracy
-lose more. Compared with the accuracy that was recorded when the score was made, low examples seem to lose even where
-nothing was perturbed: they were chosen for a low draw. So a fresh baseline is drawn at the same time.
+lose more accuracy. Compared with the accuracy that made the score, low examples would seem to change even with an unchanged
+prompt, because some of them are low by bad luck. So a fresh baseline is drawn at the same time.
 
 Shapes: E examples.
 """

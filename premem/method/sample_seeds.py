@@ -1,4 +1,4 @@
-"""Where chance comes from: every sample has a seed of its own, so that any one of them can be drawn again."""
+"""Seeds: every sample has its own, so that each can be drawn again by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 
 def sample_seed(seed: int, *, checkpoint: str, example: str, sample: int, split: str = "train") -> int:
-    """The seed of one sampled answer, in [0, 2**63): a function of what is asked, not of when, where or in which batch.
+    """The seed of one sampled answer, in [0, 2**63). It does not depend on when, where or in which batch it is drawn.
 
     `seed` is the job's, `checkpoint` the checkpoint's name, `sample` counts an example's answers from 0.
     """

@@ -29,9 +29,9 @@ class Span:
 
 
 def closing_tokens(tokenizer: Tokenizer) -> int:
-    """How many tokens this tokenizer puts behind a text by itself.
+    """How many tokens this tokenizer adds at the end of every text.
 
-    Tokenizers that were saved with `add_eos_token` end every text, and a prompt that has ended is answered with noise.
+    Tokenizers saved with `add_eos_token` end every text, and a model answers a prompt that has ended with noise.
     """
     plain = tokenizer.encode("a", add_special_tokens=False)
     special = tokenizer.encode("a", add_special_tokens=True)
@@ -43,25 +43,25 @@ def closing_tokens(tokenizer: Tokenizer) -> int:
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: str, *, closing: int = 0, special: bool = True) -> tuple[int, ...]:
-    """The ids of a text that is to be continued: `closing` tokens at its end (`closing_tokens`) are taken off.
+    """The ids of a text that the model will continue, without the `closing` tokens at its end (`closing_tokens`).
 
-    `special` False: the text holds the tokens in front of it already.
+    `special` False: the text already begins with its special tokens.
     """
     tokens = tokenizer.encode(prompt, add_special_tokens=special)
     return tuple(tokens[: len(tokens) - closing])
 
 
 def split_target(tokenizer: Tokenizer, prompt: str, target: str, *, closing: int = 0) -> Span:
-    """Of a prompt and the text right behind it."""
+    """The span of a prompt and the target that follows it."""
     alone = prompt_tokens(tokenizer, prompt, closing=closing)
     return split(alone, prompt_tokens(tokenizer, prompt + target, closing=closing))
 
 
 def split(alone: Sequence[int], tokens: Sequence[int]) -> Span:
-    """The target starts where ids(prompt) and ids(prompt + target) part, both with the same special tokens.
+    """The target starts where ids(prompt) and ids(prompt + target) begin to differ, both with the same special tokens.
 
-    Counting the prompt's tokens would not do: " 7" after "is " is one token that begins inside the prompt. Such a
-    row is marked as shifted, and the merged token counts as the target's. No end-of-text token is scored.
+    Counting the tokens of the prompt is not enough: " 7" after "is " is one token that begins inside the prompt. Such a
+    row is marked as shifted, and the shared token counts as part of the target. No end-of-text token is scored.
     """
     shared = _common_prefix(alone, tokens)
     return Span(tokens=tuple(tokens), target_start=max(1, shared), shifted=shared != len(alone))

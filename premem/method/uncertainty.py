@@ -1,8 +1,8 @@
-"""How sure a score is: five samples say little of one example, and the data set says something of what to expect.
+"""How certain a score is. Five samples say little about one example, but the whole data set says what to expect.
 
-At each checkpoint an example's true accuracy p is taken as a draw from Beta(a, b), fitted to the whole data set
-(empirical Bayes), so that c right answers of k leave the posterior Beta(a + c, b + k − c). Posteriors of different
-checkpoints are taken as independent.
+At each checkpoint, the true accuracy p of an example is modelled as a draw from Beta(a, b), which is fitted to the whole
+data set (empirical Bayes). With c right answers of k, the posterior is Beta(a + c, b + k − c). The posteriors of different
+checkpoints are treated as independent.
 
 Shapes: C checkpoints, E examples, k samples per pair at most, U counts (right, drawn) that differ, P patterns of such
 counts over the checkpoints, G points of a grid on [0, 1].
@@ -22,12 +22,12 @@ GRID = 100
 
 
 def fit_beta_binomial(correct_E: Ints, *, samples: int, drawn_E: Ints | None = None) -> tuple[float, float]:
-    """a and b of the Beta distribution under which these counts are likeliest.
+    """a and b of the Beta distribution for which these counts are most likely.
 
-    `drawn_E`: how many answers each count is of; None: `samples`. What was left undrawn by the plan says nothing of its
-    outcome beyond what was drawn, so it is left out of the likelihood. Of counts that are all the same, or with one
-    sample per example, nothing can be said of the spread between examples: then the spread is taken as none (a + b at its
-    upper bound). Where nothing was drawn every accuracy is as likely as the next.
+    `drawn_E` says how many answers each example has (None: `samples`). Which answers were not drawn depends only on those
+    that were, so the likelihood leaves them out. If all counts are the same, or there is one sample per example, the spread
+    between examples is unknown; it is then taken as zero (a + b at its upper bound). If nothing was drawn, every accuracy is
+    equally likely.
     """
     drawn_E = np.full(len(correct_E), samples) if drawn_E is None else drawn_E
     code_U, times_U = np.unique(drawn_E * (samples + 1) + correct_E, return_counts=True)
@@ -51,7 +51,7 @@ def fit_beta_binomial(correct_E: Ints, *, samples: int, drawn_E: Ints | None = N
 
 
 def shrunken(correct_CE: Ints, *, samples: int) -> Floats:
-    """C × E accuracies drawn towards what the data set makes likely: the posterior means."""
+    """C × E accuracies, shrunk towards what is likely in the data set: the posterior means."""
     shrunken_CE = np.empty(correct_CE.shape)
     for c, correct_E in enumerate(correct_CE):
         a, b = fit_beta_binomial(correct_E, samples=samples)
@@ -70,11 +70,11 @@ def score_intervals(
 ) -> tuple[Floats, Floats]:
     """Lower and upper end, each of length E, of an interval for every pre-memorization accuracy in `score_E`.
 
-    The shortest one that holds both the score and `coverage` of the posterior under the model above, which is exact:
-    with F_m the posterior distribution at checkpoint m, M the unmemorized checkpoints and the last one l,
-    P(score > s) = (1 − F_l(s)) · (1 − Π_M F_m(s)), or 1 − F_l(s) where l itself is unmemorized. An example that was
-    memorized at every checkpoint scores 0 whatever was sampled: its interval is [0, 0]. `drawn_CE`: how many answers each
-    count is of, where not all `samples` were drawn; of none, the posterior is the prior.
+    It is the shortest interval that contains the score and `coverage` of the posterior. The posterior is exact under the
+    model above: with F_m the posterior distribution at checkpoint m, M the unmemorized checkpoints, and l the last one,
+    P(score > s) = (1 − F_l(s)) · (1 − Π_M F_m(s)), or 1 − F_l(s) if l itself is unmemorized. An example that is memorized at
+    every checkpoint scores 0 whatever was sampled, so its interval is [0, 0]. `drawn_CE` says how many answers each count
+    has, if not all `samples` were drawn; without any, the posterior is the prior.
     """
     grid_G = np.arange(GRID + 1) / GRID
     log_below_CUG: list[Floats] = []
@@ -102,7 +102,7 @@ def score_intervals(
 
 
 def _patterns(score_E: Floats, pattern_EC: Ints, last_E: Ints) -> tuple[Ints, Ints]:
-    """The first example of every pattern, and every example's pattern: few samples make few, each worked out once."""
+    """The first example of every pattern, and the pattern of every example. Few samples give few patterns, each computed once."""
     columns = [pattern_EC[:, c] + 1 for c in range(pattern_EC.shape[1])]
     columns += [last_E, np.unique(score_E, return_inverse=True)[1]]
     sizes = [int(column.max(initial=0)) + 1 for column in columns]
@@ -116,8 +116,8 @@ def _patterns(score_E: Floats, pattern_EC: Ints, last_E: Ints) -> tuple[Ints, In
 
 
 def _shortest(below_PG: Floats, score_P: Floats, grid_G: Floats, *, coverage: float) -> tuple[Ints, Ints]:
-    """Where on the grid the shortest intervals with `coverage` and the score begin and end; of equally short ones, the
-    one that holds most."""
+    """Where the shortest intervals with `coverage` and the score begin and end on the grid. Of equally short ones, the one
+    with the most probability."""
     from_P1 = np.searchsorted(grid_G, score_P, side="right")[:, None] - 1
     to_P1 = np.searchsorted(grid_G, score_P, side="left")[:, None]
     begin_G = np.arange(GRID + 1)
@@ -154,10 +154,10 @@ def _exceeds(log_below_CUG: list[Floats], pattern_PC: Ints, last_P: Ints) -> Flo
 def mean_interval(
     values_E: Floats, *, coverage: float = 0.9, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Of the mean, by a bootstrap over examples; None under two of them.
+    """An interval for the mean, by a bootstrap over examples. None for fewer than two examples.
 
-    Counts of equal values are drawn, not values: that is the same bootstrap, and does not grow with the examples where
-    the values are shares of a few samples.
+    It draws how often each distinct value occurs, which is the same bootstrap. Shares of a few samples have few distinct
+    values, so the time does not grow with the number of examples.
     """
     if len(values_E) < 2:
         return None

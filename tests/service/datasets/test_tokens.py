@@ -152,7 +152,7 @@ def test_without_the_library_there_are_characters(
 
     monkeypatch.setattr(builtins, "__import__", without)
 
-    assert "premem[previews]" in preview(client, checkpoint="step-1")["untokenized"]
+    assert "premem-service[previews]" in preview(client, checkpoint="step-1")["untokenized"]
 
 
 def test_a_service_without_roots_reads_nothing(tmp_path: Path):
