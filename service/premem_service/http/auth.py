@@ -1,4 +1,4 @@
-"""Who may ask: keys `pmk_<id>_<secret>`, of which only the SHA-256 is kept, and the names that the service answers to."""
+"""Who may use the service: keys `pmk_<id>_<secret>`, stored as their SHA-256 only, and the host names of the service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"pmk_([A-Za-z0-9]{1,16})_[A-Za-z0-9_-]{16,200}")
 
 
 def add_key(connection: Connection, *, name: str) -> str:
-    """Make a key. The answer is the only time that it is seen whole."""
+    """Make a key. It is returned here and cannot be read again."""
     id_ = secrets.token_hex(4)
     token = f"pmk_{id_}_{secrets.token_hex(24)}"
     connection.execute(insert(keys).values(id=id_, name=name, sha256=_digest(token), created_at=now(connection)))
@@ -31,7 +31,7 @@ def add_key(connection: Connection, *, name: str) -> str:
 
 
 def revoke_key(connection: Connection, id_: str) -> None:
-    """Raises NotFound where there is no such key that still counts."""
+    """Make a key invalid. Raises NotFound if there is no valid key of this id."""
     revoked = update(keys).where(keys.c.id == id_, keys.c.revoked_at.is_(None)).values(revoked_at=now(connection))
     if connection.execute(revoked).rowcount == 0:
         raise NotFound(f"there is no key {id_!r} that is still in use")
@@ -42,9 +42,9 @@ def any_key(connection: Connection) -> bool:
 
 
 class Authentication:
-    """Middleware: everything under /v1 asks for a key, once there is one.
+    """Middleware: every route below /v1 requires a key, once the service has one.
 
-    Leaves the key's id in `scope["key"]`, "" where none was asked for.
+    Puts the key's id into `scope["key"]`; "" if no key is required.
     """
 
     def __init__(self, app: ASGIApp, database: Database, settings: Settings) -> None:
@@ -62,7 +62,7 @@ class Authentication:
         await self._app(scope, receive, send)
 
     def _key(self, authorization: str | None) -> str | None:
-        """The key's id; None for nobody that may ask."""
+        """The id of the key; None if the request is not allowed."""
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip() if scheme.lower() == "bearer" else ""
         digest = _digest(token)
@@ -86,9 +86,9 @@ class Authentication:
 
 
 class TrustedHost:
-    """Middleware: only requests to a name of this service, so that no page of another site gets at it by its own name.
+    """Middleware: refuses requests whose Host header is not a name of this service, which protects against DNS rebinding.
 
-    Starlette's answers in plain text.
+    Starlette's own middleware responds in plain text, and this one with a problem.
     """
 
     def __init__(self, app: ASGIApp, hosts: list[str]) -> None:

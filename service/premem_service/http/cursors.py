@@ -1,4 +1,4 @@
-"""Opaque cursors: where the next page begins, in a form that clients pass on and do not read."""
+"""Opaque cursors: where the next page begins. Clients pass them on without reading them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from premem_service.http.problems import FieldError
 
 
 def encode(place: int, *, of: str) -> str:
-    """`of` names the list, so that a cursor of one is not taken for another's."""
+    """Make a cursor. `of` names the list, so that a cursor of another list is refused."""
     return base64.urlsafe_b64encode(json.dumps([of, place]).encode()).decode().rstrip("=")
 
 
 def decode(cursor: str | None, *, of: str) -> int | None:
-    """The place, or None for the first page. Raises FieldError for what `encode` did not make."""
+    """The place of a cursor, or None for the first page. Raises FieldError for a cursor that `encode` did not make."""
     if not cursor:
         return None
     try:

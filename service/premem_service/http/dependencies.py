@@ -1,4 +1,4 @@
-"""What routes are given."""
+"""Dependencies of the routes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from premem_service.storage.store import Store
 
 
 def refuse_unknown_parameters(request: Request) -> None:
-    """What a newer client asks for in the query, or a mistyped name, must not be ignored. Raises FieldError."""
+    """Refuse unknown query parameters, of a newer client or mistyped, instead of ignoring them. Raises FieldError."""
     route = request.scope["route"]
     if not request.query_params or not isinstance(route, APIRoute):
         return
@@ -58,7 +58,7 @@ StoreGiven = Annotated[Store, Depends(_store)]
 SettingsGiven = Annotated[Settings, Depends(_settings)]
 MetricsGiven = Annotated[Metrics, Depends(_metrics)]
 Wake = Annotated[Callable[[], None], Depends(_wake)]
-"""Tells the rounds that there is a job to finalize."""
+"""Wakes the housekeeping, because there is a job to finalize."""
 
 Cursor = Annotated[
     str | None, Query(max_length=500, description="`next_cursor` of the previous page. Absent: the first page.")

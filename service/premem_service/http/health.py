@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can work."""
+"""Health: whether this process is alive, and whether it can work."""
 
 from __future__ import annotations
 

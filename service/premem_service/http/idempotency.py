@@ -1,4 +1,4 @@
-"""Idempotency-Key: a POST that is sent again gets the answer of the first one, and happens once."""
+"""Idempotency-Key: a repeated POST takes effect once, and gets the first response again."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from premem_service.storage.tables import idempotency
 
 KEPT_HEADERS = ("content-type", "location", "retry-after")
 LONGEST_ANSWER_BYTES = 2**20
-"""Longer answers are not kept; no POST of this service has one."""
+"""Longer responses are not kept; no POST of this service has one."""
 TOUCH_SECONDS = 10.0
 ABANDONED_SECONDS = 60.0
-"""A first request of which nothing was heard for so long died with its service."""
+"""A first request without news for this long is taken to have died with its service."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Idempotency:
-    """Middleware, behind Authentication: a key means something only to whoever chose it, and for one path."""
+    """Middleware, after Authentication: an Idempotency-Key is valid for one API key and one path."""
 
     def __init__(self, app: ASGIApp, database: Database, *, kept_seconds: float) -> None:
         self._app = app
@@ -89,7 +89,7 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """One key in one scope, in the database."""
+    """One Idempotency-Key in one scope, in the database."""
 
     database: Database
     key: str
@@ -97,7 +97,7 @@ class _Asked:
     kept_seconds: float
 
     def claim(self) -> IdempotencyRow | None:
-        """None: this request is the first. Otherwise what the first one left; no hash while it is under way."""
+        """None: this request is the first. Otherwise what the first one stored, without a hash while it is being handled."""
         try:
             with self.database.begin() as connection:
                 at = now(connection)
@@ -146,7 +146,7 @@ class _Asked:
 
 
 class _Body:
-    """A request's body, hashed as it passes."""
+    """The body of a request, hashed while it is read."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -173,14 +173,14 @@ class _Body:
 
 @dataclass(slots=True)
 class _Answer:
-    """An answer, held back until it is kept: whoever saw it will see it again."""
+    """A response, held back until it is stored, so that every client that got it can get it again."""
 
     forward: Send
     start: Message | None = None
     body: bytearray = field(default_factory=bytearray)
     is_whole: bool = False
     passed: bool = False
-    """Too long to be held back."""
+    """True: the response is too long to be held back."""
 
     @property
     def status(self) -> int:
@@ -212,7 +212,7 @@ class _Answer:
 
 
 class _Replay:
-    """The answer that was kept."""
+    """The stored response."""
 
     def __init__(self, kept: IdempotencyRow) -> None:
         self._kept = kept
@@ -228,6 +228,6 @@ class _Replay:
 
 
 def _scope_name(scope: Scope) -> str:
-    """Who asked for what."""
+    """The scope of a key: API key, method and path."""
     asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
     return f"{scope.get('key', '')} {sha256(asked.encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""Bodies that are gathered in memory have an end; uploads and results bring limits of their own."""
+"""A limit for request bodies that are read into memory. Uploads and results have limits of their own."""
 
 from __future__ import annotations
 

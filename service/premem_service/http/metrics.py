@@ -1,4 +1,4 @@
-"""Numbers for Prometheus: what this process did, and what the database holds when it is asked."""
+"""Metrics for Prometheus: what this process did, and what is in the database."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Metrics:
 
 
 class _Queue(Collector):
-    """Read from the database at every scrape: all services that share it say the same."""
+    """Numbers that are read from the database at every scrape, so that all services that share it report the same."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -86,7 +86,7 @@ class _Queue(Collector):
         yield waiting
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing: registering must not read a database that is not migrated yet."""
+        """Nothing, because registering must not read a database that is not migrated yet."""
         return iter(())
 
 

@@ -1,4 +1,4 @@
-"""Errors in the domain's words become RFC 9457 problems here, and only here.
+"""Errors of premem become RFC 9457 problems here, and only here.
 
 PrememError
 ├── InputError          422 /problems/validation
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class FieldError(InputError):
-    """One field of a request cannot be taken."""
+    """A field of a request has an invalid value."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -50,11 +50,11 @@ class FieldError(InputError):
 
 
 class TooLarge(PrememError):
-    """The request is longer than the service takes."""
+    """The request is longer than the service allows."""
 
 
 class ProblemResponse(Response):
-    """A problem as an ASGI answer, for routes and middleware alike."""
+    """A problem as an ASGI response, for routes and middleware."""
 
     media_type = MEDIA_TYPE
 
@@ -80,7 +80,7 @@ class ProblemResponse(Response):
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: which problems it answers with."""
+    """`responses=` of a route: the problems that it may respond with."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
@@ -95,7 +95,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def of(error: PrememError, *, instance: str | None) -> ProblemResponse:
-    """The problem that an error is to whoever asked."""
+    """The problem that is sent for an error."""
     detail = str(error)
     if isinstance(error, RowsError):
         lines = [
@@ -149,7 +149,7 @@ def _message(request: Request, fault: Mapping[str, Any]) -> str:
 
 
 def _field(location: Sequence[object]) -> str:
-    """("body", "sampling", "samples") → sampling.samples; the bare place where it is no field."""
+    """("body", "sampling", "samples") → sampling.samples. If it is not a field, only the place."""
     places = [str(place) for place in location]
     return _speakable(".".join(places[1:]) or places[0])
 
@@ -175,7 +175,7 @@ async def _database(request: Request, error: Exception) -> Response:
 
 
 async def _data(request: Request, error: Exception) -> Response:
-    """PostgreSQL cannot hold everything that JSON can: NUL characters, integers past 64 bits."""
+    """Values that JSON can have and PostgreSQL cannot: NUL characters, integers beyond 64 bits."""
     detail = "a value in the request cannot be stored: a NUL character, or a number that is too large"
     return ProblemResponse(422, "validation", detail, instance=request.url.path)
 
@@ -187,12 +187,12 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _speakable(text: str) -> str:
-    """Half a surrogate pair cannot be sent."""
+    """Replace single surrogates, which cannot be encoded."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Translation:
-    """Middleware: problems for what other middleware raises; routes have the handlers."""
+    """Middleware: turns errors of other middleware into problems; for routes, the handlers do."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""What is said of fields and query parameters that this service does not know: their names, and what to do."""
+"""Messages about fields and query parameters that this service does not know: their names, and what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from premem.wire.compatibility import VERSION, is_newer, version_of
 
 
 def unknown_field(name: str, known: Collection[str], request: Request, *, what: str = "field") -> str:
-    """`known`: the names that there are where this one was found."""
+    """The message for an unknown field. `known`: the names that exist in its place."""
     sender = version_of(request.headers.get("user-agent", ""))
     if sender is not None and is_newer(sender, than=VERSION):
         return (
@@ -25,7 +25,7 @@ def unknown_field(name: str, known: Collection[str], request: Request, *, what: 
 
 
 def fields_beside(request: Request, location: Sequence[int | str]) -> list[str]:
-    """Names of the fields that there are where a body has one that is not known. `location`: from the body on."""
+    """Names of the fields that exist in the place of an unknown one. `location`: the path from the body on."""
     body = getattr(request.scope.get("route"), "body_field", None)
     kinds = [] if body is None else list(_models(body.field_info.annotation))
     for place in location[:-1]:
@@ -36,7 +36,7 @@ def fields_beside(request: Request, location: Sequence[int | str]) -> list[str]:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Those that a type holds: of `list[Checkpoint] | None` it is Checkpoint."""
+    """The models in a type: for `list[Checkpoint] | None`, it is Checkpoint."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):

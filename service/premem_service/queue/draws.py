@@ -1,11 +1,11 @@
-"""What is still to be drawn of a job whose trajectory is not everything, shard by shard.
+"""Which answers a job still has to draw if its trajectory is not `everything`, shard by shard.
 
-Once the perplexities of a shard are in, it is known which answers can change a score (premem.method.planning). They are drawn
-in waves: one task per wave, with all examples of the shard that need answers of one checkpoint. All shards go through
-the checkpoints in the same order, so that a worker's weights are swapped about twice per checkpoint: of `final` first
-the last one, where it is the score itself, then backwards, and the last one again where it only caps; of `full` from
-the first to the last. A task of kind `plan` stands for each shard until nothing is left to draw: a service that ends in
-between loses nothing.
+Once the perplexities of a shard are known, so is which answers can change a score (premem.method.planning). These are drawn
+in waves. Each wave is one task, with all examples of the shard that need answers of one checkpoint. All shards go through
+the checkpoints in the same order, so that a worker changes weights about twice per checkpoint. For `final`, the order is:
+the last checkpoint, for the examples that need no other; then backwards; then the last one again, where it only limits the
+score. For `full`, it is from the first to the last. A task of kind `plan` exists for each shard until nothing is left to
+draw, so a service that ends in between loses nothing.
 
 Shapes: C checkpoints that count, R rows of a shard.
 """
@@ -39,9 +39,9 @@ PREFIX = "partials/"
 SHARD_KINDS = ("perplexity", "draw")
 DUE_AT_ONCE = 256
 _FIRST_DRAWS, _CAPS = 1_000_000, 2_000_000
-"""Turns: after the perplexities of any number of checkpoints, and after the other draws."""
+"""Turns of tasks: after all perplexities, and after the other draws."""
 _SERVICE = CheckpointRow(job="", position=-1, name="", path="", weights=None, error=None)
-"""In place of a checkpoint."""
+"""Stands in place of a checkpoint's position."""
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 
 def add_plans(connection: Connection, job: JobRow, *, max_tasks: int) -> None:
-    """One for every shard of a new planned job. Raises FieldError where the job would have more than `max_tasks`."""
+    """Add a plan task for every shard of a new planned job. Raises FieldError if the job would have more than `max_tasks`."""
     rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job.dataset)) or 0
     check_room(connection, job, [rows], max_tasks=max_tasks)
     plans = list(shard_tasks(job, _SERVICE, kind=PLAN, dataset=job.dataset, rows=rows))
@@ -59,7 +59,7 @@ def add_plans(connection: Connection, job: JobRow, *, max_tasks: int) -> None:
 
 
 def plan_due(database: Database, store: Store, *, stopped: Callable[[], bool]) -> None:
-    """Plan every shard that waits for it: one of which no result came last, but a close, a failure or a threshold."""
+    """Plan every shard that is due because a job was closed, a checkpoint failed, or the threshold became known."""
     for job, start in _due(database):
         if stopped():
             return
@@ -67,7 +67,7 @@ def plan_due(database: Database, store: Store, *, stopped: Callable[[], bool]) -
 
 
 def plan_shard(database: Database, store: Store, job: str, start: int) -> str:
-    """Plan the next wave of a shard, or end its plan, if it is time. Returns the job's state. Raises StoreError."""
+    """Plan the next wave of a shard, or end its plan, if it is due. Returns the job's state. Raises StoreError."""
     while True:
         with database.connect() as connection:
             shard = _shard(connection, job, start)
@@ -102,14 +102,14 @@ def plan_shard(database: Database, store: Store, job: str, start: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Shard:
-    """A shard that is due, and the results that its plan rests on."""
+    """A shard that is due, and the results that its plan uses."""
 
     job: JobRow
     plan: TaskRow
     checkpoints: list[CheckpointRow]
-    """Those that count, in order."""
+    """The checkpoints that count, in order."""
     perplexity: dict[int, str]
-    """Artifact by position."""
+    """Artifacts by position of the checkpoint."""
     draws: list[TaskRow]
     """In the order in which they were planned."""
     waves: int
@@ -141,7 +141,7 @@ class _Seen:
 @dataclass(frozen=True, slots=True)
 class _Wave:
     place: int
-    """Of the checkpoint among those that count."""
+    """Position of the checkpoint among those that count."""
     rows: list[int]
     goals: list[Goal]
     turn: int
@@ -155,7 +155,7 @@ class _Partial:
 
 
 def _due(database: Database) -> Iterator[tuple[str, int]]:
-    """Job and start of every shard whose plan waits for nobody else."""
+    """Job and start of every shard whose plan is due."""
     other = tasks.alias()
     outstanding = exists().where(
         other.c.job == tasks.c.job,
@@ -182,7 +182,7 @@ def _due(database: Database) -> Iterator[tuple[str, int]]:
 
 
 def _shard(connection: Connection, job: str, start: int) -> _Shard | str:
-    """The job's state where it is not time to plan."""
+    """The shard, or the job's state if the plan is not due."""
     row = one_of(JobRow, connection, select(jobs).where(jobs.c.id == job))
     of_shard = select(tasks).where(tasks.c.job == job, tasks.c.start == start)
     every = all_of(TaskRow, connection, of_shard.order_by(tasks.c.checkpoint, tasks.c.variant))
@@ -201,7 +201,7 @@ def _shard(connection: Connection, job: str, start: int) -> _Shard | str:
 
 
 def _with_threshold(database: Database, store: Store, shard: _Shard) -> _Shard | None:
-    """The shard over the checkpoints that scored an example, and the job's threshold. None: not all of that is known."""
+    """The shard with the checkpoints that scored an example, and the job's threshold. None: some of that is not known yet."""
     job, counting = shard.job.id, []
     for checkpoint in shard.checkpoints:
         skipped = _skipped_everything(database, job, checkpoint.position)
@@ -217,7 +217,7 @@ def _with_threshold(database: Database, store: Store, shard: _Shard) -> _Shard |
 
 
 def _skipped_everything(database: Database, job: str, position: int) -> bool | None:
-    """Such a checkpoint is left out of the history. None: that cannot be said yet."""
+    """Whether a checkpoint skipped every example, and so is left out of the history. None: that is not known yet."""
     of_checkpoint = (tasks.c.job == job, tasks.c.checkpoint == position, tasks.c.kind == "perplexity")
     scored = exists().where(
         *of_checkpoint, tasks.c.state == "completed", tasks.c.skipped < tasks.c.stop - tasks.c.start
@@ -230,7 +230,7 @@ def _skipped_everything(database: Database, job: str, position: int) -> bool | N
 
 
 def _draw_threshold(database: Database, store: Store, shard: _Shard) -> _Shard | None:
-    """From the first checkpoint's perplexities, once all of them are in."""
+    """The threshold from the first checkpoint's perplexities, once all of them are known."""
     job, first = shard.job.id, shard.checkpoints[0].position
     of_first = (tasks.c.job == job, tasks.c.checkpoint == first, tasks.c.kind == "perplexity")
     with database.connect() as connection:
@@ -311,7 +311,7 @@ def _next_wave(shard: _Shard, seen: _Seen) -> _Wave | None:
 
 
 def _partial(store: Store, shard: _Shard, wave: _Wave) -> _Partial | None:
-    """The answers of the wave's rows that are there already, as one result; None where there are none."""
+    """Existing answers of the wave's rows, as one partial result. None: there are none."""
     position = shard.checkpoints[wave.place].position
     artifacts = [draw.result for draw in shard.draws if draw.checkpoint == position]
     frames = [_read(store, artifact).filter(pl.col("row").is_in(wave.rows)) for artifact in artifacts]
@@ -327,7 +327,7 @@ def _partial(store: Store, shard: _Shard, wave: _Wave) -> _Partial | None:
 
 
 def _commit(connection: Connection, shard: _Shard, seen: _Seen, wave: _Wave | None, partial: _Partial | None) -> str:
-    """In the transaction that holds the job: the next task of the shard, or the end of its plan."""
+    """Add the next task of the shard, or end its plan, in the transaction that has locked the job."""
     at = now(connection)
     job = shard.job.id
     if wave is None:
@@ -362,7 +362,7 @@ def _commit(connection: Connection, shard: _Shard, seen: _Seen, wave: _Wave | No
 
 
 def _fail(database: Database, job: str, error: str) -> str:
-    """A job of which a result is lost cannot go on."""
+    """Fail a job, of which a result is lost."""
     log.error("planning failed", job=job, error=error)
     with database.begin() as connection:
         row = states.lock(connection, job)

@@ -1,4 +1,4 @@
-"""Finishing a job once: claimed with a lease, retried, or given up with its reason."""
+"""Finalizing a job exactly once: it is claimed with a lease, and retried or failed with the reason."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from premem_service.storage.store import Store
 from premem_service.storage.tables import jobs, tasks
 
 FINALIZING_SECONDS = 120.0
-"""A service that finalizes says so at least this often, or another one takes over."""
+"""A service renews its claim at least this often, or another one takes over."""
 RENEW_SECONDS = 10.0
 RETRY_SECONDS = 2.0
 
 
 class Unscorable(PrememError):
-    """There is nothing to rank, and trying again cannot help."""
+    """There is nothing to rank, so trying again does not help."""
 
 
 def claim_job(connection: Connection, *, at: float) -> JobRow | None:
@@ -43,7 +43,7 @@ def claim_job(connection: Connection, *, at: float) -> JobRow | None:
 
 
 def _change(connection: Connection, job: JobRow, **values: object) -> bool:
-    """Change a job that is still ours to finalize: neither cancelled nor taken over."""
+    """Change a job that this service still finalizes: it was neither cancelled nor taken over."""
     ours = (
         jobs.c.id == job.id,
         jobs.c.state == "finalizing",
@@ -69,7 +69,7 @@ def give_back_job(database: Database, job: JobRow) -> None:
 
 
 class Lease:
-    """Renews the claim on the way, and raises Interrupted where it is lost or the service ends."""
+    """Renews the claim in the meantime. Raises Interrupted if the claim is lost or the service ends."""
 
     def __init__(self, database: Database, job: JobRow, stopped: Callable[[], bool]) -> None:
         self._database = database
@@ -89,7 +89,7 @@ class Lease:
 
 
 def complete_job(database: Database, store: Store, job: JobRow, artifact: str, **values: object) -> None:
-    """One transaction: the job is still ours, and its artifact counts from now on."""
+    """Complete a job in one transaction, if this service still finalizes it. Its artifact counts from now on."""
     with database.begin() as connection:
         kept = _change(
             connection,
@@ -110,5 +110,5 @@ def complete_job(database: Database, store: Store, job: JobRow, artifact: str, *
 
 
 def forget_embeddings(connection: Connection, job: str) -> None:
-    """Of a completed job: nobody asks for them again, and what no task names is garbage."""
+    """Forget the embeddings of a completed job, which makes them garbage: nobody needs them again."""
     connection.execute(update(tasks).where(tasks.c.job == job).values(artifact=None))

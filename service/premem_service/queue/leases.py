@@ -1,7 +1,7 @@
-"""The lease: which worker has which task, and until when.
+"""Leases: which worker has which task, and until when.
 
-`attempt` counts the leases of a task. The one that is out is the fencing token: whoever comes with an older one is
-refused, so a worker that was frozen or cut off cannot undo what another did since. All times are the database's.
+`attempt` counts the leases of a task and is the fencing token: a request with an older attempt is refused, so that a worker
+that was frozen or cut off cannot undo what another one has done since. All times are those of the database.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from premem_service.storage.tables import PLAN, jobs, tasks
 
 
 def requeue_expired(connection: Connection, *, max_losses: int, at: float) -> None:
-    """Put tasks whose lease ran out back into the queue: nobody heard of their workers.
+    """Put tasks whose lease ran out back into the queue, because their workers have sent nothing.
 
-    Those that were lost too often stay for `end_exhausted`, those of cancelled jobs for `end_cancelled`.
+    `end_exhausted` ends those that were lost too often, and `end_cancelled` those of cancelled jobs.
     """
     expired = (
         select(tasks.c.id)
@@ -37,10 +37,10 @@ def requeue_expired(connection: Connection, *, max_losses: int, at: float) -> No
 def claim(
     connection: Connection, *, worker: str, loaded: str | None, has_engine: bool, lease_seconds: float, at: float
 ) -> TaskRow | None:
-    """The next task, now leased to this worker; None where nothing waits.
+    """Lease the next task to a worker. None: there is no task.
 
-    The checkpoint that the worker has loaded goes first, then the order of jobs and of the turns of their tasks. A worker
-    without an engine gets what is graded again.
+    Tasks of the checkpoint that the worker has loaded come first, then the order is that of the jobs and of the turns of their
+    tasks. A worker without an engine only gets tasks that grade again.
     """
     waiting = and_(tasks.c.state == "queued", tasks.c.kind != PLAN)
     if not has_engine:
@@ -81,7 +81,7 @@ def _claim(
 
 
 def start_job(connection: Connection, job: str, *, at: float) -> JobRow:
-    """A job of which a task was just claimed: it runs from the first one on."""
+    """Mark a job as running, when its first task is leased."""
     connection.execute(
         update(jobs).where(jobs.c.id == job, jobs.c.state == "queued").values(state="running", started_at=at)
     )
@@ -89,7 +89,7 @@ def start_job(connection: Connection, job: str, *, at: float) -> JobRow:
 
 
 def extend(connection: Connection, task: str, attempt: int, *, lease_seconds: float, at: float) -> bool:
-    """Prolong a lease to `at + lease_seconds`. Returns whether the job was cancelled. Raises StaleAttempt, NotFound."""
+    """Extend a lease to `at + lease_seconds`. Returns whether the job was cancelled. Raises StaleAttempt, NotFound."""
     extended = (
         update(tasks)
         .where(tasks.c.id == task, tasks.c.attempt == attempt, tasks.c.state == "leased")
@@ -103,7 +103,7 @@ def extend(connection: Connection, task: str, attempt: int, *, lease_seconds: fl
 
 
 def release(connection: Connection, task: str, attempt: int, *, at: float) -> None:
-    """Give a task back, unharmed. Raises StaleAttempt, NotFound."""
+    """Give a task back, without counting it as failed or lost. Raises StaleAttempt, NotFound."""
     job = job_of(connection, task)
     cancelled = states.lock(connection, job).state in states.CANCELLED
     released = (
@@ -127,7 +127,7 @@ def report_failure(
     max_failures: int,
     at: float,
 ) -> str:
-    """End an attempt that failed, and with it the task where trying again cannot help or did not.
+    """End an attempt that failed. The task ends too, if trying again cannot help or has not helped.
 
     Returns the task's new state. Raises StaleAttempt, NotFound.
     """
@@ -159,7 +159,7 @@ def report_failure(
 
 
 def end_exhausted(connection: Connection, *, max_losses: int, at: float) -> int:
-    """End tasks that were lost once too often: they may be what kills the workers. Returns how many."""
+    """End tasks that were lost too often, because they may be what kills the workers. Returns how many."""
     exhausted = select(tasks.c.id, tasks.c.job).where(
         tasks.c.state == "leased", tasks.c.expires_at < at, tasks.c.losses + 1 >= max_losses
     )
@@ -186,7 +186,7 @@ def end_exhausted(connection: Connection, *, max_losses: int, at: float) -> int:
 
 
 def end_cancelled(connection: Connection, *, at: float) -> None:
-    """Cancelled jobs whose workers were never heard of again end with the last lease."""
+    """End cancelled jobs whose last lease has run out."""
     cancelling = select(jobs.c.id).where(jobs.c.state == "cancelling").order_by(jobs.c.number)
     for job in connection.execute(cancelling).scalars().all():
         states.lock(connection, job)
@@ -196,7 +196,7 @@ def end_cancelled(connection: Connection, *, at: float) -> None:
 
 
 def _give_up(connection: Connection, task: TaskRow, *, reason: str, whole_checkpoint: bool, at: float) -> None:
-    """A checkpoint of which training examples are missing cannot count, so nobody need work on it any more."""
+    """Fail the checkpoint of a task, because a checkpoint without all training examples cannot count."""
     if whole_checkpoint:
         states.fail_checkpoint(connection, task.job, task.checkpoint, error=reason, at=at)
     elif task.kind in states.NEEDED:
@@ -213,7 +213,7 @@ def job_of(connection: Connection, task: str) -> str:
 
 
 def stale(connection: Connection, task: str, attempt: int) -> StaleAttempt:
-    """Why this attempt has no say any more. Raises NotFound."""
+    """The reason why an attempt is stale. Raises NotFound."""
     query = select(tasks.c.attempt, tasks.c.state).where(tasks.c.id == task)
     row = first_of(AttemptRow, connection, query)
     if row is None:

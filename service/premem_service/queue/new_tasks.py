@@ -1,4 +1,4 @@
-"""The tasks of a job: one for each kind, checkpoint and shard."""
+"""Creating the tasks of a job: one for each kind, checkpoint and shard."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from premem_service.storage.tables import checkpoints, datasets, tasks
 
 
 def add(connection: Connection, job: JobRow, added: Sequence[Checkpoint], *, first: int, max_tasks: int) -> None:
-    """Checkpoints of a locked job from position `first` on, each with one task per kind and shard.
+    """Add checkpoints to a locked job, from position `first` on, each with one task per kind and shard.
 
-    Raises FieldError where the job would have more than `max_tasks`.
+    Raises FieldError if the job would have more than `max_tasks`.
     """
     if not added:
         return
@@ -46,9 +46,9 @@ def add(connection: Connection, job: JobRow, added: Sequence[Checkpoint], *, fir
 
 
 def add_perturbed(connection: Connection, job: JobRow, *, max_tasks: int) -> None:
-    """What the perturbations of a locked job ask for at its last checkpoint, once that is known to be the last.
+    """Add the tasks of a locked job's perturbations, once its last checkpoint is known.
 
-    Raises FieldError where the job would have more than `max_tasks`.
+    Raises FieldError if the job would have more than `max_tasks`.
     """
     perturbations = job.request.perturbations
     every = select(checkpoints).where(checkpoints.c.job == job.id, checkpoints.c.error.is_(None))
@@ -88,7 +88,7 @@ def shard_tasks(
 
 
 def new_task(job: JobRow, checkpoint: int, path: str, **values: object) -> dict[str, Any]:
-    """Columns of a task of the checkpoint at a position; what `values` do not say is as of a task that is to be done."""
+    """Columns of a new task of the checkpoint at a position. `values` replace the defaults."""
     return {
         "id": f"task_{uuid4().hex}",
         "job": job.id,
@@ -114,9 +114,9 @@ def new_task(job: JobRow, checkpoint: int, path: str, **values: object) -> dict[
 
 
 def check_room(connection: Connection, job: JobRow, rows: Sequence[int], *, max_tasks: int) -> None:
-    """`rows`: of each data set that is to be worked through, once more for each time.
+    """Raises FieldError if the job would have more than `max_tasks`.
 
-    Raises FieldError where the job would have more than `max_tasks`.
+    `rows` has the size of each data set, repeated for each time that the job goes through it.
     """
     shard = job.request.shard_rows
     there = connection.scalar(select(func.count()).select_from(tasks).where(tasks.c.job == job.id)) or 0
@@ -128,6 +128,6 @@ def check_room(connection: Connection, job: JobRow, rows: Sequence[int], *, max_
 
 
 def _sizes(connection: Connection, job: JobRow) -> dict[str, int]:
-    """Rows of the job's data sets."""
+    """Number of rows of the job's data sets."""
     both = datasets.c.id.in_([job.dataset, job.test_dataset])
     return dict(connection.execute(select(datasets.c.id, datasets.c.rows).where(both)).all())

@@ -1,4 +1,4 @@
-"""A job as it is told to clients: counted over committed results, with an estimate of the time left."""
+"""A job as clients see it: counts over committed results, with an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from premem_service.storage.rows import CheckpointRow, FailedRow, JobRow, TaskSu
 from premem_service.storage.tables import PLAN, checkpoints, jobs, tasks
 
 RECENT_TASKS = 32
-"""The estimate rests on as many of the last finished tasks: workers come and go."""
+"""The estimate uses this many of the last finished tasks, because workers come and go."""
 SHOWN_ERRORS = 20
 NOT_YET = "the job is not completed: what its calibration forecasts stands in its report then"
 
@@ -103,7 +103,7 @@ def _reply(connection: Connection, row: JobRow, checkpoint_rows: list[Checkpoint
 
 
 def _counts(groups: list[TaskSums]) -> JobCounts:
-    """A draw counts no pair: its perplexity did."""
+    """Counts of a job. Tasks of kind draw count no pairs, because their perplexity tasks did."""
     leased = [group for group in groups if group.kind != PLAN]
     done = [group for group in leased if group.state == "completed"]
     draws = [group for group in done if group.kind == "draw"]
@@ -125,7 +125,7 @@ def _counts(groups: list[TaskSums]) -> JobCounts:
 
 
 def _recorded_counts(row: JobRow) -> JobCounts:
-    """Nobody worked on it here."""
+    """Counts of an imported job, on which no worker worked."""
     lines = [] if row.report is None else row.report.checkpoints
     examples = sum(line.examples for line in lines)
     samples = examples * row.request.sampling.samples
@@ -161,7 +161,7 @@ def _may_draw(job: JobRow) -> bool:
 
 
 def _tokens_per_second(groups: list[TaskSums]) -> float | None:
-    """Over the engines' seconds, not those since the job began; None where no result tells any."""
+    """Tokens per second in which engines had work, not since the job began. None: no result says."""
     done = [group for group in groups if group.state == "completed"]
     seconds = sum(float(group.engine_seconds or 0.0) for group in done)
     # Tokens of results that tell no seconds, such as regraded ones, took none of these.
@@ -169,7 +169,7 @@ def _tokens_per_second(groups: list[TaskSums]) -> float | None:
 
 
 def _seconds_left(connection: Connection, row: JobRow, groups: list[TaskSums]) -> float | None:
-    """Examples that are left, at the rate of the last tasks; None where nothing can be said."""
+    """Remaining examples at the rate of the last tasks. None: unknown."""
     # Of a planned job the draws take the time, and until there is one nobody knows how long; a shard whose plan is not
     # done is taken to need one more.
     counted = [group for group in groups if group.kind != PLAN or group.state == "queued"]
@@ -195,7 +195,7 @@ def _seconds_left(connection: Connection, row: JobRow, groups: list[TaskSums]) -
 
 
 def _errors(connection: Connection, row: JobRow, checkpoint_rows: list[CheckpointRow]) -> list[str]:
-    """The job's own, each checkpoint's, and those of tasks that failed alone."""
+    """Errors of the job, of its checkpoints, and of tasks that failed without their checkpoint."""
     found = [] if row.error is None else [row.error]
     names = {checkpoint.position: checkpoint.name for checkpoint in checkpoint_rows}
     found += [f"{one.name}: {one.error}" for one in checkpoint_rows if one.error is not None]
@@ -230,7 +230,7 @@ def threshold_reply(row: JobRow) -> ThresholdReply:
 
 
 def dtype(row: JobRow) -> str | None:
-    """What the job asks for, or what its first result was computed in: all checkpoints are scored in one."""
+    """The dtype that the job names, or that of its first result: all checkpoints use the same."""
     asked: str | None = row.request.dtype
     if asked is not None:
         return asked

@@ -1,4 +1,4 @@
-"""What workers hand in: one Parquet file per task, taken whole in one transaction or not at all."""
+"""Results from workers: one Parquet file per task, stored completely in one transaction or not at all."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def put_partial(
 
 
 def keep(database: Database, store: Store, task: str, attempt: int, content: bytes) -> None:
-    """The last partial result of an attempt replaces the one before. Raises InputError, StaleAttempt, NotFound, StoreError."""
+    """Store a partial result in place of the attempt's earlier one. Raises InputError, StaleAttempt, NotFound, StoreError."""
     with database.connect() as connection:
         row, job = _task(connection, task)
         if row.attempt != attempt or row.state != "leased":
@@ -108,7 +108,7 @@ def keep(database: Database, store: Store, task: str, attempt: int, content: byt
 class Taken:
     rows: int
     seconds: float
-    """From lease to result."""
+    """Seconds from lease to result."""
     job_state: str
     repeated: bool = False
 
@@ -149,7 +149,7 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
 
 
 def _checked(row: TaskRow, job: JobRow, content: bytes) -> tuple[dict[str, float], dict[str, str]]:
-    """What is counted of a result, and its metadata. Raises InputError."""
+    """The counts of a result, and its metadata. Raises InputError."""
     if row.kind == "embed":
         frame, produced_by = embeddings.check(content, start=row.start, stop=row.stop)
         skipped = int(frame["skipped"].is_not_null().sum())
@@ -171,7 +171,7 @@ def _checked(row: TaskRow, job: JobRow, content: bytes) -> tuple[dict[str, float
 
 
 def _leave_out_given(store: Store, row: TaskRow, counters: dict[str, float]) -> None:
-    """What was there before the job began, it did not cost. Of what is graded anew nothing did, and all is counted."""
+    """Leave out of the counts what existed before the job. Tasks that grade again count everything."""
     plan = row.plan or {} if row.source is None else {}
     given = plan.get("given", {})
     if (artifact := plan.get("given_by")) is not None:
@@ -190,9 +190,9 @@ def _commit(
     counters: dict[str, float],
     produced_by: dict[str, str],
 ) -> Taken | StaleAttempt:
-    """One transaction: the attempt is still the one that is wanted, and its artifact counts from now on.
+    """Commit a result in one transaction, if its attempt is not stale. Its artifact counts from now on.
 
-    A result that ends its checkpoint is answered with StaleAttempt, not raised: that end must be committed.
+    If the result ends its checkpoint, StaleAttempt is returned and not raised, because that end has to be committed.
     """
     states.lock(connection, row.job)
     row, job = _task(connection, row.id)
@@ -235,14 +235,14 @@ def _task(connection: Connection, task: str) -> tuple[TaskRow, JobRow]:
 
 
 def _done(row: TaskRow, job: JobRow, attempt: int) -> Taken | None:
-    """What was said when this very attempt handed in before."""
+    """The response to the same attempt when it sent its result before."""
     if row.state != "completed" or row.attempt != attempt:
         return None
     return Taken(rows=row.stop - row.start, seconds=0.0, job_state=job.state, repeated=True)
 
 
 def _wanted(row: TaskRow, job: JobRow, attempt: int) -> bool:
-    """A lease that ran out is no reason to throw work away, as long as nobody else has the task."""
+    """Whether the attempt's result is still useful: also after its lease ran out, as long as no other worker has the task."""
     return row.attempt == attempt and row.state in states.OUTSTANDING and job.state in states.ACTIVE
 
 
@@ -253,12 +253,12 @@ def _refusal(connection: Connection, row: TaskRow, job: JobRow, attempt: int) ->
 
 
 def _of(row: TaskRow) -> tuple[ColumnElement[bool], ...]:
-    """Where the task's checkpoint stands."""
+    """Condition for the checkpoint of the task."""
     return checkpoints.c.job == row.job, checkpoints.c.position == row.checkpoint
 
 
 def _fault(job: JobRow, checkpoint: CheckpointRow, produced_by: dict[str, str]) -> str | None:
-    """Of the checkpoint, beside what results before said of the job and of it. A worker may tell neither."""
+    """What is wrong with the checkpoint, compared with earlier results: other weights or another chat template."""
     name, tokenizer, weights = checkpoint.name, produced_by["tokenizer"], produced_by[WEIGHTS]
     if job.tokenizer is not None and tokenizer and tokenizer != job.tokenizer:
         return f"checkpoint {name!r} has another tokenizer than the job's first results: all checkpoints must share one"

@@ -1,10 +1,10 @@
-"""How a job moves from state to state.
+"""The states of a job, and how it changes from one to another.
 
 queued → running → finalizing → completed | failed
 queued | running | finalizing → cancelling → cancelled
 
-Whoever changes the tasks of a job holds the job's row first. Only a claim goes the other way, task before job, so
-nobody who holds a job waits for a task: what a claim has in hand is skipped, and settled when it comes back.
+To change the tasks of a job, lock the job's row first. Only `claim` locks the task before the job. So with a locked job,
+never wait for a task: a task that `claim` has locked is skipped, and settled when the worker reports it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ ACTIVE = ("queued", "running")
 CANCELLED = ("cancelling", "cancelled")
 OUTSTANDING = ("queued", "leased")
 MEASURED = ("train", "perplexity", "embed")
-"""Kinds of tasks without all of which a checkpoint does not count."""
+"""Kinds of tasks that must all be completed before a checkpoint counts."""
 NEEDED = (*MEASURED, "draw")
 """Kinds of tasks whose failure ends their checkpoint."""
 PLANNED = ("final", "full")
-"""Trajectories of which not everything is drawn."""
+"""Trajectories that do not draw every answer."""
 
 
 def is_planned(job: JobRow) -> bool:
@@ -35,7 +35,7 @@ def is_planned(job: JobRow) -> bool:
 
 
 def lock(connection: Connection, job: str) -> JobRow:
-    """The job, until the transaction ends. Raises NotFound."""
+    """Lock a job until the transaction ends, and return it. Raises NotFound."""
     found = first_of(JobRow, connection, select(jobs).where(jobs.c.id == job).with_for_update())
     if found is None:
         raise NotFound(f"there is no job {job}")
@@ -43,7 +43,7 @@ def lock(connection: Connection, job: str) -> JobRow:
 
 
 def settle(connection: Connection, job: str, *, at: float) -> str:
-    """Move a locked job on if its tasks allow it, and return its state. `at` is the database's time."""
+    """Move a locked job to its next state if its tasks allow it, and return the state. `at` is the time of the database."""
     row = lock(connection, job)
     state: str = row.state
     if state == "cancelling":
@@ -64,7 +64,7 @@ def settle(connection: Connection, job: str, *, at: float) -> str:
 
 
 def cancel(connection: Connection, job: str, *, at: float) -> str:
-    """Stop a job: waiting tasks end now, leased ones when their worker hears of it or its lease runs out."""
+    """Cancel a job. Queued tasks end now, and leased ones at their worker's next heartbeat or when the lease runs out."""
     row = lock(connection, job)
     if row.state in ENDED or row.state == "cancelling":
         state: str = row.state
@@ -74,7 +74,7 @@ def cancel(connection: Connection, job: str, *, at: float) -> str:
 
 
 def fail_checkpoint(connection: Connection, job: str, position: int, *, error: str, at: float) -> None:
-    """End a checkpoint of a locked job: it will be left out of the history. The first error is kept."""
+    """Fail a checkpoint of a locked job: the history will leave it out. The first error is kept."""
     connection.execute(
         update(checkpoints)
         .where(checkpoints.c.job == job, checkpoints.c.position == position)
@@ -88,14 +88,14 @@ def fail_checkpoint(connection: Connection, job: str, position: int, *, error: s
 
 
 def kept(task: TaskRow) -> dict[str, Any]:
-    """Of a completed task whose result another job takes over: it cost that job nothing."""
+    """Columns of a completed task that a new job takes over, at no cost to that job."""
     return {name: getattr(task, name) for name in ("state", "artifact", "finished_at", "skipped")}
 
 
 def end_tasks(
     connection: Connection, job: str, *, state: str, error: str | None, at: float, where: ColumnElement[bool]
 ) -> None:
-    """End tasks of a locked job, but for those that a claim has in hand this moment."""
+    """End tasks of a locked job, except those that a claim has locked at this moment."""
     ending = select(tasks.c.id).where(tasks.c.job == job, where).with_for_update(skip_locked=True)
     connection.execute(
         update(tasks)
@@ -119,7 +119,7 @@ def _any_checkpoint_scored(connection: Connection, job: str) -> bool:
 
 
 def scored_checkpoints(job: str) -> Select[int, str]:
-    """Checkpoints without an error whose needed tasks are all completed: those that count."""
+    """The checkpoints that count: those without an error whose necessary tasks are all completed."""
     needed = and_(tasks.c.job == job, tasks.c.checkpoint == checkpoints.c.position, tasks.c.kind.in_(MEASURED))
     return (
         select(checkpoints.c.position, checkpoints.c.name)
@@ -134,7 +134,7 @@ def scored_checkpoints(job: str) -> Select[int, str]:
 
 
 def completed(connection: Connection, job: str) -> JobRow:
-    """The job. Raises NotFound, and Conflict where it has no scores."""
+    """A job with scores. Raises NotFound; Conflict if it has no scores yet."""
     row = first_of(JobRow, connection, select(jobs).where(jobs.c.id == job))
     if row is None:
         raise NotFound(f"there is no job {job}")

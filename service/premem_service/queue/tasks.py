@@ -1,4 +1,4 @@
-"""What workers ask for: a task, more time, a way to give it back or to say that it failed."""
+"""Routes for workers: lease a task, extend the lease, give the task back, or report that it failed."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _reply(connection: Connection, task: TaskRow, job: JobRow, *, lease_seconds:
 
 
 def plan_of(task: TaskRow) -> DrawPlan | None:
-    """Of a draw."""
+    """The plan of a task of kind draw."""
     if task.kind != "draw" or task.plan is None:
         return None
     return DrawPlan(**{name: task.plan[name] for name in ("rows", "floor", "ceiling")})

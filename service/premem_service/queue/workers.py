@@ -1,4 +1,4 @@
-"""The workers that ask for tasks. They keep no state here but that they were seen."""
+"""The workers that ask for tasks. The service only keeps when it saw them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from premem_service.storage.rows import WorkerRow, all_of, first_of
 from premem_service.storage.tables import tasks, workers
 
 SEEN_EVERY_SECONDS = 5.0
-"""A worker that finds nothing asks every second."""
+"""A worker without a task asks every second."""
 CONNECTED_SECONDS = 60.0
 FORGOTTEN_SECONDS = 24 * 3600.0
 
@@ -42,7 +42,7 @@ def connected(connection: Connection) -> list[WorkerReply]:
 
 
 def see(connection: Connection, request: LeaseRequest, *, at: float) -> None:
-    """A worker asks for a task. Those of yesterday are forgotten, since each start has a name of its own."""
+    """Note that a worker asked for a task. Workers of yesterday are forgotten, because every start has a new name."""
     mine = workers.c.name == request.worker
     told = {"engine": request.engine, "device": request.device}
     known = first_of(WorkerRow, connection, select(workers).where(mine))

@@ -1,4 +1,4 @@
-"""Scored examples: ranked pages out of the file of scores, and one example with its answers."""
+"""Scored examples: pages of the ranking, and one example with its answers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def list_examples(
 
 
 def _wanted(database: Database, dataset: str, row_F: NDArray[np.uint32], tagged: TagFilter) -> NDArray[np.int64]:
-    """Places in the filtered list, which tags do not change: cursors are places there."""
+    """Places in the filtered list. Tags do not change these, so cursors refer to them."""
     wanted_F = np.ones(len(row_F), dtype=bool)
     with database.connect() as connection:
         if tagged.tag is not None:
@@ -143,7 +143,7 @@ def get_example(
 
 
 def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """A line of the file of scores as a ScoredExample."""
+    """A row of the score file as a ScoredExample."""
     record["pre_memorization_accuracy"] = record.pop("score")
     record["last_accuracy"] = record["accuracy"][-1]
     record["memorized_at"] = next((name for name, was in zip(names, record["memorized"], strict=True) if was), None)
@@ -152,7 +152,7 @@ def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def _artifacts(connection: Connection, job: str, row: int, names: list[str]) -> dict[str, list[str]]:
-    """Of the results that may hold a training row, by checkpoint: its perplexity first, then the draws in their order."""
+    """The results that may contain a training row, by checkpoint: its perplexity first, then its draws in order."""
     held = (
         select(checkpoints.c.name, tasks.c.artifact)
         .join(checkpoints, (checkpoints.c.job == tasks.c.job) & (checkpoints.c.position == tasks.c.checkpoint))
@@ -173,7 +173,7 @@ def _artifacts(connection: Connection, job: str, row: int, names: list[str]) -> 
 
 
 def _result_of(store: Store, artifacts: list[str], row: int) -> dict[str, Any]:
-    """One row of the results, with its texts: the last answers that were drawn beside the perplexity."""
+    """A row of the results with its texts: the perplexity, and the answers of the last draw."""
     first, *draws = artifacts
     result = _row_of(store, first, row)
     if result is None:
@@ -186,7 +186,7 @@ def _result_of(store: Store, artifacts: list[str], row: int) -> dict[str, Any]:
 
 
 def _row_of(store: Store, artifact: str, row: int) -> dict[str, Any] | None:
-    """Only its row group is read."""
+    """A row of a result, reading only its row group."""
     with store.open(artifact) as content, pq.ParquetFile(content) as file:
         for group in range(file.metadata.num_row_groups):
             statistics = file.metadata.row_group(group).column(0).statistics
@@ -200,7 +200,7 @@ def _row_of(store: Store, artifact: str, row: int) -> dict[str, Any] | None:
 
 ANSWERS = ("texts", "verdicts", "extracted", "tokens", "finished", "similarities")
 _NOT_RECORDED: dict[str, Any] = {name: [] for name in ANSWERS}
-"""Whoever recorded the run kept how many answers were right, and not the answers."""
+"""The run was recorded without answers, only with how many were right."""
 
 
 def _answers(name: str, result: dict[str, Any], record: dict[str, Any], place: int) -> CheckpointAnswers:

@@ -1,6 +1,6 @@
-"""Which of a job's ranked examples are wanted, and in which order.
+"""Filters: which of a job's ranked examples to return, and in which order.
 
-Shapes: R examples in the order of their ranks, F of them that are wanted, in the order that was asked for.
+Shapes: R examples in the order of their ranks, and the F selected ones in the requested order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from premem_service.storage.store import Store
 Floats = NDArray[np.float64]
 Ranks = NDArray[np.uint32]
 REMEMBERED_BYTES = 64 * 2**20
-"""Of lists of ranks that were asked for lately: 4 bytes per example."""
+"""Size of the cache of recent lists of ranks: 4 bytes per example."""
 
 Share = Annotated[float | None, Field(ge=0.0, le=1.0)]
 Perplexity = Annotated[float | None, Field(ge=1.0, allow_inf_nan=False)]
@@ -37,7 +37,7 @@ Tag = Annotated[str | None, Field(pattern=TAG_PATTERN)]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What is wanted, as the query says; what is absent filters nothing. Tags stand apart: they change."""
+    """The filters of a query; absent ones select everything. Tags are separate, because they change."""
 
     above: Annotated[Share, Query(description="Only scores from this on.")] = None
     below: Annotated[Share, Query(description="Only scores under this.")] = None
@@ -79,7 +79,7 @@ class Filter:
 
     @property
     def is_plain(self) -> bool:
-        """Everything, by rank."""
+        """Whether this selects everything, in the order of ranks."""
         return all(getattr(self, field.name) == field.default for field in fields(self))
 
 
@@ -94,7 +94,7 @@ TagFilterGiven = Annotated[TagFilter, Depends()]
 
 
 class Filtered:
-    """The ranks that filters found lately: files of scores never change."""
+    """A cache of the ranks that recent filters found, which is valid because score files never change."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[object, ...], tuple[Ranks, Ranks]] = OrderedDict()
@@ -110,7 +110,7 @@ class Filtered:
         names: list[str],
         asked: Filter,
     ) -> tuple[Ranks, Ranks]:
-        """rank_F and row_F. Raises FieldError for a checkpoint that is none of the job's, ArtifactLost, StoreError."""
+        """rank_F and row_F. Raises FieldError for a checkpoint that the job does not have, ArtifactLost, StoreError."""
         key = (artifact, *astuple(asked))
         with self._lock:
             if key in self._known:
@@ -181,7 +181,7 @@ def _numbers(scores: Scores, name: str) -> Floats:
 
 
 def _last(scores: Scores, name: str) -> Floats:
-    """At the last checkpoint, of a column that has a value for each."""
+    """The values at the last checkpoint, of a column with a value for each checkpoint."""
     column = scores.columns(name)[name].combine_chunks()
     value_RC = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(column), -1)
     last_R: Floats = value_RC[:, -1]
@@ -189,7 +189,7 @@ def _last(scores: Scores, name: str) -> Floats:
 
 
 def _memorized_at(scores: Scores) -> NDArray[np.int64]:
-    """Position of the first checkpoint at which each example was memorized; how many there are where it never was."""
+    """Position of the first checkpoint at which each example was memorized; the number of checkpoints if it never was."""
     column: pa.ListArray = scores.columns("memorized")["memorized"].combine_chunks()
     was_RC = column.flatten().fill_null(False).to_numpy(zero_copy_only=False).reshape(len(column), -1).astype(bool)
     first_R: NDArray[np.int64] = np.where(was_RC.any(axis=1), was_RC.argmax(axis=1), was_RC.shape[1])
@@ -197,7 +197,7 @@ def _memorized_at(scores: Scores) -> NDArray[np.int64]:
 
 
 def _holding(database: Database, store: Store, dataset: str, text: str) -> NDArray[np.bool_]:
-    """Per row of the data set, whether its whole question holds a text."""
+    """Whether the question of each row of the data set contains a text."""
     pattern = "(?i)" + pl.escape_regex(text)
     found = [
         pl.Series(pl.from_arrow(table["question"])).str.contains(pattern).to_numpy()

@@ -1,4 +1,4 @@
-"""All accuracies and perplexities of a job in one body, from which the page ranks anew."""
+"""All accuracies and perplexities of a job in one response, from which the page ranks by other thresholds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checkpoints of a job did, out of the results of its tasks, or as others recorded it.
+"""What the checkpoints of a job did, from the results of its tasks or from a recording.
 
 Shapes: C checkpoints that count, in order, E training examples. Texts of answers are never read here.
 """
@@ -41,28 +41,28 @@ class Observed:
     correct_CE: Ints
     drawn_CE: Ints
     per_pair: int
-    """Answers of an example at a checkpoint, where all are drawn."""
+    """How many answers an example has at a checkpoint if all are drawn."""
     test: list[tuple[float, int | None] | None]
-    """Per checkpoint: accuracy and number of the test examples that were answered."""
+    """Per checkpoint: the accuracy on the test examples, and how many were answered."""
     reasons: dict[int, str] = field(default_factory=dict)
-    """Why a training example was skipped, at the first checkpoint that did."""
+    """Why a training example was skipped, at the first checkpoint that skipped it."""
     produced_by: dict[str, set[str]] = field(default_factory=lambda: {key: set() for key in PRODUCED_BY})
     samples: int = 0
     timeouts: int = 0
     span_shifted: int = 0
     scored: int = 0
     copied_CE: Floats | None = None
-    """Share of the answers that reproduce the reference; None where nobody kept the answers."""
+    """Share of the answers that copy the reference. None: the answers were not recorded."""
     untrained: int = 0
-    """Rows of the data set that the run was not trained on: no score is missing there."""
+    """Rows of the data set that the run was not trained on, and that need no score."""
 
     def counted(self) -> Floats:
-        """C × E, what scores are made of: the accuracy, or the least that it can be where not every answer was drawn."""
+        """C × E accuracies that scores are made of; where not every answer was drawn, the least that they can be."""
         undrawn_CE = np.isnan(self.accuracy_CE) & ~np.isnan(self.perplexity_CE)
         return np.where(undrawn_CE, self.correct_CE / self.per_pair, self.accuracy_CE)
 
     def scored_only(self) -> Observed:
-        """Without the checkpoints that skipped every example."""
+        """The observations without checkpoints that skipped every example."""
         scored = np.flatnonzero(~np.isnan(self.perplexity_CE).all(axis=1))
         if scored.size == len(self.names):
             return self
@@ -84,15 +84,15 @@ class Results:
 
     name: str
     train: list[ResultRow]
-    """Each with the perplexities of its rows, and with their answers where everything is drawn."""
+    """Each has the perplexities of its rows, and their answers if everything is drawn."""
     draws: list[ResultRow]
-    """Each with answers of some rows; a later one holds those of an earlier one too, where both have a row."""
+    """Each has the answers of some rows. If two have the same row, the later one includes the answers of the earlier one."""
     test: list[ResultRow]
-    """Empty where one of them is missing."""
+    """Empty if one of them is missing."""
 
 
 def completed_results(connection: Connection, job: str) -> list[Results]:
-    """Of the checkpoints that count, in order."""
+    """The results of the checkpoints that count, in order."""
     found = []
     for position, name in connection.execute(scored_checkpoints(job)).all():
         of_checkpoint = (
@@ -118,7 +118,7 @@ def read(
     copied_from: float,
     check: Callable[[], None],
 ) -> Observed:
-    """`samples` per example, of which those as like the reference as `copied_from` count as copied."""
+    """Read the results. Answers whose similarity to the reference is at least `copied_from` count as copied."""
     shape = (len(results), examples)
     seen = Observed(
         names=[checkpoint.name for checkpoint in results],
@@ -163,7 +163,7 @@ def _put_answers(seen: Observed, place: int, frame: pl.DataFrame, copied_from: f
 
 
 def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
-    """A run as others recorded it, over the rows of the data set that it was trained on."""
+    """Read a recorded run, over the rows of the data set that it was trained on."""
     recording = decode(store.get(artifact))
     about = recording.about
     shape = (len(about.checkpoints), examples)
@@ -190,14 +190,14 @@ def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
 
 
 def threshold_of_history(job: JobRow, seen: Observed) -> Threshold:
-    """The job's, or drawn from its first checkpoint."""
+    """The job's threshold, or the one from its first checkpoint."""
     if job.memorized_below is None:
         return from_first_checkpoint(seen.perplexity_CE[0])
     return Threshold(memorized_below=job.memorized_below, basis=job.threshold_basis, source=job.threshold_source)
 
 
 def trajectory_scores(seen: Observed, *, memorized_below: float, trajectory: str) -> Floats:
-    """C × E: pre-memorization accuracies as they stood at every checkpoint; NaN where too little was drawn to know."""
+    """C × E: pre-memorization accuracies at every checkpoint; NaN where too few answers were drawn to know."""
     scores_CE = pre_memorization_accuracies(seen.counted(), seen.perplexity_CE, memorized_below=memorized_below)
     if trajectory == "final":
         scores_CE[:-1] = np.nan
@@ -205,7 +205,7 @@ def trajectory_scores(seen: Observed, *, memorized_below: float, trajectory: str
 
 
 def checkpoint_reports(seen: Observed, scores_CE: Floats, *, memorized_below: float) -> list[CheckpointReport]:
-    """One line per checkpoint, each of which has scored an example."""
+    """One line per checkpoint that scored at least one example."""
     memorized_CE = memorized(seen.perplexity_CE, memorized_below=memorized_below)
     lines = []
     for place, name in enumerate(seen.names):
@@ -236,7 +236,7 @@ def _mean_copied(seen: Observed, place: int) -> float | None:
 
 
 def accuracies(store: Store, artifact: str, samples: int) -> Floats:
-    """Of the rows of one result; NaN where one was skipped."""
+    """Accuracies of the rows of one result; NaN for a skipped row."""
     with store.open(artifact) as content, pq.ParquetFile(content) as file:
         frame = cast(pl.DataFrame, pl.from_arrow(file.read(columns=["skipped", "verdicts"])))
     right = pl.col("verdicts").list.count_matches("right")
@@ -244,7 +244,7 @@ def accuracies(store: Store, artifact: str, samples: int) -> Floats:
 
 
 def _accuracy(frame: pl.DataFrame, samples: int) -> Floats:
-    """NaN where the example was skipped."""
+    """NaN if the example was skipped."""
     skipped = pl.col("skipped").is_not_null()
     shares = frame.select(pl.when(skipped).then(np.nan).otherwise(pl.col("correct") / samples)).to_series()
     accuracy: Floats = shares.to_numpy()
@@ -252,14 +252,14 @@ def _accuracy(frame: pl.DataFrame, samples: int) -> Floats:
 
 
 def _copied(frame: pl.DataFrame, copied_from: float) -> Floats:
-    """NaN where there is no answer, or none that was compared with the reference."""
+    """NaN if no answer was compared with the reference."""
     alike = pl.col("similarities").list.eval(pl.element() >= copied_from).list.mean()
     shares: Floats = frame.select(alike.fill_null(np.nan)).to_series().to_numpy()
     return shares
 
 
 def _frame(store: Store, artifact: str, seen: Observed) -> pl.DataFrame:
-    """row, skipped, perplexity, similarities and the number of right answers; counts the rest on the way."""
+    """A frame with row, skipped, perplexity, similarities and the number of right answers."""
     with store.open(artifact) as content, pq.ParquetFile(content) as file:
         metadata = file.metadata.metadata
         table = file.read(columns=["row", "skipped", "perplexity", "span_shifted", "verdicts", "similarities"])

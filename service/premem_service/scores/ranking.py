@@ -71,7 +71,7 @@ def write(
 def _intervals(
     seen: Observed, score_E: Floats, ranked: NDArray[np.int64], memorized_below: float
 ) -> tuple[Floats, Floats]:
-    """Of every score, in the order of the ranks."""
+    """Intervals of all scores, in the order of the ranks."""
     memorized_CR = memorized(seen.perplexity_CE[:, ranked], memorized_below=memorized_below)
     return score_intervals(
         score_E[ranked],
@@ -88,7 +88,7 @@ def _copied(seen: Observed, rows: NDArray[np.int64]) -> pa.ListArray:
 
 
 def _names(database: Database, store: Store, dataset: str, lease: Lease) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Every example's id and the beginning of its question."""
+    """The id and the beginning of the question of every example."""
     with database.connect() as connection:
         shards = manifest(connection, dataset)
     ids: list[pa.Array] = []
@@ -103,7 +103,7 @@ def _names(database: Database, store: Store, dataset: str, lease: Lease) -> tupl
 
 
 def _lists(values_EC: NDArray[Any], *, from_pandas: bool = False) -> pa.ListArray:
-    """With `from_pandas`, NaN is null."""
+    """Lists of numbers as an Arrow column; NaN becomes null."""
     offsets = np.arange(len(values_EC) + 1, dtype=np.int32) * np.int32(values_EC.shape[1])
     values = pa.array(np.ascontiguousarray(values_EC).ravel(), from_pandas=from_pandas)
     return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -1,4 +1,4 @@
-"""Files of scores, opened: sorted by rank, read by the row groups that are needed."""
+"""Reading score files, which are sorted by rank. Only the necessary row groups are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REMEMBERED_FILES = 64
 
 
 class Scores:
-    """One job's file of scores, opened."""
+    """The open score file of a job."""
 
     def __init__(self, file: pq.ParquetFile) -> None:
         self._file = file
@@ -30,7 +30,7 @@ class Scores:
         self.rows: int = file.metadata.num_rows
 
     def slice(self, first: int, stop: int, *, columns: list[str] | None = None) -> pa.Table:
-        """Ranks [first, stop), of which only the row groups that hold them are read; all columns where none is named."""
+        """The rows of ranks [first, stop), reading only their row groups; all columns unless some are named."""
         stop = min(stop, self.rows)
         if first >= stop:
             nothing = self._file.schema_arrow.empty_table()
@@ -40,7 +40,7 @@ class Scores:
         return self._file.read_row_groups(groups, columns=columns).slice(first - before, stop - first)
 
     def at(self, ranks: NDArray[np.integer[Any]], *, columns: list[str] | None = None) -> pa.Table:
-        """Some ranks, in their order, reading only the row groups that hold them; all columns where none is named."""
+        """The rows of some ranks, in their order, reading only their row groups; all columns unless some are named."""
         columns = self._file.schema_arrow.names if columns is None else columns
         order = np.argsort(ranks)
         groups = np.searchsorted(self._ends, ranks[order], side="right")
@@ -54,11 +54,11 @@ class Scores:
         return pa.concat_tables(found).combine_chunks().take(back)
 
     def columns(self, *names: str) -> pa.Table:
-        """Of all ranks."""
+        """Some columns of all ranks."""
         return self._file.read(columns=list(names))
 
     def first(self, name: str) -> NDArray[np.float64]:
-        """Of a column of lists, what stands first in each; of all ranks, one row group at a time in memory."""
+        """The first element of every list in a column, for all ranks, with one row group in memory at a time."""
         found = np.empty(self.rows, np.float64)
         for group, stop in enumerate(self._ends):
             lists = self._file.read_row_group(group, columns=[name])[name]
@@ -66,13 +66,13 @@ class Scores:
         return found
 
     def rank_of(self, row: int) -> int | None:
-        """None: this row has no score."""
+        """The rank of a row. None: the row has no score."""
         places = np.flatnonzero(self._file.read(columns=["row"])["row"].to_numpy() == row)
         return int(places[0]) if places.size else None
 
 
 class ScoreFiles:
-    """Files of scores, whose metadata is read once: they never change."""
+    """Opens score files. Their metadata is read once, because they never change."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -94,7 +94,7 @@ class ScoreFiles:
 
 
 GROUP_ROWS = 2_048
-"""What a page reads at least."""
+"""Rows per row group, the least that is read."""
 SCHEMA = pa.schema(
     [
         pa.field("rank", pa.int64(), nullable=False),

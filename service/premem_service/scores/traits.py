@@ -16,7 +16,7 @@ from premem_service.storage.store import Store
 
 Ints = NDArray[np.int64]
 MOST_COMPARED = 10_000
-"""Of the chosen examples, and of the rest: their texts are read to say what they have in common."""
+"""How many chosen examples, and how many of the rest, are read to find what they have in common."""
 
 
 def examples_at(database: Database, store: Store, dataset: str, rows: Ints | list[int]) -> list[Example]:
@@ -30,7 +30,7 @@ def examples_at(database: Database, store: Store, dataset: str, rows: Ints | lis
 def in_common(
     database: Database, store: Store, dataset: str, row_E: Ints, chosen_E: NDArray[np.bool_], *, seed: int
 ) -> tuple[list[TraitReply], list[str]]:
-    """What the chosen examples have in common against the rest, and notes where that rests on a part of them."""
+    """What the chosen examples have in common compared with the rest, and a note if only some of them were compared."""
     random = np.random.default_rng([seed, 2])
     drawn, notes = [], []
     for positions, name in ((np.flatnonzero(chosen_E), "chosen examples"), (np.flatnonzero(~chosen_E), "rest")):

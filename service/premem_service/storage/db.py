@@ -1,6 +1,6 @@
-"""The database: SQLite in a file or PostgreSQL, one behaviour on both.
+"""The database: SQLite in a file, or PostgreSQL, with the same behaviour on both.
 
-Write transactions take SQLite's lock when they begin, so none fails halfway because another one wrote first.
+On SQLite, write transactions take the lock when they begin, so none fails halfway because another one wrote first.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from premem.errors import PrememError
 BUSY_SECONDS = 30.0
 MIGRATION_LOCK = 7_236_636
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
-"""Any number, the same in every service."""
+"""An arbitrary number, the same in every service."""
 UNRELEASED = frozenset(f"{number:04}" for number in range(1, 11))
-"""Revisions of the tables as they were before 0.2.0, the first release: no migration leads on from them."""
+"""Revisions of the tables as they were before 0.2.0, the first release: no migration starts from them."""
 
 _CLOCKS = {
     "sqlite": text("SELECT (julianday('now') - 2440587.5) * 86400.0"),
@@ -37,7 +37,7 @@ _CLOCKS = {
 
 
 class DatabaseError(PrememError):
-    """The database is none that this service can work with."""
+    """This service cannot work with the database."""
 
 
 class Database:
@@ -65,7 +65,7 @@ class Database:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A connection for reading: a snapshot on SQLite, statement by statement on PostgreSQL."""
+        """A connection for reading. It sees a snapshot on SQLite; on PostgreSQL, each statement sees its own."""
         with self.engine.connect() as connection:
             yield connection
 
@@ -75,7 +75,7 @@ class Database:
     def migrate(self) -> None:
         """Bring the tables up to date. Safe when several services start at once.
 
-        Raises DatabaseError where the tables were made by a newer premem, or before the first release.
+        Raises DatabaseError if the tables were made by a newer premem, or before the first release.
         """
         with self.begin() as connection:
             if self.kind == "postgresql":
@@ -87,7 +87,7 @@ class Database:
                 command.upgrade(alembic_config(connection), "head")
 
     def is_current(self) -> bool:
-        """Whether the tables are those that this service was written for."""
+        """Whether the tables have the revision that this service expects."""
         with self.connect() as connection:
             return revision(connection) == head()
 
@@ -99,7 +99,7 @@ def now(connection: Connection) -> float:
 
 
 def revision(connection: Connection) -> str | None:
-    """Of the tables that are there; None for an empty database."""
+    """The revision of the tables in the database. None for an empty database."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -171,7 +171,7 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _into_wal(raw: sqlite3.Connection) -> None:
-    """The change to WAL does not wait for another connection's lock, so two services that start at once must try again."""
+    """Switch SQLite to WAL. This does not wait for locks, so two services that start at once have to try again."""
     deadline = time.monotonic() + BUSY_SECONDS
     while raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:

@@ -1,7 +1,7 @@
-"""Rows of the tables as types: what a statement finds is built here, and nowhere else.
+"""Typed rows of the tables. What a statement finds is turned into an object here, and nowhere else.
 
-A kind of row has a field for every column that its statements select. Of statements over part of a table, over two of
-them or over sums there is a kind of its own.
+Each class has a field for every column that its statements select. Statements over a part of a table, over two tables or
+over sums have classes of their own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from premem.wire.tasks import TaskKind
 
 
 class Row:
-    """What is read out of the database."""
+    """A row that was read from the database."""
 
     __slots__ = ()
 
@@ -39,18 +39,18 @@ def all_of(kind: type[Kind], connection: Connection, statement: Executable) -> l
 
 
 def first_of(kind: type[Kind], connection: Connection, statement: Executable) -> Kind | None:
-    """None: the statement finds nothing."""
+    """The first row of a statement. None: it finds nothing."""
     columns = connection.execute(statement).mappings().first()
     return None if columns is None else kind.of(columns)
 
 
 def one_of(kind: type[Kind], connection: Connection, statement: Executable) -> Kind:
-    """Of a statement that finds one row whatever happens."""
+    """The row of a statement that always finds exactly one."""
     return kind.of(connection.execute(statement).mappings().one())
 
 
 class StoredRequest(JobRequest):
-    """A JobRequest as it is kept: grader and trajectory filled in, its checkpoints in a table of their own."""
+    """A JobRequest as it is stored: grader and trajectory are filled in, and the checkpoints are in a table of their own."""
 
     grader: GraderChoice
     trajectory: Trajectory
@@ -58,7 +58,7 @@ class StoredRequest(JobRequest):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        """It was when it was posted."""
+        """No checks: they were made when the job was created."""
         return self
 
 
@@ -100,13 +100,13 @@ class JobRow(Row):
 
     @property
     def scores(self) -> str:
-        """Artifact of a completed job."""
+        """Name of the artifact with the scores of a completed job."""
         assert self.scores_artifact is not None  # noqa: S101
         return self.scores_artifact
 
     @property
     def found(self) -> JobReport:
-        """Report of a completed job."""
+        """The report of a completed job."""
         assert self.report is not None  # noqa: S101
         return self.report
 
@@ -119,7 +119,7 @@ class TaskRow(Row):
     checkpoint: int
     checkpoint_path: str
     kind: TaskKind
-    """Or `plan`, of which no worker hears."""
+    """Or `plan`, which no worker gets."""
     variant: int
     turn: int
     plan: dict[str, Any] | None
@@ -148,13 +148,13 @@ class TaskRow(Row):
 
     @property
     def leased_until(self) -> float:
-        """Of a leased task."""
+        """When the lease of a leased task ends."""
         assert self.expires_at is not None  # noqa: S101
         return self.expires_at
 
     @property
     def result(self) -> str:
-        """Artifact of a completed task."""
+        """Name of the artifact with the result of a completed task."""
         assert self.artifact is not None  # noqa: S101
         return self.artifact
 
@@ -227,7 +227,7 @@ class IdempotencyRow(Row):
 
 
 class Sums(Row):
-    """PostgreSQL's sums of whole numbers are decimals."""
+    """Sums as integers or floats: PostgreSQL returns sums of integers as decimals."""
 
     __slots__ = ()
 
@@ -238,7 +238,7 @@ class Sums(Row):
 
 @dataclass(frozen=True, slots=True)
 class ResultRow(Row):
-    """A task of one checkpoint, and the artifact that it ended with."""
+    """A task of one checkpoint, and the artifact with its result."""
 
     kind: str
     state: str
@@ -259,19 +259,19 @@ class PerturbedRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class RegradedRow(Row):
-    """A completed task that was graded anew."""
+    """A completed task that graded answers again."""
 
     kind: str
     start: int
     artifact: str
     source: str
     name: str
-    """Of its checkpoint."""
+    """Name of its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRow(Row):
-    """A task that failed alone."""
+    """A failed task whose checkpoint did not fail."""
 
     checkpoint: int
     kind: str
@@ -282,7 +282,7 @@ class FailedRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow(Row):
-    """Where a task stands."""
+    """The state of a task and its attempts."""
 
     attempt: int
     state: str
@@ -290,7 +290,7 @@ class AttemptRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class TaskSums(Sums):
-    """Over the tasks of one job, checkpoint, kind and state; null where none of them tells."""
+    """Sums over the tasks of one job, checkpoint, kind and state. Null where no task has a value."""
 
     job: str
     checkpoint: int
@@ -309,7 +309,7 @@ class TaskSums(Sums):
 
 @dataclass(frozen=True, slots=True)
 class PaceSums(Sums):
-    """Over the completed tasks of one job and kind; null where none of them tells."""
+    """Sums over the completed tasks of one job and kind. Null where no task has a value."""
 
     kind: str
     prompt_tokens: int | None

@@ -1,6 +1,6 @@
-"""Artifacts: immutable files under names that are used once, in a local folder or an object store.
+"""Artifacts: immutable files in a local folder or an object store. Each name is used only once.
 
-A row of SQL that names an artifact is what makes it count; an artifact that no row names is garbage.
+An artifact counts when a row of the database names it; one that no row names is garbage.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from obstore.store import LocalStore, from_url
 from premem.errors import PrememError
 
 ONE_REQUEST_BYTES = 16 * 2**20
-"""Larger files are sent in parts: memory stays bounded, and the store cannot promise to refuse an existing name."""
+"""Larger files are sent in parts, so that memory stays bounded; for these the store cannot refuse an existing name."""
 TEMPORARY_PREFIX = "premem-"
 ABANDONED_SECONDS = 24 * 3600.0
 
@@ -36,21 +36,21 @@ _FULL_NUMBERS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StoreError(PrememError):
-    """The store did not do what was asked of it.
+    """The store could not carry out a request.
 
     StoreError
-    ├── StoreFull       no room is left (507)
-    ├── ArtifactExists  this name is taken; nothing was changed
-    └── ArtifactLost    somebody took an artifact away that the database still names
+    ├── StoreFull       there is no space left (507)
+    ├── ArtifactExists  the name exists already; nothing was changed
+    └── ArtifactLost    an artifact that the database names is missing
     """
 
 
 class StoreFull(StoreError):
-    """No room is left. What was being written is gone again."""
+    """There is no space left. What was partly written has been removed."""
 
 
 class ArtifactExists(StoreError):
-    """This name is taken; nothing was changed."""
+    """The name exists already; nothing was changed."""
 
 
 class ArtifactLost(StoreError):
@@ -66,10 +66,10 @@ class Artifact:
 
 
 class Store:
-    """Where artifacts live: `file://` or a folder's path, `s3://bucket/prefix`, and what else obstore knows.
+    """Where artifacts are kept: a folder (a path or `file://`), `s3://bucket/prefix`, or anything else that obstore supports.
 
     Credentials of an object store come from its own environment variables (AWS_…) or from `options`.
-    `temporary` is the local folder for files under way, by default the system's. Safe to use from several threads.
+    `temporary` is the local folder for unfinished files, by default that of the system. Safe to use from several threads.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Store:
                 self._store = LocalStore(self.root, automatic_cleanup=True)
 
     def put(self, name: str, content: bytes | Path) -> int:
-        """Store a new artifact, whole or not at all, and return its size in bytes.
+        """Store a new artifact, completely or not at all, and return its size in bytes.
 
         Raises ArtifactExists, StoreFull, StoreError.
         """
@@ -113,7 +113,7 @@ class Store:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        """A local file to write; it becomes the artifact when the block ends well, and is gone when it does not."""
+        """A local file to write to. It becomes the artifact when the block ends without an error, and is removed otherwise."""
         with self.temporary_file() as path:
             with _translated(name), path.open("w+b") as file:
                 yield file
@@ -131,7 +131,7 @@ class Store:
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A seekable file for reading parts of an artifact; a remote one is read by ranges as they are asked for.
+        """A seekable file for reading parts of an artifact. Of a remote artifact, only the requested ranges are fetched.
 
         Raises ArtifactLost, StoreError, on opening and in the block.
         """
@@ -144,7 +144,7 @@ class Store:
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
-        """A path to read the artifact under, valid within the block: its own, or that of a copy if it is remote."""
+        """A local path of the artifact, valid within the block. For a remote artifact, it is that of a copy."""
         if self.root is not None:
             path = self.root / name
             if not path.is_file():
@@ -165,12 +165,12 @@ class Store:
         return True
 
     def size(self, name: str) -> int:
-        """In bytes. Raises ArtifactLost, StoreError."""
+        """The size in bytes. Raises ArtifactLost, StoreError."""
         with _translated(name):
             return int(obstore.head(self._store, name)["size"])
 
     def delete(self, names: Iterable[str]) -> None:
-        """Names that are gone already are no error."""
+        """Delete artifacts. Names that do not exist are ignored."""
         for name in names:
             try:
                 with _translated(name):
@@ -196,7 +196,7 @@ class Store:
 
     @contextmanager
     def temporary_file(self) -> Iterator[Path]:
-        """An empty local file for work under way, removed at the end of the block. Raises StoreFull."""
+        """An empty local file, removed at the end of the block. Raises StoreFull."""
         with _translated("a temporary file"):
             if self._temporary is not None:
                 self._temporary.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ class Store:
             Path(path).unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove what processes that were killed left in the temporary folder. Others may be at work there now."""
+        """Remove what killed processes left in the temporary folder. Other processes may be using it now."""
         if self._temporary is None or not self._temporary.is_dir():
             return
         for path in self._temporary.glob(f"{TEMPORARY_PREFIX}*"):
@@ -256,7 +256,7 @@ def _local_root(location: str | Path) -> Path | None:
 
 
 def _sync(path: Path) -> None:
-    """Onto the disk, file and folder: the SQL row that names it must not outlive a power cut without it."""
+    """Force file and folder onto the disk, so that after a power cut no row names a missing file."""
     for target in (path, path.parent):
         descriptor = os.open(target, os.O_RDONLY)
         try:
@@ -267,7 +267,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _translated(name: str) -> Iterator[None]:
-    """What obstore and the operating system raise, as StoreError with its cause."""
+    """Turn errors of obstore and the operating system into StoreError, with the cause."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,6 +1,6 @@
-"""The tables. SQLite and PostgreSQL hold the same ones; migrations/ makes them.
+"""The tables, which are the same on SQLite and PostgreSQL. migrations/ creates them.
 
-Times are seconds since 1970 by the database's clock, never by a caller's: leases of many machines are compared.
+Times are seconds since 1970 by the clock of the database, because leases of many machines are compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 PLAN = "plan"
-"""Kind of the tasks that the service keeps for itself: one per shard of a planned job, done when nothing is left to draw."""
+"""Kind of the tasks that no worker gets: one per shard of a planned job, completed when nothing is left to draw."""
 
 metadata = MetaData(
     naming_convention={
