@@ -1,4 +1,4 @@
-"""The application: its parts, put together."""
+"""The application, put together from its parts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _bearer = HTTPBearer(auto_error=False, description="A key `pmk_<id>_<secret>`, i
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service over its database and store, migrated when it starts. Raises DatabaseError, StoreError."""
+    """The service with its database, which is migrated when it starts, and its store. Raises DatabaseError, StoreError."""
     database = Database(settings.database)
     store = Store(settings.store, temporary=settings.data_dir / "temporary")
     app = FastAPI(
@@ -111,7 +111,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def prepare(database: Database, settings: Settings) -> None:
-    """Migrate, and make sure that nobody listens to the world without a key. Raises DatabaseError."""
+    """Migrate the database, and refuse to listen to other machines without a key. Raises DatabaseError."""
     database.migrate()
     if settings.loopback or settings.api_key is not None:
         return
@@ -124,7 +124,7 @@ def prepare(database: Database, settings: Settings) -> None:
 
 
 def _describe_middleware(operation: dict[str, Any], method: str) -> None:
-    """What FastAPI does not see."""
+    """Add what the middleware does to an operation, which FastAPI does not know."""
     operation["responses"].update({str(status): answer for status, answer in problems.described(413).items()})
     if method == "post":
         operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)

@@ -1,4 +1,4 @@
-"""What finishes a job when its last task has come in: one function for each kind of job."""
+"""What happens when the last task of a job has ended, for each kind of job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ATTEMPTS = 3
 
 
 def finalize_next(database: Database, store: Store, *, stopped: Callable[[], bool]) -> bool:
-    """Finalize the job that waits longest. Returns whether there was one."""
+    """Finalize the job that has waited longest. Returns whether there was one."""
     with database.begin() as connection:
         job = claim_job(connection, at=now(connection))
     if job is None:

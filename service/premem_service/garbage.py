@@ -1,4 +1,4 @@
-"""Artifacts that no row names, and answers that nobody will ask for again."""
+"""Deletes artifacts that no row names, and stored responses that are too old."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from premem_service.storage.store import Store
 from premem_service.storage.tables import dataset_shards, idempotency, jobs, tasks
 
 LONGEST_UPLOAD_SECONDS = 24 * 3600.0
-"""The shards of an upload are named by rows only at its end."""
+"""Shards of an upload are younger than this; rows name them only when the upload has ended."""
 AT_ONCE = 500
 
 log = structlog.get_logger(__name__)
 
 
 def collect(database: Database, store: Store, settings: Settings) -> int:
-    """Delete what is old and not named. Returns how many artifacts went."""
+    """Delete what is old and not named by a row. Returns the number of deleted artifacts."""
     collected = _sweep(database, store, RESULTS, tasks.c.artifact, age_seconds=settings.garbage_seconds)
     collected += _sweep(database, store, PARTIALS, tasks.c.partial, age_seconds=settings.garbage_seconds)
     collected += _sweep(database, store, SCORES, jobs.c.scores_artifact, age_seconds=settings.garbage_seconds)

@@ -1,4 +1,4 @@
-"""What nobody asks for and somebody must do: end what is exhausted, plan draws, finalize, collect garbage."""
+"""Work in the background: end lost tasks, plan draws, finalize jobs, collect garbage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class Rounds:
-    """Three threads of one service. Those of several services do not get in each other's way."""
+    """The background threads of one service. Several services can run them at the same time."""
 
     def __init__(self, database: Database, store: Store, settings: Settings, metrics: Metrics) -> None:
         self._database = database
@@ -42,7 +42,7 @@ class Rounds:
             thread.start()
 
     def stop(self, *, seconds: float = 10.0) -> None:
-        """A finalizing that is under way is given back, and another service (or the next start) does it."""
+        """Stop the threads. A job that is being finalized is given back to another service, or to the next start."""
         self._stopped.set()
         self._woken.set()
         deadline = time.monotonic() + seconds
@@ -51,11 +51,11 @@ class Rounds:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
     def wake(self) -> None:
-        """There is a job to finalize now."""
+        """Say that there is a job to finalize."""
         self._woken.set()
 
     def look(self) -> None:
-        """One round over the queue."""
+        """Do one round over the queue."""
         with self._database.begin() as connection:
             leases.end_cancelled(connection, at=now(connection))
         with self._database.begin() as connection:
@@ -68,11 +68,11 @@ class Rounds:
             garbage.collect(self._database, self._store, self._settings)
 
     def plan(self) -> None:
-        """Every shard whose next draws are due, where its last result did not see to that."""
+        """Plan every shard that is due and was not planned with its last result."""
         draws.plan_due(self._database, self._store, stopped=self._stopped.is_set)
 
     def finalize(self) -> None:
-        """Every job that waits for it."""
+        """Finalize every job that is ready."""
         self._woken.clear()
         while not self._stopped.is_set() and finalizing.finalize_next(
             self._database, self._store, stopped=self._stopped.is_set

@@ -1,4 +1,4 @@
-"""Logs: one line per event on stderr, JSON where nobody watches; every request has an id."""
+"""Logs: one line per event on stderr, as JSON unless stderr is a terminal. Every request has an id."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _QUIET = re.compile(r"/(healthz|readyz|metrics)|/v1/tasks/(lease|[^/]+/heartbeat)")
-"""Asked so often that their success is no news."""
+"""Paths that are requested so often that success is not logged."""
 
 log = structlog.get_logger(__name__)
 
 
 def configure(*, level: int = logging.INFO) -> None:
-    """For this process, the lines of libraries included."""
+    """Configure the logs of this process, including those of libraries."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -53,14 +53,14 @@ def configure(*, level: int = logging.INFO) -> None:
 
 
 class _Stderr(logging.Handler):
-    """Whatever stderr is at the moment: it may be replaced, and the one before closed."""
+    """The current stderr, which may be replaced and closed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(self.format(record) + "\n")
 
 
 class RequestLog:
-    """Middleware: a line per request, and its id in the answer and in every line that it causes."""
+    """Middleware: logs one line per request, and puts its id into the response and into every line that it causes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

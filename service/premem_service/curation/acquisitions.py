@@ -1,4 +1,4 @@
-"""Acquiring: out of a pool that was never trained on, the candidates most like the low examples of a job."""
+"""Acquisition: finding examples in a pool that are most like the low examples of a job."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from premem_service.storage.tables import checkpoints, datasets, jobs, tasks
 
 MOST_LOW = 2_000
 MOST_POOL = 100_000
-"""Every low example is compared with every candidate while the client waits."""
+"""Limit on comparisons, because every low example is compared with every candidate while the client waits."""
 MOST_SHARD_ROWS = 1_024
-"""Of a task that embeds, however many the scoring took: of 8,192 numbers each, they make 32 MiB."""
+"""Rows of an embedding task: with 8,192 numbers each, that is 32 MiB."""
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
@@ -104,7 +104,7 @@ def get_candidates(job: str, database: DatabaseGiven, store: StoreGiven) -> Acqu
 
 
 def _posted(database: Database, parent: JobRow, search: Search, *, max_tasks: int) -> Response:
-    """The new job, accepted."""
+    """The response for the new job."""
     if parent.recorded is not None:
         raise Conflict(f"job {parent.id} was imported: its checkpoints are not here; acquire by tfidf")
     with database.begin() as connection:
@@ -150,7 +150,7 @@ def _insert(connection: Connection, parent: JobRow, search: Search, *, max_tasks
 
 
 def _both(search: Search) -> tuple[str, str]:
-    """The data sets, in the order of the variants TRAINED and POOL."""
+    """Both data sets, in the order of the variants TRAINED and POOL."""
     return search.trained_on, search.asked.pool
 
 
@@ -167,7 +167,7 @@ def _check_pool(job: JobRow, pool: str, rows: int | None) -> None:
 
 
 def _rest(chosen: Chosen, *, seed: int) -> list[int]:
-    """Rows of the scored examples that no policy chose: all, or a draw of as many as are looked at."""
+    """Rows of the scored examples that were not chosen: all, or a random sample if there are too many."""
     low_E = np.zeros(len(chosen.row_E), dtype=bool)
     low_E[chosen.selection.positions] = True
     rest = chosen.row_E[~low_E]

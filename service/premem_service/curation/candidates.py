@@ -1,4 +1,4 @@
-"""The candidates of a pool that are most like what was not solved."""
+"""Finding the candidates of a pool that are most like the low examples."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from premem_service.storage.tables import tasks
 
 NEAREST_CHARACTERS = 300
 TRAINED, POOL = 0, 1
-"""Variants of the tasks that embed: which data set they read."""
+"""Variants of embedding tasks: which data set they read."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is looked for, and where."""
+    """What to search for, and where."""
 
     trained_on: str
     """The data set of the job."""
     asked: AcquireRequest
     lineage: Lineage
     low_rows: list[int]
-    """Of the training set, best first."""
+    """The low rows of the training set, best first."""
     rest_rows: list[int]
-    """What the low ones are told from."""
+    """Other rows of the training set, which the low ones are compared with."""
     notes: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -66,9 +66,9 @@ class Search:
 
 
 def by_embedding(database: Database, store: Store, job: JobRow, *, check: Callable[[], None]) -> Acquisition:
-    """What the workers' embeddings say. Raises InputError where nothing can be compared, ArtifactLost, StoreError.
+    """Candidates by the workers' embeddings. Raises InputError if nothing can be compared, ArtifactLost, StoreError.
 
-    The mean of all embeddings is taken off each: hidden states of one model share a direction that says nothing.
+    The mean of all embeddings is subtracted, because the hidden states of a model share a direction that carries no information.
     """
     assert job.request.acquire is not None  # noqa: S101  (it acquires)
     search = Search.from_json(job.request.acquire)
@@ -113,7 +113,7 @@ def by_embedding(database: Database, store: Store, job: JobRow, *, check: Callab
 
 @dataclass(frozen=True, slots=True)
 class _Embeddings:
-    """What the tasks of one variant made of some rows, read anew each time: memory need not hold a whole pool."""
+    """The embeddings of some rows from the tasks of one variant. They are read again each time, so memory need not hold the pool."""
 
     store: Store
     artifacts: list[str]
@@ -121,9 +121,9 @@ class _Embeddings:
     check: Callable[[], None]
 
     def parts(self) -> Iterator[tuple[list[int], Floats]]:
-        """Per task: those of the rows that have an embedding, in order, and the embeddings. None is empty.
+        """Per task, the rows that have an embedding, in order, and the embeddings. None of them is empty.
 
-        Raises InputError where the tasks differ in the width of their embeddings.
+        Raises InputError if the tasks differ in the width of their embeddings.
         """
         width = None
         for frame in self._frames("embedding"):
@@ -152,7 +152,7 @@ class _Embeddings:
 
 
 def _mean(low_LD: Floats, pool: _Embeddings) -> tuple[Floats, int]:
-    """Of the low examples and the candidates, and how many candidates there are."""
+    """The mean over low examples and candidates, and the number of candidates."""
     total_D, count = low_LD.sum(axis=0, dtype=np.float64), 0
     for rows, vectors_ND in pool.parts():
         if vectors_ND.shape[1] != len(total_D):
@@ -166,9 +166,9 @@ def _told(reasons: Counter[str]) -> str:
 
 
 def read_pool(database: Database, store: Store, search: Search) -> tuple[list[str], list[int]]:
-    """All questions of the pool, and the places of those that were neither trained on nor excluded by a tag.
+    """All questions of the pool, and the positions of those that were neither trained on nor excluded by a tag.
 
-    Raises FieldError where there is none.
+    Raises FieldError if there is none.
     """
     questions = _questions(database, store, search.asked.pool)
     with database.connect() as connection:
@@ -193,7 +193,7 @@ def answer_to(
     pool_rows: int,
     fresh: int | None = None,
 ) -> Acquisition:
-    """`pool_rows_N`: of the candidates that were compared."""
+    """The response to an acquisition. `pool_rows_N`: rows of the candidates that were compared."""
     low = examples_at(database, store, search.trained_on, low_rows)
     asked = search.asked
     fresh = len(pool_rows_N) if fresh is None else fresh
@@ -216,7 +216,7 @@ def _questions(database: Database, store: Store, dataset: str) -> list[str]:
 
 
 def _fresh(database: Database, store: Store, trained_on: str, questions: list[str]) -> list[int]:
-    """Places of the questions that are not in the training set, by their words."""
+    """Positions of the questions that are not in the training set, word for word."""
     words = [_words(question) for question in questions]
     wanted = set(words)
     known: set[str] = set()

@@ -1,4 +1,4 @@
-"""The curated subset: the uploaded rows that a policy chooses, best first, or the control beside them."""
+"""The curated subset: the uploaded rows that a policy chooses, best first, or the random control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns for rows that are JSON objects: the narrowest Arrow type that holds every value, JSON text where none does."""
+"""Arrow types for rows that are JSON objects: the narrowest type for all values of a key, or else JSON text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 _LARGEST = 2**63
 _EXACT = 2**53
-"""Larger integers change when they become floats."""
+"""Larger integers would change as floats."""
 _NAMES: dict[type, str] = {
     type(None): "null",
     bool: "bool",
@@ -22,22 +22,22 @@ _NAMES: dict[type, str] = {
     dict: "object",
 }
 _PLAIN = frozenset({"bool", "float", "str"})
-"""Of these a second value tells nothing new."""
+"""Kinds that a second value cannot widen."""
 
 
 @dataclass(slots=True)
 class Kind:
-    """What the values of one place have been so far."""
+    """The kind of the values seen so far under one key."""
 
     name: str = "null"
-    """null, bool, int, float, str, list, object, or json: kinds that do not go together."""
+    """null, bool, int, float, str, list, object; or json for values that share no type."""
     items: Kind | None = None
     fields: dict[str, Kind] = field(default_factory=dict)
     wide: bool = False
-    """Holds integers that are no exact floats."""
+    """True: some integers are not exact as floats."""
 
     def see(self, value: Any) -> None:
-        """Widen to hold one more value."""
+        """Widen the kind for one more value."""
         seen = _NAMES.get(type(value), "json")
         if (seen == self.name and seen in _PLAIN) or seen == "null" or self.name == "json":
             return
@@ -71,7 +71,7 @@ class Kind:
         return {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}.get(self.name, pa.string())
 
     def fit(self, value: Any) -> Any:
-        """The value as this kind's type takes it."""
+        """The value in this kind's type."""
         if value is None or self.name in ("str", "int", "bool"):
             return value
         if self.name == "json" or (self.name == "object" and not self.fields):
@@ -93,6 +93,6 @@ def see_all(rows: Iterable[Mapping[str, Any]]) -> dict[str, Kind]:
 
 
 def table(rows: list[dict[str, Any]], kinds: Mapping[str, Kind]) -> pa.Table:
-    """Rows that `kinds` has seen."""
+    """An Arrow table of rows that `kinds` has seen."""
     arrays = {key: pa.array([kind.fit(row.get(key)) for row in rows], kind.type) for key, kind in kinds.items()}
     return pa.table(arrays)

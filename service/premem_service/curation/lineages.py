@@ -1,4 +1,4 @@
-"""Where an export came from: asked for beside it, or inside of it."""
+"""Lineage: what an export was made from."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def get_curated_lineage(
 
 
 def beside(request: Request) -> str:
-    """The path of an export's lineage, for the same choice; it needs no host, which a proxy may have changed."""
+    """The path of an export's lineage, for the same choice, without a host name, which a proxy may have changed."""
     same = [(name, value) for name, value in request.query_params.multi_items() if name != "format"]
     query = f"?{urlencode(same)}" if same else ""
     return f"{request.url.path}/lineage{query}"
 
 
 def origin(connection: Connection, job: JobRow) -> dict[str, Any]:
-    """What a job's scores follow from, as fields of an Origin."""
+    """What a job's scores were made from, as fields of an Origin."""
     request = job.request
     dataset = one_of(DatasetRow, connection, select(datasets).where(datasets.c.id == job.dataset))
     ordered = select(checkpoints).where(checkpoints.c.job == job.id).order_by(checkpoints.c.position)

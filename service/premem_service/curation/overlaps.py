@@ -1,4 +1,4 @@
-"""How much two policies choose alike of one job."""
+"""Overlap: which examples of a job two policies both choose."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def get_overlap(
 
 
 def _within(chosen: Chosen, other: Chosen) -> NDArray[np.bool_]:
-    """Of each chosen example, best first, whether the other policy chose it, too. Both count the same E examples."""
+    """Whether the other policy also chose each of the chosen examples, best first. Both count the same E examples."""
     other_E = np.zeros(len(other.row_E), dtype=bool)
     other_E[other.selection.positions] = True
     return other_E[chosen.selection.positions]

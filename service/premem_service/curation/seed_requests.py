@@ -1,4 +1,4 @@
-"""Seeds: the low examples as requests for new ones, in a file that an OpenAI-compatible batch endpoint takes."""
+"""Seeds: requests for new examples like the low ones, as a file for an OpenAI-compatible batch endpoint."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from premem_service.scores.score_files import ScoreFiles
 from premem_service.scores.traits import examples_at
 
 MOST_REQUESTS = 50_000
-"""Of one batch, at OpenAI's and at those that follow it."""
+"""Most requests of one batch, at OpenAI and compatible services."""
 LEAST_WEIGHT = 0.1
-"""An example that was solved after all is still a seed where a policy chose it."""
+"""Least weight of a chosen example, so that solved ones are seeds too if a policy chose them."""
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 

@@ -1,4 +1,4 @@
-"""What a policy chooses of a job's scored examples, with a random control of the same size.
+"""Selections: the examples of a job that a policy chooses, with a random control of the same size.
 
 Shapes: E scored examples that nobody has excluded, in the order of the data set.
 """
@@ -49,7 +49,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to choose, as the query says."""
+    """The policy of a query."""
 
     policy: How = "lowest"
     below: Below = 0.5
@@ -63,7 +63,7 @@ PolicyGiven = Annotated[Policy, Depends()]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A choice, and where its examples stand."""
+    """A choice, with rows, ranks and scores of the examples."""
 
     row_E: Ints
     rank_E: Ints
@@ -75,7 +75,7 @@ class Chosen:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known about the choice."""
+        """Remarks about the choice."""
         told = f"{self.excluded:,} scored examples are left out: they are tagged {EXCLUDED!r}"
         return [*self.selection.notes, *([told] if self.excluded else [])]
 
@@ -119,12 +119,12 @@ def get_selection(
 
 
 def choose(database: Database, files: ScoreFiles, job: JobRow, asked: Policy) -> Chosen:
-    """Raises InputError for thresholds that do not fit together, Conflict, ArtifactLost, StoreError."""
+    """Choose by a policy. Raises InputError for thresholds that do not fit, Conflict, ArtifactLost, StoreError."""
     return choose_each(database, files, job, asked)[0]
 
 
 def choose_each(database: Database, files: ScoreFiles, job: JobRow, *asked: Policy) -> list[Chosen]:
-    """By several policies, over scores that are read once. Raises what `choose` does."""
+    """Choose by several policies, reading the scores once. Raises the same errors as `choose`."""
     for each in asked:
         _check_settled(job, each)
     with database.connect() as connection:
@@ -150,7 +150,7 @@ def lineage(job: JobRow, asked: Policy) -> Lineage:
 
 
 def listed(files: ScoreFiles, job: JobRow, chosen: Chosen, positions: Ints) -> list[SelectedExample]:
-    """Some of the E examples, no more than MOST_LISTED, in their order."""
+    """Some of the E examples in their order, at most MOST_LISTED."""
     with files.open(job.scores) as scores:
         ranks = chosen.rank_E[positions[:MOST_LISTED]]
         table = scores.at(ranks, columns=["row", "id", "score", "mean_accuracy"])

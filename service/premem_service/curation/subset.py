@@ -1,4 +1,4 @@
-"""The rows of a curated subset, with what is known of each, in batches of bounded size."""
+"""The rows of a curated subset with their scores and tags, in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 2_048
 READ_AT_ONCE = 8_192
 ADDED = "premem"
 ADDED_KEY = b'"premem"'
-"""The member that every row gets."""
+"""The column that is added to every row."""
 SCORED = pa.schema([SCHEMA.field(name) for name in ("rank", "row", "score", "mean_accuracy", "accuracy", "perplexity")])
 
 
@@ -37,11 +37,10 @@ ABOUT = {"score": "pre_memorization_accuracy"}
 
 
 class Subset:
-    """Rows of a ranking, beside the originals that they stand for.
+    """Rows of a ranking, with the uploaded originals.
 
-    The originals are read in the order of the data set, each part of it once, into a temporary file, and taken out
-    of it in the order that was chosen: of memory that takes 16 bytes per row. The scores are held too, unless the
-    order is that of the ranks.
+    The originals are read in the order of the data set, each part once, into a temporary file, and from there in the
+    order of the choice. That takes 16 bytes of memory per row, and the scores unless the order is that of the ranks.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Subset:
         self.rows = 0
 
     def gather(self, ranks: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
-        """Read the originals, which stand at `positions` of the data set. Raises ArtifactLost, StoreFull, StoreError."""
+        """Read the originals at `positions` of the data set. Raises ArtifactLost, StoreFull, StoreError."""
         self.rows = len(ranks)
         self._first_rank = int(ranks[0]) if self.rows else 0
         if not np.array_equal(ranks, np.arange(self._first_rank, self._first_rank + self.rows)):
@@ -103,7 +102,7 @@ class Subset:
             yield b"".join(map(_line, originals, _abouts(scored, self._chosen_by)))
 
     def parquet(self, lineage: ExportLineage) -> IO[bytes]:
-        """One Parquet file, its types found by reading everything once. Raises StoreFull."""
+        """One Parquet file. Its types are found by reading everything once. Raises StoreFull."""
         kinds = jsontypes.see_all(from_json(text) for originals, _ in self._parts() for text in originals)
         kinds.pop(ADDED, None)
         out = self._temporary()
@@ -134,7 +133,7 @@ class Subset:
             return scores.slice(self._first_rank + first, self._first_rank + stop, columns=SCORED.names)
 
     def close(self) -> None:
-        """Its temporary files are gone after this."""
+        """Remove the temporary files."""
         self._files_open.close()
 
     def _temporary(self) -> IO[bytes]:
@@ -143,14 +142,14 @@ class Subset:
 
 
 def _about(scored: pa.Table, chosen_by: dict[str, str]) -> pa.StructArray:
-    """What premem adds to every row."""
+    """The column that premem adds to every row."""
     columns = {ABOUT.get(name, name): scored[name].combine_chunks() for name in scored.column_names}
     columns |= {name: pa.repeat(value, len(scored)) for name, value in chosen_by.items()}
     return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
 
 
 def _abouts(scored: pa.Table, chosen_by: dict[str, str]) -> list[dict[str, Any]]:
-    """The same for JSON. Lists of numbers go by way of NumPy: Arrow makes Python objects of them ten times slower."""
+    """The same for JSON. Lists of numbers go through NumPy, which is ten times faster than Arrow at making Python objects."""
     columns = {}
     for name in scored.column_names:
         column = scored[name].combine_chunks()
@@ -171,7 +170,7 @@ def _table(
 
 
 def _line(original: bytes, about: dict[str, Any]) -> bytes:
-    """The original as it was stored, number by number, with one more member at its end."""
+    """The original as it was stored, with every digit of its numbers, and one more member at its end."""
     if ADDED_KEY in original:  # a subset that was uploaded again: its old scores go
         return json.dumps({**from_json(original), ADDED: about}, ensure_ascii=False).encode() + b"\n"
     comma = b"" if original[:-1].strip() == b"{" else b","

@@ -1,4 +1,4 @@
-"""Sampling weights: what a `WeightedRandomSampler` draws the next epoch by."""
+"""Sampling weights, such as for a `WeightedRandomSampler`."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class _Weighed:
 
 
 def _weigh(files: ScoreFiles, database: Database, store: Store, job: str, floor: float) -> _Weighed:
-    """Raises NotFound, Conflict until the job is completed, ArtifactLost, StoreError."""
+    """The weights of a job. Raises NotFound, Conflict until the job is completed, ArtifactLost, StoreError."""
     with database.connect() as connection:
         row = completed(connection, job)
         known = origin(connection, row)

@@ -1,4 +1,4 @@
-"""A data set's rows as Parquet artifacts: written one shard after another, read by the row groups that are needed."""
+"""The rows of a data set as Parquet artifacts, written shard by shard. Reading takes only the necessary row groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARD_ROWS = 16_384
 SHARD_BYTES = 32 * 2**20
 GROUP_ROWS = 1_024
 GROUP_BYTES = 8 * 2**20
-"""A row group is the least that is read."""
+"""Rows per row group, the least that is read."""
 
 SCHEMA = pa.schema(
     [
@@ -48,9 +48,9 @@ class Shard:
 
 
 class ShardWriter:
-    """Writes rows as Parquet artifacts under names that nobody else uses. Leaving it by an error deletes them.
+    """Writes rows as Parquet artifacts with unique names. An error in the block deletes them.
 
-    A shard is compressed and stored by a thread of its own while the next one is gathered.
+    A thread compresses and stores a shard while the next one is collected.
     """
 
     def __init__(self, store: Store) -> None:
@@ -76,7 +76,7 @@ class ShardWriter:
             self._store.delete(shard.artifact for shard in self._shards)
 
     def add(self, examples: Examples) -> None:
-        """Raises StoreFull or StoreError, of this shard or of an earlier one."""
+        """Add rows. Raises StoreFull or StoreError, about this shard or an earlier one."""
         values = (
             range(self._rows, self._rows + len(examples)),
             examples.ids,
@@ -93,7 +93,7 @@ class ShardWriter:
             self._close_shard()
 
     def finish(self) -> list[Shard]:
-        """Everything is stored now."""
+        """Store what is left."""
         if self._gathered:
             self._close_shard()
         self._wait()
@@ -138,7 +138,7 @@ def tables(store: Store, shards: Sequence[Shard], start: int, stop: int) -> Iter
 def rows_at(
     store: Store, shards: Sequence[Shard], positions: Sequence[int], *, columns: list[str] | None = None
 ) -> pl.DataFrame:
-    """The rows at some positions, in the order of the positions; all columns where none is named.
+    """The rows at some positions, in the order of the positions; all columns unless some are named.
 
     Raises IndexError, ArtifactLost, StoreError.
     """
@@ -168,7 +168,7 @@ def frame(table: pa.Table) -> pl.DataFrame:
 
 @contextmanager
 def _opened(store: Store, shard: Shard) -> Iterator[tuple[pq.ParquetFile, list[int]]]:
-    """The file, and the position in the data set at which each of its row groups begins (and the last one ends)."""
+    """The file, and the positions in the data set at which its row groups begin, and the last one ends."""
     with store.open(shard.artifact) as content, pq.ParquetFile(content, pre_buffer=False) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         yield file, [shard.start, *(shard.start + np.cumsum(sizes)).tolist()]

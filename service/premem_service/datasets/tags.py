@@ -1,4 +1,4 @@
-"""Tags: what people say of examples, kept by data set and row, so that every job over the same rows sees them."""
+"""Tags of examples. They belong to a row of a data set, so every job over the same data set sees them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from premem_service.http.problems import FieldError, described
 from premem_service.storage.tables import datasets, tags
 
 MOST_TAGS = 100
-"""Names in one data set: tags are few words for many rows, and no place for notes."""
+"""Most different tags in one data set. Tags are few names for many rows, and not notes."""
 
 router = APIRouter(prefix="/v1/datasets/{dataset}/tags", tags=["tags"])
 
@@ -118,7 +118,7 @@ def all_tags(connection: Connection, dataset: str) -> Tags:
 
 
 def tags_at(connection: Connection, dataset: str, rows: Iterable[int]) -> dict[int, list[str]]:
-    """The tags of some rows, no more than a page of them; rows without a tag are not in it."""
+    """The tags of some rows, at most a page; rows without a tag are left out."""
     some = select(tags.c.row, tags.c.tag).where(tags.c.dataset == dataset, tags.c.row.in_(list(rows)))
     found = connection.execute(some.order_by(tags.c.row, tags.c.tag)).all()
     return {row: [tag for _, tag in pairs] for row, pairs in groupby(found, key=lambda pair: pair[0])}
@@ -135,7 +135,7 @@ def _of(dataset: str, tag: str) -> tuple[ColumnElement[bool], ColumnElement[bool
 
 
 def _rows(connection: Connection, dataset: str, *, lock: bool = False) -> int:
-    """Of the data set; with `lock` nobody deletes it, or tags it, before the transaction ends. Raises NotFound."""
+    """Number of rows of a data set. With `lock`, nobody deletes or tags it until the transaction ends. Raises NotFound."""
     found = select(datasets.c.rows).where(datasets.c.id == dataset)
     rows: int | None = connection.scalar(found.with_for_update(key_share=True) if lock else found)
     if rows is None:

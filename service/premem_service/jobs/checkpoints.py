@@ -1,4 +1,4 @@
-"""Checkpoints of a job, and the tasks that each one brings."""
+"""Appending checkpoints to a job, with their tasks."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What a job will cost, from the lengths of its data and from what another job's tasks took.
+"""Estimates of what a job will take, from the lengths of its data and the measurements of another job.
 
-A measured job gives three things: tokens per character, tokens per answer, and how much of each an engine does in a
-second. Its tasks of kind `perplexity` tell of scoring and those of kind `draw` of sampling, so it has a planned trajectory.
+A measured job gives three things: tokens per character, tokens per answer, and how many of each an engine does per second.
+Its tasks of kind `perplexity` measure scoring, and those of kind `draw` sampling, so its trajectory must be planned.
 
-A chat template adds to each row: the system message, which counts by its characters as all text does, and TURN_TOKENS for
-every message. What the template of a measured chat wrote beyond that, such as a system message of its own, is spread over
-the characters, so that the same rows under the same template are counted as they were measured.
+A chat template adds to each row the system message, which counts by its characters like all text, and TURN_TOKENS for
+every message. What the template of a measured chat wrote beyond that, such as its own system message, is spread over the
+characters, so that the same rows with the same template are estimated as measured.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from premem_service.storage.store import Store
 from premem_service.storage.tables import jobs, tasks
 
 TOKENS_PER_CHARACTER = 0.3
-"""Of English and numbers with the tokenizers of today, where nothing was measured."""
+"""For English and numbers with current tokenizers, if nothing was measured."""
 DRAWN_AS_RECORDED = 0.31
 """Share of the answers that `final` draws on the authors' runs of three and more epochs (benchmarks/replay.py)."""
 DRAWN_BELOW_AS_RECORDED = 0.21
-"""The same where only whether a score is under 0.5 is asked."""
+"""The same if only "under 0.5 or not" is needed."""
 TURN_TOKENS = 5.0
-"""Around a message of a chat, as ChatML and Llama 3 write them: who speaks, begun and ended, and a line's end. One each."""
+"""Tokens around a chat message in ChatML and Llama 3: role, begin and end markers, and line breaks."""
 BYTES_PER_ANSWER = 60.0
-"""Of a result's other columns, compressed."""
+"""Bytes of a result per answer beside its text, compressed."""
 BYTES_PER_TOKEN = 1.5
 """Of an answer's text, compressed."""
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
@@ -45,7 +45,7 @@ _UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """What was measured."""
+    """Measurements of another job."""
 
     tokens_per_character: float
     tokens_per_answer: float
@@ -56,7 +56,7 @@ class _Pace:
 
 
 def estimate(database: Database, store: Store, request: JobRequest, *, measured_by: str | None) -> Estimate:
-    """Raises FieldError for a data set or a job that there is not, Conflict for one that measured nothing."""
+    """Estimate a job. Raises FieldError for an unknown data set or job, Conflict for a job that measured nothing."""
     template = request.template
     rows, characters = _lengths(database, store, request.dataset, template, field="dataset")
     tested = 0
@@ -96,7 +96,7 @@ def estimate(database: Database, store: Store, request: JobRequest, *, measured_
 
 
 def _lengths(database: Database, store: Store, dataset: str, template: Template, *, field: str) -> tuple[int, float]:
-    """Rows, and characters of all prompts and targets; of a chat those of all its messages."""
+    """Number of rows, and of characters in all prompts and targets (in a chat, in all messages)."""
     rows, characters = 0, 0.0
     try:
         for table in read_columns(database, store, dataset, "question", "trace"):
@@ -109,12 +109,12 @@ def _lengths(database: Database, store: Store, dataset: str, template: Template,
 
 
 def _turns(template: Template) -> int:
-    """Messages of a row: what the user and the assistant say, and the system."""
+    """Number of messages of a row: system, user and assistant."""
     return 2 + bool(template.system) if template.chat else 0
 
 
 def _answers(request: JobRequest, *, rows: int, tested: int) -> Between:
-    """What is drawn of the training set depends on what was memorized; the rest does not."""
+    """How many answers are drawn. For the training set, it depends on what was memorized."""
     k, checkpoints = request.sampling.samples, len(request.checkpoints)
     perturbed = rows * k * (len(request.perturbations) + 1) if request.perturbations else 0
     always = float(tested * k * checkpoints + perturbed)
@@ -135,7 +135,7 @@ def _measured_job(connection: Connection, job: str) -> JobRow:
 
 
 def _pace(database: Database, store: Store, job: JobRow) -> _Pace:
-    """Raises Conflict where the job's results do not tell."""
+    """The measurements of a job. Raises Conflict if its results have none."""
     sums = (
         select(
             tasks.c.kind,
@@ -172,7 +172,7 @@ def _pace(database: Database, store: Store, job: JobRow) -> _Pace:
 
 
 def _weight_bytes(produced_by: dict[str, str] | None) -> float | None:
-    """Out of the model's family, "LlamaForCausalLM 8.03B", and the dtype that it was computed in."""
+    """Bytes of the weights, from the model's family ("LlamaForCausalLM 8.03B") and the dtype that it was computed in."""
     if produced_by is None:
         return None
     named = re.fullmatch(r".* ([\d.]+)([kMB]?)", produced_by["model"])

@@ -1,4 +1,4 @@
-"""A live view of a job: Server-Sent Events until it has ended."""
+"""A live view of a job: server-sent events until it has ended."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from premem_service.storage.db import Database
 
 POLL_SECONDS = 0.5
 TOLD_AGAIN_SECONDS = 5.0
-"""The estimate of the time left changes all the time, and is worth an event only so often."""
+"""Seconds between two events if only the estimate of the time left has changed."""
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 def _existing(job: str, database: DatabaseGiven) -> Job:
-    """Looked up before the stream begins: a job that there is not is a 404, not an empty stream."""
+    """Look up the job before the stream begins, so that an unknown job is a 404 and not an empty stream."""
     return _read(database, job)
 
 

@@ -1,4 +1,4 @@
-"""Writing a new job into the tables, once everything that it names has been checked."""
+"""Inserting a new job into the tables, once everything that it names has been checked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from premem_service.storage.rows import (
 from premem_service.storage.tables import PLAN, datasets, jobs, tasks
 
 NUMBER_LOCK = 7_236_637
-"""Any number: jobs are numbered one after the other."""
+"""An arbitrary number, for the lock under which jobs are numbered."""
 WITHOUT_THRESHOLD = (
     f"to be taken from the first checkpoint: the {FIRST_CHECKPOINT_QUANTILE:.1%} quantile of its negative "
     "log-likelihoods; no calibration"
@@ -40,7 +40,7 @@ WITHOUT_THRESHOLD = (
 
 
 def insert_job(connection: Connection, request: JobRequest, *, span: str = SPAN, **values: object) -> JobRow:
-    """The new job without its checkpoints. `values` are further columns. Raises FieldError, naming what there is not."""
+    """Insert a new job without its checkpoints. `values` are further columns. Raises FieldError for what does not exist."""
     dataset = _dataset(connection, request.dataset, field="dataset")
     if request.test_dataset is not None:
         _dataset(connection, request.test_dataset, field="test_dataset")
@@ -80,9 +80,9 @@ def insert_job(connection: Connection, request: JobRequest, *, span: str = SPAN,
 def insert_derived(
     connection: Connection, parent: JobRow, *, kind: str, checkpoints: Sequence[Checkpoint], **changes: object
 ) -> JobRow:
-    """A new job without tasks that goes on from a completed one: what that was asked for, but for the `changes`.
+    """Insert a new job without tasks that continues a completed one: the same request, except for the `changes`.
 
-    Its threshold stays; a calibration does not carry over. Raises FieldError, naming what there is not.
+    It keeps the threshold but not a calibration. Raises FieldError for what does not exist.
     """
     asked = parent.request.model_dump(exclude={"acquire"})
     own = {"open": False, "memorized_below": None, "calibration": None, "previous": None, "checkpoints": checkpoints}
@@ -94,7 +94,7 @@ def insert_derived(
 
 
 def check_answers_are_here(parent: JobRow) -> None:
-    """Raises Conflict for a job that was imported."""
+    """Raises Conflict for an imported job, which has no answers."""
     if parent.recorded is not None:
         raise Conflict(f"job {parent.id} was imported: the answers that it was scored by are not here")
 
@@ -102,9 +102,9 @@ def check_answers_are_here(parent: JobRow) -> None:
 def insert_going_on(
     connection: Connection, parent: JobRow, *, kind: str, name: str, **changes: object
 ) -> tuple[JobRow, list[TaskRow]]:
-    """A derived job with the checkpoints of its parent that count, and the parent's completed tasks of those.
+    """Insert a derived job with the checkpoints of its parent that count, and the parent's completed tasks of those.
 
-    Raises FieldError, naming what there is not.
+    Raises FieldError for what does not exist.
     """
     counted = [position for position, _ in connection.execute(states.scored_checkpoints(parent.id)).all()]
     mine = tables.checkpoints
@@ -132,7 +132,7 @@ def _dataset(connection: Connection, id_: str, *, field: str) -> DatasetRow:
 
 
 def _threshold(connection: Connection, request: JobRequest) -> tuple[Threshold | None, str | None]:
-    """The threshold, where it is known already, and the id of the calibration that it comes from."""
+    """The threshold, if it is known already, and the id of the calibration that it comes from."""
     if request.calibration is not None:
         calibration = held_calibration(connection, request.calibration)
         return threshold_of(calibration), calibration.id
@@ -140,7 +140,7 @@ def _threshold(connection: Connection, request: JobRequest) -> tuple[Threshold |
 
 
 def check_grader(choice: GraderChoice) -> None:
-    """Raises FieldError for a grader that there is not, or options that it does not take."""
+    """Raises FieldError for an unknown grader, or options that it does not take."""
     try:
         get_grader(choice)
     except GraderError as error:

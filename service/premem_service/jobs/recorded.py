@@ -1,4 +1,4 @@
-"""Runs that others recorded, imported as jobs that need no worker."""
+"""Recorded runs, imported as jobs that need no worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grading the answers of a completed job anew: a job of its own, whose tasks need no engine."""
+"""Grading the answers of a completed job again, as a new job whose tasks need no engine."""
 
 from __future__ import annotations
 

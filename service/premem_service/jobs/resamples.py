@@ -1,4 +1,4 @@
-"""More answers for a completed job: a job of its own that goes on from the answers that are there."""
+"""More answers for a completed job: a new job that keeps the existing answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _insert(connection: Connection, parent: JobRow, request: ResampleRequest, *,
 
 
 def _going_on(job: JobRow, task: TaskRow) -> dict[str, Any]:
-    """A task as it is, where the new plans go on from it; one that begins with its answers, where it is drawn whole."""
+    """A task of the parent as it is, if new plans continue it; or a new task that begins with its answers, if it is drawn whole."""
     same = ("kind", "variant", "turn", "dataset", "start", "stop")
     values = {name: getattr(task, name) for name in same}
     if task.kind in draws.SHARD_KINDS:

@@ -1,4 +1,4 @@
-"""Scoring jobs: post, list, poll, close, cancel."""
+"""Jobs: create, list, poll, close, cancel."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def cancel_job(job: str, response: Response, database: DatabaseGiven) -> Job:
 
 
 def _check_columns(database: Database, store: Store, request: JobRequest) -> None:
-    """Raises FieldError for a perturbation that takes its questions from a column that there is not."""
+    """Raises FieldError for a perturbation whose question column does not exist."""
     named = {one.question_column for one in request.perturbations if one.question_column is not None}
     if not named:
         return

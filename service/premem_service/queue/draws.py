@@ -41,7 +41,7 @@ DUE_AT_ONCE = 256
 _FIRST_DRAWS, _CAPS = 1_000_000, 2_000_000
 """Turns of tasks: after all perplexities, and after the other draws."""
 _SERVICE = CheckpointRow(job="", position=-1, name="", path="", weights=None, error=None)
-"""Stands in place of a checkpoint's position."""
+"""Takes the place of a checkpoint in the tasks of the service itself."""
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]

@@ -196,7 +196,7 @@ def end_cancelled(connection: Connection, *, at: float) -> None:
 
 
 def _give_up(connection: Connection, task: TaskRow, *, reason: str, whole_checkpoint: bool, at: float) -> None:
-    """Fail the checkpoint of a task, because a checkpoint without all training examples cannot count."""
+    """Fail the checkpoint of a task that it needs, because a checkpoint without all training examples cannot count."""
     if whole_checkpoint:
         states.fail_checkpoint(connection, task.job, task.checkpoint, error=reason, at=at)
     elif task.kind in states.NEEDED:

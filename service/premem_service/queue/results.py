@@ -258,7 +258,7 @@ def _of(row: TaskRow) -> tuple[ColumnElement[bool], ...]:
 
 
 def _fault(job: JobRow, checkpoint: CheckpointRow, produced_by: dict[str, str]) -> str | None:
-    """What is wrong with the checkpoint, compared with earlier results: other weights or another chat template."""
+    """What is wrong with the checkpoint, compared with the job's earlier results: another tokenizer, or other weights."""
     name, tokenizer, weights = checkpoint.name, produced_by["tokenizer"], produced_by[WEIGHTS]
     if job.tokenizer is not None and tokenizer and tokenizer != job.tokenizer:
         return f"checkpoint {name!r} has another tokenizer than the job's first results: all checkpoints must share one"

@@ -1,4 +1,4 @@
-"""Calibrations: made from completed jobs, kept under a name, and what a forecast rests on."""
+"""Calibrations: made from completed jobs and stored under a name. Forecasts use them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from premem_service.storage.rows import CalibrationRow, JobRow, all_of, first_of
 from premem_service.storage.tables import calibrations, jobs
 
 NUMBER_LOCK = 7_236_638
-"""Any number: calibrations are numbered one after the other."""
+"""An arbitrary number, for the lock under which calibrations are numbered."""
 
 router = APIRouter(prefix="/v1/calibrations", tags=["calibrations"])
 
@@ -117,7 +117,7 @@ def delete_calibration(calibration: str, database: DatabaseGiven) -> None:
 
 
 def found_calibration(connection: Connection, name: str, *, lock: bool = False) -> CalibrationRow:
-    """By name or id. Raises NotFound."""
+    """A calibration, by name or id. Raises NotFound."""
     query = select(calibrations).where(or_(calibrations.c.id == name, calibrations.c.name == name))
     row = first_of(CalibrationRow, connection, query.with_for_update() if lock else query)
     if row is None:
@@ -126,7 +126,7 @@ def found_calibration(connection: Connection, name: str, *, lock: bool = False) 
 
 
 def held_calibration(connection: Connection, name: str) -> CalibrationRow:
-    """For a job that is being posted: nobody deletes it until the job is there. Raises FieldError."""
+    """The calibration of a new job, locked so that nobody deletes it until the job exists. Raises FieldError."""
     try:
         return found_calibration(connection, name, lock=True)
     except NotFound as error:
@@ -146,7 +146,7 @@ def calibrated_for(row: CalibrationRow) -> Setting:
 
 
 def calibration_of(row: CalibrationRow) -> Calibration:
-    """As it was when it was made."""
+    """The stored calibration, as it was when it was made."""
     result = row.result
     points = result["points"]
     return Calibration(
@@ -184,7 +184,7 @@ def _job(connection: Connection, job: str) -> JobRow:
 
 
 def _shared_setting(rows: Sequence[JobRow]) -> Setting:
-    """Raises FieldError, naming two jobs and what differs."""
+    """The setting that the jobs share. Raises FieldError, which names two jobs and what differs."""
     settings = []
     for row in rows:
         setting = setting_of(row)
@@ -205,7 +205,7 @@ def _shared_setting(rows: Sequence[JobRow]) -> Setting:
 
 
 def _result(found: Calibration) -> dict[str, Any]:
-    """JSON knows no NaN: what does not exist is null."""
+    """A result as JSON, with null for NaN, which JSON does not have."""
     points = zip(found.run_P, found.checkpoint_P, found.forecast_P.tolist(), found.test_P.tolist(), strict=True)
     return {
         "fit": _fit_json(found.fit),

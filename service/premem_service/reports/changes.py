@@ -1,4 +1,4 @@
-"""What became of a run since the round before: the same examples then and now, and those that were added."""
+"""What changed since the round before: the shared examples before and now, and the added ones."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from premem_service.storage.store import Store
 from premem_service.storage.tables import jobs
 
 LOW = 0.5
-"""Below it an example counts as low, as it does by default in a curated subset."""
+"""An example with a score below this counts as low, as by default in a curated subset."""
 COMPARED = {"sampling": "how answers are sampled", "template": "the template", "grader": "the grader"}
 
 
 def previous_job(connection: Connection, job: JobRow) -> JobRow | None:
-    """The job of the round before; None where none was named."""
+    """The job of the round before. None: the job names none."""
     named = job.request.previous
     found = select(jobs).where(jobs.c.id == named, jobs.c.state == "completed")
     return None if named is None else first_of(JobRow, connection, found)
@@ -32,7 +32,7 @@ def previous_job(connection: Connection, job: JobRow) -> JobRow | None:
 def changes(
     database: Database, store: Store, job: JobRow, previous: JobRow, score_E: Floats, report: JobReport
 ) -> ChangesReply:
-    """`score_E`: of this job's examples, NaN where there is none. Raises ArtifactLost, StoreError."""
+    """Compare a job with the round before. `score_E`: scores of this job's examples, NaN if there is none. Raises ArtifactLost, StoreError."""
     now = _keys(database, store, job.dataset).with_columns(now=pl.Series(score_E))
     with store.open(previous.scores) as content:
         scores = pl.read_parquet(content, columns=["row", "score"])
@@ -82,7 +82,7 @@ def _notes(job: JobRow, previous: JobRow, report: JobReport) -> list[str]:
 
 
 def _keys(database: Database, store: Store, dataset: str) -> pl.DataFrame:
-    """row and key, a hash of question and trace: of a million examples no two are likely to share one by chance."""
+    """Row and key of every example. The key is a hash of question and trace, long enough for a million examples."""
     table = pa.concat_tables(list(read_columns(database, store, dataset, "question", "trace")))
     texts = pl.DataFrame(pl.from_arrow(table))
     return texts.select(row=pl.int_range(pl.len(), dtype=pl.Int64), key=pl.struct("question", "trace").hash())

@@ -19,7 +19,7 @@ SHOWN_CHARACTERS = 300
 
 
 def regraded_results(connection: Connection, job: str) -> list[RegradedRow]:
-    """Every task that was graded anew, with its checkpoint's name, in order."""
+    """Every task that graded again, with the name of its checkpoint, in order."""
     done = (
         select(tasks.c.kind, tasks.c.start, tasks.c.artifact, tasks.c.source, checkpoints.c.name)
         .join(checkpoints, (checkpoints.c.job == tasks.c.job) & (checkpoints.c.position == tasks.c.checkpoint))
@@ -42,7 +42,7 @@ def disagreement(
     after: GraderChoice,
     check: Callable[[], None],
 ) -> RegradeReply:
-    """Of the two graders, over all answers that both saw. Raises ArtifactLost, StoreError."""
+    """Compare the two graders over all answers that both graded. Raises ArtifactLost, StoreError."""
     counts: Counter[tuple[str, str]] = Counter()
     shown: list[DisagreementReply] = []
     for task in results:
@@ -68,7 +68,7 @@ def disagreement(
 
 
 def _answers(store: Store, artifact: str) -> pl.DataFrame:
-    """One line per answer: row, sample, texts (the end of it), verdicts, extracted."""
+    """One line per answer: row, sample, the end of its text, both verdicts, and both extracted answers."""
     with store.open(artifact) as content:
         frame = pl.read_parquet(content, columns=["row", "texts", "verdicts", "extracted"])
     frame = frame.with_columns(sample=pl.int_ranges(pl.col("verdicts").list.len()))

@@ -21,13 +21,13 @@ from premem_service.storage.tables import tasks
 
 
 def variants(job: JobRow) -> list[str]:
-    """Names, the baseline first; none where the job names no perturbation."""
+    """Names of the variants, the baseline first. Empty if the job names no perturbation."""
     named = [perturbation.name for perturbation in job.request.perturbations]
     return [BASELINE, *named] if named else []
 
 
 def perturbed_results(connection: Connection, job: str) -> list[PerturbedRow]:
-    """The tasks that were answered."""
+    """The completed tasks of the perturbations."""
     done = (
         select(tasks.c.variant, tasks.c.start, tasks.c.stop, tasks.c.artifact)
         .where(tasks.c.job == job, tasks.c.kind == "perturbed", tasks.c.state == "completed")
@@ -45,7 +45,7 @@ def read_perturbed(
     samples: int,
     check: Callable[[], None],
 ) -> Floats:
-    """accuracy_VE; NaN where there is no answer."""
+    """accuracy_VE; NaN if there is no answer."""
     accuracy_VE = np.full((variants, examples), np.nan)
     for task in results:
         check()
@@ -54,7 +54,7 @@ def read_perturbed(
 
 
 def robustness(names: list[str], score_E: Floats, accuracy_VE: Floats) -> tuple[list[RobustnessReply], list[str]]:
-    """What each perturbation costs, and warnings where not all examples were answered. `names`: of the variants."""
+    """How much accuracy each perturbation costs, and warnings if not all examples were answered. `names`: of the variants."""
     found, warnings = [], []
     scored_E = ~np.isnan(score_E)
     for name, accuracy_E in zip(names, accuracy_VE, strict=True):

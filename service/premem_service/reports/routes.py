@@ -1,4 +1,4 @@
-"""What a job found, per checkpoint, and what is forecast from it."""
+"""Reports: what a job found at each checkpoint, and the forecast."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def get_report(
 
 
 def own_calibration(connection: Connection, job: JobRow) -> CalibrationRow | None:
-    """The one that the job was posted with; None where there was none, or it was deleted since."""
+    """The calibration that the job was created with. None: there was none, or it was deleted."""
     if job.calibration is None:
         return None
     try:
@@ -76,7 +76,7 @@ def under(
     calibration: CalibrationRow | None,
     rule: str | None = None,
 ) -> JobReport:
-    """The report, its table worked out under another threshold and rule, over the examples that have a score."""
+    """The report with its table computed by another threshold and rule, over the examples that have a score."""
     rule = rule or (calibration.rule if calibration else "paper")
     threshold = threshold_reply(job)
     if calibration is not None:

@@ -1,4 +1,4 @@
-"""A completed job as arrays, and what a calibration would have to share with it."""
+"""A completed job as arrays, and the setting that a calibration must share with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNKNOWN_MODEL = "the results of job {job} do not say which model made them: scor
 
 
 def setting_parts(*, task: str, grader: GraderChoice, template: Template, span: str = SPAN) -> dict[str, str]:
-    """All of a job's Setting that is known when it is posted: the model is told by its results.
+    """The parts of a job's Setting that are known when it is created. The model is only known from its results.
 
     Raises GraderError.
     """
@@ -35,13 +35,15 @@ def setting_parts(*, task: str, grader: GraderChoice, template: Template, span: 
 
 
 def setting_of(job: JobRow) -> Setting | None:
-    """Of a completed job. None: its results do not say which model made them."""
+    """The Setting of a completed job. None: its results do not say which model made them."""
     model = job.found.produced_by["model"]
     return Setting(model=model, **job.setting) if model else None
 
 
 def scored_run(files: ScoreFiles, job: JobRow) -> ScoredRun:
-    """The examples that have a score, in the order of the data set. Raises Conflict, ArtifactLost, StoreError."""
+    """A completed job as a run of the examples that have a score, in the order of the data set.
+
+    Raises Conflict, ArtifactLost, StoreError."""
     if is_planned(job):
         raise Conflict(
             f"job {job.id} drew only what its scores needed under its own threshold (trajectory "

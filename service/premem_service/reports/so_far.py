@@ -1,4 +1,4 @@
-"""What a job that has not ended has found so far: its table of checkpoints, before there is a ranking."""
+"""The table of checkpoints of a job that has not ended."""
 
 from __future__ import annotations
 

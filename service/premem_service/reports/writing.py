@@ -1,4 +1,4 @@
-"""Finalizing: from the results of all tasks to one file of scores, sorted by rank, and a report.
+"""Finalizing: turns the results of all tasks into one score file, sorted by rank, and a report.
 
 Shapes: C checkpoints that count, in order, E training examples. Texts of answers are never read here.
 """
@@ -101,7 +101,7 @@ def finalize(database: Database, store: Store, job: JobRow, lease: Lease) -> Non
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """What the report compares with: other draws, another grader, another round."""
+    """Comparisons in the report: perturbed prompts, another grader, the round before."""
 
     perturbed: list[PerturbedRow]
     regraded: list[RegradedRow]
@@ -140,7 +140,7 @@ def _low(database: Database, store: Store, job: JobRow, score_E: Floats) -> LowR
 
 
 def _without_unscored(seen: Observed, warnings: list[str]) -> Observed:
-    """A checkpoint that skipped every example would leave no example a score."""
+    """Leave out checkpoints that skipped every example; with them, no example would have a score."""
     empty_C = np.asarray(np.isnan(seen.perplexity_CE).all(axis=1))
     if empty_C.all():
         raise Unscorable(f"no example was scored{_why(seen)}")

@@ -103,7 +103,7 @@ def _names(database: Database, store: Store, dataset: str, lease: Lease) -> tupl
 
 
 def _lists(values_EC: NDArray[Any], *, from_pandas: bool = False) -> pa.ListArray:
-    """Lists of numbers as an Arrow column; NaN becomes null."""
+    """Lists of numbers as an Arrow column. With `from_pandas`, NaN becomes null."""
     offsets = np.arange(len(values_EC) + 1, dtype=np.int32) * np.int32(values_EC.shape[1])
     values = pa.array(np.ascontiguousarray(values_EC).ravel(), from_pandas=from_pandas)
     return pa.ListArray.from_arrays(pa.array(offsets), values)

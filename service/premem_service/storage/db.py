@@ -25,8 +25,8 @@ from premem.errors import PrememError
 
 BUSY_SECONDS = 30.0
 MIGRATION_LOCK = 7_236_636
-MIGRATIONS = Path(__file__).parents[1] / "migrations"
 """An arbitrary number, the same in every service."""
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
 UNRELEASED = frozenset(f"{number:04}" for number in range(1, 11))
 """Revisions of the tables as they were before 0.2.0, the first release: no migration starts from them."""
 

@@ -1,4 +1,4 @@
-"""The page: public files without secrets; what they show they ask of /v1, with the reader's key."""
+"""The page: public files without secrets. They get what they show from /v1, with the key of the reader."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Public:
-    """A file that anybody may read, packed once, when the service starts."""
+    """A public file, compressed once when the service starts."""
 
     content: bytes
     packed: bytes
     media_type: str
     etag: str
-    """Weak: the same packed and plain."""
+    """A weak ETag, because it is the same for the compressed and the plain file."""
 
     @classmethod
     def read(cls, file: Path) -> Self:
@@ -42,7 +42,7 @@ class Public:
 
 
 FILES = {file.relative_to(WEB).as_posix(): Public.read(file) for file in WEB.rglob("*") if file.suffix in KINDS}
-"""All that there is: no path of a request is ever joined to a folder."""
+"""All public files. The path of a request is looked up here and never joined to a folder."""
 
 router = APIRouter(include_in_schema=False)
 
