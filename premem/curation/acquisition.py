@@ -1,4 +1,4 @@
-"""New examples like the ones that were not solved: the step that makes curation a loop (Kang et al. 2024, Algorithm 1).
+"""Acquisition: new examples like the low ones, the step that makes curation a loop (Kang et al. 2024, Algorithm 1).
 
 Shapes: L low examples, R of the rest of the training set, N candidates of a pool that was never trained on, D dimensions of an embedding.
 """
@@ -29,24 +29,24 @@ CHUNK = 2048
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One example of the pool, with the low example that it is most like."""
+    """An example of the pool, with the low example that it is most similar to."""
 
     position: int
-    """In the pool."""
+    """Position in the pool."""
     similarity: float
-    """Cosine, to the nearest low example."""
+    """Cosine similarity to the nearest low example."""
     nearest: int
     """Position among the low examples."""
     likeness: float | None = None
-    """Chance that it is one of the low, of as many low as other examples; None where there were no others."""
+    """Probability that it is a low example, if there are as many low ones as others. None: there were no others."""
 
 
 def acquire(low_LD: Rows, pool_ND: Rows, *, budget: int, rest_RD: Rows | None = None) -> list[Candidate]:
-    """The candidates most like the low examples, most alike first, ties by position; at most `budget`.
+    """The candidates most like the low examples, most similar first, ties by position; at most `budget`.
 
-    With the `rest` of the training set they are those that a logistic regression tells from the rest as low: what
-    all examples share, as wording and length, then counts for nothing. Without it they are those nearest to any low
-    example. Raises InputError where low or pool is empty.
+    With the `rest` of the training set, a logistic regression learns what separates low examples from the rest, so that
+    what all examples share, such as wording and length, does not count. Without it, the candidates nearest to any low
+    example come first. Raises InputError if low or pool is empty.
     """
     parts = (pool_ND[start : start + CHUNK] for start in range(0, pool_ND.shape[0], CHUNK))
     return acquire_in_parts(low_LD, parts, budget=budget, rest_RD=rest_RD)
@@ -55,7 +55,7 @@ def acquire(low_LD: Rows, pool_ND: Rows, *, budget: int, rest_RD: Rows | None = 
 def acquire_in_parts(
     low_LD: Rows, parts: Iterable[Rows], *, budget: int, rest_RD: Rows | None = None
 ) -> list[Candidate]:
-    """The same of a pool that memory need not hold whole: its rows, in order, part after part."""
+    """The same for a pool that comes in parts, in order, so that memory need not hold all of it."""
     if budget < 1:
         raise InputError(f"a budget is at least 1, not {budget}")
     if low_LD.shape[0] == 0:
@@ -84,7 +84,7 @@ def acquire_in_parts(
 
 
 def _contrast(low_LD: Rows, rest_RD: Rows) -> Pipeline:
-    """What tells low examples from the rest; both weigh the same, however many there are."""
+    """A classifier of low examples against the rest, which weigh the same, however many there are of each."""
     sparse = issparse(low_LD)
     both = vstack([low_LD, rest_RD]).tocsr() if sparse else np.vstack([low_LD, rest_RD])
     is_low = np.arange(both.shape[0]) < low_LD.shape[0]
@@ -95,7 +95,7 @@ def _contrast(low_LD: Rows, rest_RD: Rows) -> Pipeline:
 
 
 def tfidf(*groups: Sequence[str]) -> list[Rows]:
-    """Rows for each group of texts, by words and pairs of words: what there is where no model is at hand."""
+    """Rows for each group of texts, by words and pairs of words (TF-IDF), which needs no model."""
     texts = [text for group in groups for text in group]
     if not texts:
         return [np.zeros((0, 1)) for _ in groups]
@@ -110,8 +110,8 @@ def seed_requests(
 ) -> Iterator[str]:
     """Lines for an OpenAI-compatible batch endpoint: each asks for a new example like one of the low ones.
 
-    `requests` are dealt out by the weights, largest remainders first, so that the heaviest examples get the most.
-    Raises InputError where nothing is low or the weights do not fit.
+    `requests` are divided in proportion to the weights (largest remainders first).
+    Raises InputError if there is no low example or the weights do not fit.
     """
     if not low:
         raise InputError("no example is low: there is nothing to make new ones from")

@@ -1,7 +1,7 @@
-"""Which examples to hand back, by which policy, and in which order.
+"""Policies: which examples to choose, and in which order.
 
-Later papers dispute that the hardest examples are the best ones, so policies are named and compared, not assumed, and
-each comes with a random control of equal size.
+Later papers dispute that the hardest examples are best. So policies have names and can be compared, and each comes with a
+random control of the same size.
 
 Shapes: C checkpoints in order, E examples. Positions count the examples of the data set from 0.
 """
@@ -31,35 +31,35 @@ TIE_ORDER = (
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a policy chose."""
+    """The positions that a policy chose."""
 
     positions: Positions
     """Best first, at most as many as the budget."""
     qualified: int
     """How many the policy would have chosen without a budget."""
     control: Positions
-    """As many, drawn at random from all scored examples: what the choice is to be compared with."""
+    """The control: as many, drawn at random from all scored examples."""
     notes: tuple[str, ...]
 
 
 def rank(score_E: Floats, accuracy_CE: Floats, perplexity_CE: Floats) -> Positions:
     """Positions of the examples from hardest to easiest, ties broken as in TIE_ORDER.
 
-    Examples without a score (NaN: they were skipped) are left out. With few samples most ties are real:
-    on MATH three quarters of the authors' scores are exactly 0, and the mean over checkpoints tells them apart best. Where
-    not all answers were drawn that mean is nobody's, and the next key decides.
+    Examples without a score (NaN: they were skipped) are left out. Ties are frequent with few samples: on MATH, three
+    quarters of the authors' scores are exactly 0. The mean over checkpoints separates them best. If not all answers were
+    drawn, it is not known, and the next key decides.
     """
     return _ordered(score_E, mean_accuracies(score_E, accuracy_CE), perplexity_CE[0])
 
 
 def mean_accuracies(score_E: Floats, accuracy_CE: Floats) -> Floats:
-    """Over all checkpoints, of length E; NaN throughout where an example with a score lacks one of its accuracies."""
+    """Mean accuracy over all checkpoints, of length E. All NaN if any example with a score lacks an accuracy."""
     mean_E: Floats = accuracy_CE.mean(axis=0)
     return np.full_like(mean_E, np.nan) if np.isnan(mean_E[~np.isnan(score_E)]).any() else mean_E
 
 
 def tie_order(*, means: bool) -> list[str]:
-    """TIE_ORDER, without the mean accuracies where they are not known."""
+    """TIE_ORDER, without the mean accuracies if they are not known."""
     return [key for key in TIE_ORDER if means or not key.startswith("mean accuracy")]
 
 
@@ -78,12 +78,12 @@ def select(
 
     lowest    score under `below`, lowest first (the paper's Algorithm 1)
     band      score of at least `above` and under `below`, lowest first: hard, but within reach
-    variance  all, by s(1 − s) of the score s, highest first: where the model is least settled
-    mean      mean accuracy over all checkpoints under `below`, lowest first: unmasked, and often the better ranking
-    random    all, in the order of a draw
+    variance  all, by s(1 − s) of the score s, highest first: scores near one half
+    mean      mean accuracy over all checkpoints under `below`, lowest first, memorized or not
+    random    all, in random order
 
-    Ties within a policy are broken as in TIE_ORDER. Raises InputError for an unknown name, a threshold outside of
-    [0, 1] or a budget under 1.
+    Ties within a policy are broken as in TIE_ORDER. Raises InputError for an unknown name, a threshold outside
+    [0, 1], or a budget under 1.
     """
     if not 0.0 <= above <= below <= 1.0:
         raise InputError(f"0 <= above <= below <= 1 must hold; above is {above}, below {below}")
@@ -123,10 +123,9 @@ def select(
 
 
 def sampling_weights(score_E: Floats, *, floor: float = 0.1) -> Floats:
-    """Weights of length E that sum to 1, for a `WeightedRandomSampler`: 1 − score, and never under `floor` of that.
+    """Weights of length E that sum to 1, for a `WeightedRandomSampler`: in proportion to 1 − score, at least `floor`.
 
-    Examples without a score get the mean weight, so that they are neither favoured nor lost. Raises InputError for a
-    floor outside of (0, 1].
+    Examples without a score get the mean weight. Raises InputError for a floor outside (0, 1].
     """
     if not 0.0 < floor <= 1.0:
         raise InputError(f"the floor of a weight lies in (0, 1], not at {floor}")
@@ -138,7 +137,7 @@ def sampling_weights(score_E: Floats, *, floor: float = 0.1) -> Floats:
 
 
 def _ordered(key_E: Floats, then_E: Floats, highest_E: Floats) -> Positions:
-    """Positions by the keys, NaN of the first one left out; the sort is stable, so position breaks what is left."""
+    """Positions by the keys, without NaN in the first one. The sort is stable, so the position breaks remaining ties."""
     order = np.lexsort((-highest_E, then_E, key_E))
     ordered: Positions = order[~np.isnan(key_E[order])].astype(np.int64)
     return ordered

@@ -1,4 +1,4 @@
-"""What chosen examples have in common, against the rest."""
+"""Traits: what chosen examples have in common, compared with the rest."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _MARK = re.compile(r"####\s*(.+?)\s*$|\\boxed\{(.+)\}", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """One measure of the chosen examples beside the rest."""
+    """A measure of the chosen examples, compared with the rest."""
 
     name: str
     chosen: float
     """Mean over the chosen examples; a share for a kind of answer."""
     rest: float
     effect: float
-    """Cliff's delta in [−1, 1]: how much likelier a chosen example exceeds one of the rest than the other way round.
-    Of shares: their difference."""
+    """Cliff's delta in [−1, 1]: P(a chosen example exceeds one of the rest) − P(the other way round).
+    For shares: their difference."""
 
 
 def traits(examples: Sequence[Example], chosen_E: NDArray[np.bool_]) -> list[Trait]:
-    """Largest effect first. Empty where nothing, or everything, was chosen: there is nothing to compare."""
+    """Traits, largest effect first. Empty if nothing or everything was chosen, because there is nothing to compare."""
     if not chosen_E.any() or chosen_E.all():
         return []
     measures = {
@@ -62,7 +62,7 @@ def cliffs_delta(one: Floats, other: Floats) -> float:
 
 
 def steps(trace: str) -> int:
-    """Lines that say something, the one with the final answer left out."""
+    """Number of lines with content, without the one with the final answer."""
     return sum(1 for line in trace.splitlines() if line.strip() and not line.lstrip().startswith("####"))
 
 

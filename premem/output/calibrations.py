@@ -1,4 +1,4 @@
-"""Calibrations and recorded runs, as a terminal shows them."""
+"""Calibrations and recorded runs, for a terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def recorded_table(found: dict[str, Any]) -> Table:
 
 
 def calibration_text(calibration: dict[str, Any], *, rule: str) -> str:
-    """The threshold, how well it explains the runs, and how well it would have forecast those left out."""
+    """The threshold, how well it fits the runs, and how well it forecasts runs that were left out."""
     low, high = calibration["interval"]
     r2_low, r2_high = calibration["r2_interval"]
     band = calibration["band"]
@@ -49,7 +49,7 @@ def calibration_text(calibration: dict[str, Any], *, rule: str) -> str:
 
 
 def explained_text(fit: dict[str, Any]) -> str:
-    """How well a given threshold explains one run."""
+    """How well a given threshold fits one run."""
     r2 = "" if fit["r2_identity"] is None else f"R² on y = x {share_text(fit['r2_identity'])}, "
     r2 += "" if fit["r2_linear"] is None else f"R² of the linear fit {share_text(fit['r2_linear'])}, "
     checkpoints = f"{fit['checkpoints']} checkpoint{'' if fit['checkpoints'] == 1 else 's'}"
@@ -60,7 +60,7 @@ def explained_text(fit: dict[str, Any]) -> str:
 
 
 def calibrations_table(calibrations: list[CalibrationReply]) -> Table:
-    """One line per calibration: what it holds for, and how well it forecasts runs that it has not seen."""
+    """One line per calibration: what it is valid for, and how well it forecasts runs that it has not seen."""
     table = new_table(
         "calibration", "runs", "memorized below", "R² left out", "half width", left=("rule", "model", "task", "created")
     )
@@ -80,7 +80,7 @@ def calibrations_table(calibrations: list[CalibrationReply]) -> Table:
 
 
 def stored_calibration_text(calibration: CalibrationReply) -> str:
-    """What it says of its threshold, and what it holds for."""
+    """A stored calibration: its threshold, and what it is valid for."""
     found = {
         **calibration.model_dump(),
         **calibration.fit.model_dump(),

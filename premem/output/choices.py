@@ -1,4 +1,4 @@
-"""What was chosen, out of what, and single examples, as a terminal shows them."""
+"""Selections and single examples, for a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from premem.wire.examples import ExampleDetail, ExamplePage
 
 
 def selection_lines(selection: Selection, *, most: int) -> list[Table | Text | str]:
-    """How many qualified, what they have in common, and the first of them beside the first of the control."""
+    """How many examples qualified, what they have in common, and the first of them next to the first of the control."""
     lineage = selection.lineage
     lines: list[Table | Text | str] = [
         f"policy {lineage.policy}: {selection.qualified:,} examples qualified, {selection.total:,} are chosen, and as many "
@@ -50,7 +50,7 @@ def overlap_lines(overlap: Overlap) -> list[Table | Text | str]:
 
 
 def _policy_text(lineage: Lineage) -> str:
-    """A policy with what it goes by, so that two of the same name are told apart."""
+    """A policy with its thresholds, so that two of the same name can be distinguished."""
     told = {
         "lowest": f" below {lineage.below:g}",
         "band": f" from {lineage.above:g} up to {lineage.below:g}",
@@ -62,7 +62,7 @@ def _policy_text(lineage: Lineage) -> str:
 
 
 def acquisition_lines(found: Acquisition, *, most: int) -> list[Table | Text | str]:
-    """The candidates that are most alike, each with the low example that it is nearest to."""
+    """The most similar candidates, each with the low example that it is nearest to."""
     table = new_table("pool row", "likeness", "similarity", left=("candidate", "nearest low example"))
     for candidate in found.candidates[:most]:
         shown = candidate.columns.get("question") or candidate.columns.get("prompt") or candidate.id

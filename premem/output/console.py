@@ -1,4 +1,4 @@
-"""Tables and lines, at the width of the terminal that they are for."""
+"""Tables and lines, at the width of the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLAIN_WIDTH = 200
 
 
 def show(*parts: Table | Text | str, console: Console | None = None) -> None:
-    """Print to stdout: drawn on a terminal, aligned plain text elsewhere."""
+    """Print to stdout: with colours on a terminal, as aligned plain text otherwise."""
     console = console or Console(soft_wrap=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     for part in parts:
         if isinstance(part, Table) and not console.is_terminal:
@@ -33,7 +33,7 @@ def show(*parts: Table | Text | str, console: Console | None = None) -> None:
 
 
 def new_table(*right: str, left: tuple[str, ...] = ()) -> Table:
-    """A table whose first column and `left` are text, the others numbers."""
+    """A new table. The first column and those in `left` are text, the others numbers."""
     table = Table(box=box.SIMPLE_HEAD)
     for number, name in enumerate(right):
         table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
@@ -43,6 +43,6 @@ def new_table(*right: str, left: tuple[str, ...] = ()) -> Table:
 
 
 def say(message: str) -> None:
-    """A line on stderr, for people."""
+    """Print a line to stderr, for people."""
 
     print(printable(message, lines=True), file=sys.stderr, flush=True)

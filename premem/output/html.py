@@ -1,4 +1,4 @@
-"""One job's report as a single HTML file: no script, nothing fetched, everything that people wrote shown as text."""
+"""The report of a job as a single HTML file, without scripts or external files. Texts of users are shown as plain text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Floats = NDArray[np.float64]
 
 
 def page(job: Job, report: JobReport, score_E: Floats, lowest: Sequence[ExampleDetail], lineage: ExportLineage) -> str:
-    """`score_E`: of all examples that have one; `lowest`: those that are shown in full."""
+    """The HTML page. `score_E`: scores of all examples that have one; `lowest`: the examples to show in full."""
     title = _text(job.name or job.id)
     parts = [
         "<!doctype html>",
@@ -113,7 +113,7 @@ def _curves(lines: Sequence[CheckpointReport]) -> str:
 
 
 def _names(names: Sequence[str]) -> Iterable[str]:
-    """Under the axis, as many as have room; each in full where the pointer rests."""
+    """Names below the axis, as many as there is room for; pointing at one shows it in full."""
     every = -(-len(names) // NAMES_SHOWN)
     for place in range(0, len(names), every):
         short = names[place] if len(names[place]) <= NAME_CHARACTERS else f"…{names[place][1 - NAME_CHARACTERS :]}"
@@ -229,5 +229,5 @@ def _pre(text: str) -> str:
 
 
 def _text(text: str, *, lines: bool = False) -> str:
-    """As text: no markup, and no character that turns the reading direction around or is no Unicode."""
+    """Escaped text, without characters that change the reading direction or are not valid Unicode."""
     return escape(printable(str(text), lines=lines))

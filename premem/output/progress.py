@@ -20,14 +20,14 @@ LINE_SECONDS = 2.0
 
 
 class Meter(Protocol):
-    """Shows how far something is."""
+    """Shows the progress of something."""
 
     def __call__(self, done: int, total: int | None, about: str = "") -> None: ...
 
 
 @contextmanager
 def progress(what: str, *, unit: str) -> Iterator[Meter]:
-    """A bar on a terminal, elsewhere a line every couple of seconds. `unit`: examples, or bytes."""
+    """A bar on a terminal, or a line every few seconds otherwise. `unit`: examples or bytes."""
     if sys.stderr.isatty():
         with _bar(what, unit=unit) as meter:
             yield meter
@@ -77,7 +77,7 @@ def _bar(what: str, *, unit: str) -> Iterator[Meter]:
 
 @contextmanager
 def job_progress(doing: str) -> Iterator[Callable[[Job], None]]:
-    """Shows how far a job is, each time that it is told of it."""
+    """A function that shows the progress of a job whenever it is called."""
     with progress(doing, unit="examples") as meter:
         yield lambda found: meter(found.counts.examples, found.counts.examples_total or None, about_job(found))
 

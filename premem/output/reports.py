@@ -1,4 +1,4 @@
-"""What people see of jobs and scores in a terminal: the same tables in every command and in the demo."""
+"""Jobs, reports and scores, for a terminal. All commands and the demo use the same tables."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def report_table(report: JobReport) -> Table:
 
 
 def show_report(report: JobReport, *, console: Console | None = None) -> None:
-    """The report's table, what its threshold rests on, what it compares with, and what is to be known about it."""
+    """The table of a report, where its threshold comes from, its comparisons, and its warnings."""
     skipped = [f"{number:,} x {reason}" for reason, number in report.skipped_reasons.items()]
     show(report_table(report), threshold_text(report.threshold), console=console)
     if report.skipped:
@@ -62,7 +62,7 @@ def show_report(report: JobReport, *, console: Console | None = None) -> None:
 
 
 def estimate_lines(found: Estimate) -> list[str]:
-    """What a job will cost, and what that rests on."""
+    """What a job will take, and what the estimate is based on."""
 
     def between(one: Between, told: Callable[[float], str]) -> str:
         low, high = told(one.low), told(one.high)
@@ -95,7 +95,7 @@ def workers_table(workers: list[WorkerReply]) -> Table:
 
 
 def low_lines(low: LowReply, *, most: int = 3) -> list[str]:
-    """How many examples are low, and the traits in which they differ most from the rest."""
+    """How many examples are low, and the traits that differ most from the rest."""
     lines = [f"{low.examples:,} examples have a pre-memorization accuracy under {low.below:g}"]
     lines += [
         f"  {trait.name}: {trait.chosen:.3g} there, {trait.rest:.3g} in the rest (effect {trait.effect:+.2f})"
@@ -123,7 +123,7 @@ def robustness_table(found: list[RobustnessReply]) -> Table:
 
 
 def regrade_lines(regrade: RegradeReply, *, most: int = 5) -> list[Table | Text | str]:
-    """Where the two graders disagree, and some answers that they see differently."""
+    """How often the two graders disagree, and some answers on which they do."""
     table = new_table("before", "now", "answers", left=())
     for line in regrade.table:
         table.add_row(line.before, line.after, f"{line.answers:,}")
@@ -140,7 +140,7 @@ def regrade_lines(regrade: RegradeReply, *, most: int = 5) -> list[Table | Text 
 
 
 def changes_lines(changes: ChangesReply) -> list[str]:
-    """What became of the examples of the round before, and of those that were added."""
+    """How the examples of the round before changed, and what the added ones scored."""
     lines = [
         f"since job {changes.previous}: {changes.kept:,} examples kept, {changes.added:,} added, {changes.dropped:,} dropped"
     ]
@@ -158,7 +158,7 @@ def changes_lines(changes: ChangesReply) -> list[str]:
 
 
 def checkpoints_table(job: Job) -> Table:
-    """One line per checkpoint of a job, with how far it is."""
+    """One line per checkpoint of a job, with its progress."""
     table = new_table("checkpoint", "tasks done", left=("state", "error"))
     for line in job.checkpoints:
         table.add_row(
@@ -186,7 +186,7 @@ def jobs_table(jobs: list[Job]) -> Table:
 
 
 def threshold_text(threshold: ThresholdReply) -> str:
-    """Where the line of memorization was drawn, what that rests on, and whether a forecast may rest on it."""
+    """The threshold of memorization, where it comes from, and whether it allows a forecast."""
     drawn = (
         "not drawn yet" if threshold.memorized_below is None else f"perplexity below {threshold.memorized_below:.4f}"
     )

@@ -1,4 +1,4 @@
-"""Numbers, shares and durations in words."""
+"""Numbers, shares and durations as text."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from premem.wire.examples import IntervalReply
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""`text` with every character that a terminal would obey spelled out, as \x1b; line breaks too unless `lines`.
+    r"""`text` with control characters spelled out, such as \x1b; line breaks too, unless `lines`.
 
-    What a model wrote is data: it must not move the cursor, set the title or turn the reading direction around.
+    The output of a model must not move the cursor, set the title or change the reading direction.
     """
     kept = "\n\t" if lines else ""
     return "".join(character if character in kept else _spelled(character) for character in text)

@@ -1,4 +1,4 @@
-"""What a pass took of its engine, as it stands in the metadata of a result beside who made it."""
+"""Effort: what a pass took, as part of the metadata of a result."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import polars as pl
 from premem.errors import InputError
 
 MOST = 1e15
-"""No pass takes more of anything; a number beyond it is none."""
+"""The largest valid value; no pass takes more of anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Of one task. Its fields are the keys of the metadata."""
+    """The effort of one task. Its fields are keys of the metadata."""
 
     prompt_tokens: int = 0
-    """Of all prompts that were asked, references that were scored included, each as often as it was asked."""
+    """Tokens of all requests, including scored references, counted as often as they were requested."""
     cached_tokens: int = 0
-    """Of these, tokens that the engine had read before and did not read again."""
+    """Those of them that the engine found in its cache."""
     engine_seconds: float = 0.0
-    """While the engine had something to answer."""
+    """Seconds in which the engine had work."""
     waiting_seconds: float = 0.0
-    """For grades: while it had nothing to do until they said what else to draw, and from its last answer until the last one."""
+    """Seconds of waiting for grades: while the engine had no work until they came, and from its last answer to the last grade."""
     loading_seconds: float = 0.0
-    """To start the engine or change its weights; 0 where it held the checkpoint already."""
+    """Seconds to start the engine or change its weights. 0 if it had the checkpoint already."""
     cache_bytes: int = 0
-    """Of memory that the engine set aside for keys and values; 0: it tells none."""
+    """Bytes that the engine reserved for keys and values. 0: unknown."""
 
     def as_metadata(self) -> dict[str, str]:
         return {name: f"{value:.12g}" for name, value in asdict(self).items()}
@@ -39,7 +39,7 @@ KEYS = tuple(field.name for field in fields(Effort))
 
 
 def read_effort(content: bytes) -> Effort | None:
-    """What the metadata of a result tells; None where it tells nothing. Raises InputError."""
+    """The effort in the metadata of a result. None: there is none. Raises InputError."""
     try:
         metadata = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What a worker hands in for one task of embeddings: a Parquet file, one row per prompt."""
+"""The result of an embedding task: a Parquet file with one row per prompt."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SCHEMA = pl.Schema(
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """One prompt, as the model sees it."""
+    """The embedding of one prompt."""
 
     row: int
     vector: Sequence[float] | None
-    """Mean over the prompt's tokens of the last hidden state; None where it was skipped."""
+    """Mean of the last hidden state over the prompt's tokens. None: the prompt was skipped."""
     tokens: int = 0
     skipped: str | None = None
 
 
 def encode(rows: Sequence[Embedding], *, produced_by: Mapping[str, str]) -> bytes:
-    """Sorted by row."""
+    """The Parquet file, sorted by row."""
     ordered = sorted(rows, key=lambda one: one.row)
     frame = pl.DataFrame(
         {
@@ -50,9 +50,9 @@ def encode(rows: Sequence[Embedding], *, produced_by: Mapping[str, str]) -> byte
 
 
 def check(content: bytes, *, start: int, stop: int) -> tuple[pl.DataFrame, dict[str, str]]:
-    """The frame and its metadata, after making sure that it holds each row of [start, stop) once and whole.
+    """The frame and its metadata, after checking that it has each row of [start, stop) exactly once and complete.
 
-    Raises InputError, naming the first thing that is wrong.
+    Raises InputError, which names the first fault.
     """
     frame, produced_by = read(content, SCHEMA)
     check_rows(frame, start=start, stop=stop)

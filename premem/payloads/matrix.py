@@ -1,4 +1,4 @@
-"""All of a job's accuracies and perplexities in one compact body, for pages and notebooks that rank anew.
+"""All accuracies and perplexities of a job in one compact body, for ranking by other thresholds.
 
 Little-endian: uint32 C, uint32 E, uint32 row (E), float32 score (E), float32 accuracy (C × E), float32 perplexity (C × E).
 C checkpoints in order, E examples from the lowest score to the highest; NaN where not every answer was drawn.
@@ -37,7 +37,7 @@ class ScoreMatrix:
 
     @classmethod
     def decode(cls, body: bytes) -> ScoreMatrix:
-        """Raises InputError where the body is not as long as its head says."""
+        """Decode a body. Raises InputError if it is not as long as its head says."""
         c, e = (int(n) for n in np.frombuffer(body, "<u4", 2)) if len(body) >= 8 else (0, 0)
         if len(body) != 8 + 8 * e + 8 * c * e:
             raise InputError(f"{len(body)} bytes are no matrix of {c} checkpoints × {e} examples")

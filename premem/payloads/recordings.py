@@ -1,4 +1,4 @@
-"""A recorded run on its way to a service: a Parquet file, one row per example, with what else is known in its metadata.
+"""A recorded run as a Parquet file: one row per example, and a RecordedRun in its metadata.
 
 Shapes: C checkpoints in the order in which they were saved, E examples that were trained on.
 """
@@ -28,7 +28,7 @@ COLUMNS: dict[str, pl.DataType] = {
 }
 SCHEMA = pl.Schema(COLUMNS)
 METADATA = "premem"
-"""Key of the file's metadata that holds a RecordedRun as JSON."""
+"""Key of the file's metadata with a RecordedRun as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Recording:
 
 
 def described(run: ScoredRun, *, dataset: str, model: str, **known: object) -> RecordedRun:
-    """What a run says of itself, for the data set that holds its questions. `known` are RecordedRun's other fields.
+    """The RecordedRun of a run, for the data set with its questions. `known` has its other fields.
 
-    Raises InputError, naming the field that cannot be taken.
+    Raises InputError, which names the invalid field.
     """
     return _about(
         {
@@ -91,7 +91,7 @@ def encode(run: ScoredRun, about: RecordedRun) -> bytes:
 
 
 def decode(content: bytes) -> Recording:
-    """The run, after making sure that its numbers can be. Raises InputError, naming the first that cannot."""
+    """The run, after checking its numbers. Raises InputError, which names the first invalid one."""
     try:
         frame = pl.read_parquet(io.BytesIO(content))
         metadata = pl.read_parquet_metadata(io.BytesIO(content))

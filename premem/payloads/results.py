@@ -1,4 +1,4 @@
-"""What a worker hands in for one task: a Parquet file, one row per example, with who made it in its metadata."""
+"""The result of a task: a Parquet file with one row per example, and in its metadata what produced it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PRODUCED_BY = ("engine", "versions", "dtype", "tokenizer", "device", "model")
 and the model's family (architecture and number of parameters)."""
 
 WEIGHTS = "weights"
-"""Key of the metadata: fingerprint of the checkpoint's weights. Beside PRODUCED_BY, since each checkpoint has its own."""
+"""Key of the metadata: fingerprint of the checkpoint's weights, which differs between checkpoints, unlike PRODUCED_BY."""
 
 GROUP_ROWS = 256
 
@@ -51,7 +51,7 @@ class RowResult:
     span_shifted: bool | None = None
     answers: list[Answer] = field(default_factory=list)
     similarities: list[float] = field(default_factory=list)
-    """Of each answer to the reference trace, as premem.method.copying measures it; empty for test rows."""
+    """Similarity of each answer to the reference (premem.method.copying). Empty for test rows."""
 
     def as_record(self) -> dict[str, object]:
         return {
@@ -85,13 +85,13 @@ def encode(rows: Sequence[RowResult], *, produced_by: Mapping[str, str]) -> byte
 
 
 def metadata(produced_by: Mapping[str, str]) -> dict[str, str]:
-    """Who made a result, and what it took where that is known (`premem.payloads.effort`)."""
+    """The metadata of a result: what produced it, and its effort if that is known (`premem.payloads.effort`)."""
     took = {key: produced_by[key] for key in effort.KEYS if key in produced_by}
     return {key: produced_by.get(key, "") for key in (*PRODUCED_BY, WEIGHTS)} | took
 
 
 def decode(content: bytes) -> tuple[list[RowResult], dict[str, str]]:
-    """What `encode` was given. Raises InputError where it is something else."""
+    """The rows and metadata of a result. Raises InputError if the file is something else."""
     frame, produced_by = read(content, SCHEMA)
     answers = ("texts", "verdicts", "extracted", "tokens", "finished")
     rows = []
@@ -124,10 +124,10 @@ def check(
     plan: DrawPlan | None = None,
     regraded: bool = False,
 ) -> tuple[pl.DataFrame, dict[str, str]]:
-    """The frame and its metadata, after making sure that it holds each row of the task once and whole.
+    """The frame and its metadata, after checking that it has each row of the task exactly once and complete.
 
-    The rows are those of [start, stop), of a draw those of its plan, each with as many answers as reach its goal (unless
-    they were `regraded`). Raises InputError, naming the first thing that is wrong.
+    The rows are those of [start, stop), or for a draw those of its plan, each with enough answers for its goal (unless they
+    were `regraded`). Raises InputError, which names the first fault.
     """
     frame, produced_by = read(content, SCHEMA)
     if plan is None:
@@ -146,7 +146,7 @@ def check(
 
 
 def check_partial(content: bytes, *, kind: str, start: int, stop: int, samples: int) -> None:
-    """Raises InputError where it holds anything but what rows of the task have so far."""
+    """Raises InputError if a partial result has anything but rows of the task."""
     frame, _ = read(content, SCHEMA)
     row = frame["row"]
     if not (row.is_between(start, stop - 1).all() and (row.diff().drop_nulls() > 0).all()):
@@ -184,7 +184,7 @@ def _check_goals(frame: pl.DataFrame, plan: DrawPlan, *, samples: int) -> None:
 
 
 def read(content: bytes, schema: pl.Schema) -> tuple[pl.DataFrame, dict[str, str]]:
-    """A result's frame and who made it. Raises InputError where it has another schema."""
+    """The frame and the metadata of a result. Raises InputError if it has another schema."""
     try:
         frame = pl.read_parquet(io.BytesIO(content))
         told = pl.read_parquet_metadata(io.BytesIO(content))
@@ -196,7 +196,7 @@ def read(content: bytes, schema: pl.Schema) -> tuple[pl.DataFrame, dict[str, str
 
 
 def weights_of(content: bytes) -> str:
-    """The fingerprint of the weights that made a result; "" where it tells none. Raises InputError where it is no result."""
+    """The fingerprint of the weights that made a result; "" if it has none. Raises InputError if it is not a result."""
     try:
         told = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -211,7 +211,7 @@ def _made_by(told: Mapping[str, str], key: str) -> str:
 
 
 def written_anew(checkpoint: str) -> str:
-    """What is told of a checkpoint whose weights are others than in a result before. `checkpoint`: its name."""
+    """The message about a checkpoint whose weights differ from those of an earlier result. `checkpoint`: its name."""
     return (
         f"checkpoint {checkpoint!r} was written anew between two tasks: its weights are others than those of its results "
         "so far. Post the job again with checkpoints that stay as they are until it ends"

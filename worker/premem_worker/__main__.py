@@ -18,7 +18,7 @@ from premem_worker.settings import Settings, read_settings
 
 
 def main(arguments: Sequence[str] | None = None, *, parts: Callable[[Settings], Parts] = real_parts) -> int:
-    """Run one worker until it ends. Returns the exit status: 2 where it cannot start, or the service turns it away."""
+    """Run one worker until it ends. Returns the exit status: 2 if it cannot start or the service refuses it."""
     settings = read_settings(arguments)
     configure_logs(settings.log_level)
     try:
@@ -46,14 +46,14 @@ def main(arguments: Sequence[str] | None = None, *, parts: Callable[[Settings], 
 
 
 def refusal(settings: Settings, error: ServiceError) -> str:
-    """One line for the terminal: what the service said, and what to do."""
+    """One line for the terminal: the response of the service, and what to do."""
     if error.status in (401, 403):
         return f"{settings.service} refuses this worker: {error}. Set PREMEM_API_KEY to a key of that service."
     return f"{settings.service} hands out no tasks: {error}. Is this the URL of a premem service of the same version?"
 
 
 def configure_logs(level: str) -> None:
-    """Lines for people on a terminal, JSON elsewhere; on stderr."""
+    """Log to stderr: lines for people on a terminal, JSON otherwise."""
     terminal = sys.stderr.isatty()
     shape: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer()]

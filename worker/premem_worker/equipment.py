@@ -1,4 +1,4 @@
-"""What a worker works with: one engine and one pool of graders, kept from task to task, and the watchdog around them."""
+"""The equipment of a worker: one engine and one pool of graders, which stay from task to task, and a watchdog."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = structlog.get_logger(__name__)
 
 
 class Equipment:
-    """One engine at a time, since a GPU holds one, and graders of one choice. Both are made when they are first needed."""
+    """One engine at a time, because a GPU has room for one, and one kind of grader. Both are made when first needed."""
 
     def __init__(self, parts: Parts, settings: Settings, *, last_resort: Callable[[str], None]) -> None:
-        """`last_resort` ends the process where a silent engine cannot be killed: see `watched`."""
+        """`last_resort` ends the process if a silent engine cannot be killed: see `watched`."""
         self._parts = parts
         self._settings = settings
         self._last_resort = last_resort
@@ -42,7 +42,7 @@ class Equipment:
         """What the engine computes on, once it has loaded a checkpoint."""
 
     def streaming(self, task: LeasedTask, located: Located) -> Stream:
-        """A fresh stream from the engine that samples and scores, with the task's checkpoint.
+        """A new stream from the engine that samples and scores, with the task's checkpoint.
 
         Raises CheckpointError, EngineError.
         """
@@ -62,13 +62,13 @@ class Equipment:
 
     @contextmanager
     def watched_pass(self) -> Iterator[Watch]:
-        """Watch over the engine in the middle of a pass, from the first sign of life that the pass tells."""
+        """Watch the engine during a pass, from its first sign of life on."""
         with self._watched("in the middle of a pass", seconds=self._settings.engine_seconds) as watch:
             watch.rest()
             yield watch
 
     def end_stream(self) -> None:
-        """Whatever is left of it."""
+        """End the stream, with whatever is left of it."""
         stream, self.stream = self.stream, None
         if stream is None:
             return
@@ -98,7 +98,7 @@ class Equipment:
         self.close_graders()
 
     def _load(self, task: LeasedTask, located: Located, making: Callable[[], AnyEngine] | None) -> AnyEngine:
-        """The engine of that making with the task's checkpoint. Another one makes room first."""
+        """The engine made by `make`, with the task's checkpoint. An engine of another kind is closed first."""
         if making is None:
             raise EngineError("this worker has no engine and can only grade anew what others sampled")
         self.end_stream()

@@ -1,8 +1,8 @@
-"""Lease a task, do it, hand its result in, and again; the next one is leased while the last answers are drawn.
+"""The loop of a worker: lease a task, do it, send its result, and repeat. The next task is leased before the current one ends.
 
-A task goes one way: it is leased and what it needs is fetched (holding), the engine's requests are planned (passes.plan),
-streamed through the engine (stream) past a meter (pace), the answers graded (passes.graded), and the result is handed in
-by a thread of its own (uploads).
+A task takes one way: it is leased, and what it needs is fetched (tasks.in_hand). The engine's requests are planned
+(passes.plan) and streamed through the engine (passes.stream), where a meter counts them (passes.pace). The answers are graded
+(passes.scoring), and a thread sends the result (tasks.uploads).
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class Worker:
         self._ask_again_seconds = 2.0
 
     def run(self) -> int:
-        """Work until asked to end, or as long as the settings say. Returns the exit status.
+        """Work until shutdown, or as long as the settings say. Returns the exit status.
 
-        Raises ServiceError where the service turns this worker away: its key is refused, or it is no premem service.
+        Raises ServiceError if the service refuses this worker: its key is wrong, or it is not a premem service.
         """
         log.info(
             "worker started", worker=self._settings.name, service=self._settings.service, engine=self._parts.engine_name
@@ -111,7 +111,7 @@ class Worker:
         self._beats.close()
 
     def give_back_at_once(self) -> None:
-        """From another thread, when this process is about to be ended: give back every task in hand."""
+        """Give back all tasks, from another thread, when this process is about to be ended."""
         self._in_hand.give_back_all()
 
     def _connect(self) -> Connection:
@@ -125,7 +125,7 @@ class Worker:
     # Lease
 
     def _next(self) -> TaskInHand | None:
-        """The task that was leased ahead, or another one. None: there is none. Raises Interrupted."""
+        """The task that was leased ahead, or a new one. None: there is none. Raises Interrupted."""
         in_hand = self._prefetch.take(stopped=self._shutdown.requested)
         if in_hand is not None:
             return in_hand
@@ -143,7 +143,7 @@ class Worker:
         return in_hand
 
     def _lease(self, stopped: Callable[[], bool]) -> TaskInHand | None:
-        """Raises Interrupted, ServiceError."""
+        """Lease a task. Raises Interrupted, ServiceError."""
         request = LeaseRequest(
             worker=self._settings.name,
             engine=self._parts.engine_name,
@@ -157,10 +157,9 @@ class Worker:
         return self._in_hand.take(leased, leased_at=time.monotonic())
 
     def _wait_for_work(self, answered: int) -> bool:
-        """Before the next lease is asked for. False: there is no use in it.
+        """Wait before the next lease. False: there is no need to ask again.
 
-        A result that has been handed in since the last one was asked for, the `answered`-th or a later one, may have
-        made tasks.
+        A result that was sent since the last request, the `answered`-th or a later one, may have made new tasks.
         """
         pause = jittered(self._ask_again_seconds)
         if self._uploads.pending or self._uploads.answered != answered:
@@ -181,7 +180,7 @@ class Worker:
         return self._shutdown.requested() or self._idle_seconds_left() <= 0
 
     def _fetch(self, in_hand: TaskInHand) -> None:
-        """What a task needs before it can begin. What goes wrong is raised when its turn has come."""
+        """Fetch what a task needs before it can begin. Errors are raised when its turn comes."""
         stopped = self._stopped(in_hand)
         in_hand.fetch(lambda task: fetch(task, self._connection, self._parts.locate, stopped=stopped))
 
@@ -191,7 +190,7 @@ class Worker:
     # Do
 
     def _work(self, in_hand: TaskInHand) -> None:
-        """One task until its result is on its way, or whatever else becomes of it. Raises nothing."""
+        """Do one task until its result is on its way, or it has failed or was given back. Raises nothing."""
         in_hand.began, self._current = time.monotonic(), in_hand
         try:
             content = self._result(in_hand, stopped=self._stopped(in_hand))
@@ -212,7 +211,7 @@ class Worker:
             self._shutdown.wait(jittered(min(30.0, 0.5 * 2**self._failures_in_a_row)))
 
     def _result(self, in_hand: TaskInHand, *, stopped: Callable[[], bool]) -> bytes:
-        """What the service takes for the task. Raises whatever a pass may raise."""
+        """The result of the task, as the service takes it. Raises whatever a pass may raise."""
         task, fetched = in_hand.task, in_hand.fetched(stopped)
         # Twice as long as it took, for the lease and for chance; a download of gigabytes has to wait all the same.
         self._prefetch_seconds = min(30.0, max(1.0, 2 * fetched.seconds))
@@ -268,7 +267,7 @@ class Worker:
         return embeddings.encode(rows, produced_by={**made_by(engine, located), **in_hand.effort.as_metadata()})
 
     def _looking_ahead(self, outcomes: Iterator[Outcome], in_hand: TaskInHand, pace: Pace) -> Iterator[Outcome]:
-        """The same, and at each of them, and after the last one, a look whether the next task may be leased or begun."""
+        """The same outcomes. At each of them and after the last one, check whether the next task can be leased or begun."""
         try:
             for outcome in outcomes:
                 self._look_ahead(in_hand, pace)
@@ -278,7 +277,7 @@ class Worker:
             close(outcomes)
 
     def _look_ahead(self, in_hand: TaskInHand, pace: Pace) -> None:
-        """Lease the next task, if the one in hand is nearly done: sooner, it would be kept from those who wait."""
+        """Lease the next task if the current one is nearly done. Earlier, it would be kept from other workers."""
         wanted = self._settings.lease_ahead and not self._settings.once and not self._shutdown.requested()
         if wanted and pace.seconds_left <= self._prefetch_seconds:
             self._prefetch.ask(after=self._uploads.answered)
@@ -286,8 +285,8 @@ class Worker:
             self._begin(in_hand, ahead)
 
     def _begin(self, in_hand: TaskInHand, ahead: TaskInHand) -> None:
-        """Ask the stream for the next task too, where it is of the same job and checkpoint: no place in the engine stays
-        free then while the last answers to the one in hand are drawn."""
+        """Give the next task to the stream too, if it has the same job and checkpoint, so that no place in the engine is free
+        while the last answers of the current task are drawn."""
         stream, located = self._equipment.stream, required(in_hand.ready).located
         task, fetched = ahead.task, required(ahead.ready)
         one = (in_hand.task.job, in_hand.task.dtype) == (task.job, task.dtype) and task.kind != "embed"
@@ -306,7 +305,7 @@ class Worker:
     # Hand in
 
     def _hand_in(self, in_hand: TaskInHand, content: bytes) -> None:
-        """From the thread of the uploads. Raises nothing."""
+        """Send a result, in the thread of the uploads. Raises nothing."""
         try:
             self._connection.result(in_hand.task.id, in_hand.task.attempt, content, stopped=in_hand.stopped)
         except Exception as error:
@@ -318,7 +317,7 @@ class Worker:
             self._in_hand.drop(in_hand)
 
     def _end_without_result(self, in_hand: TaskInHand, error: Exception) -> None:
-        """Give the task back, drop it, or tell the service what went wrong."""
+        """Give the task back, drop it, or report what went wrong."""
         if isinstance(error, Interrupted) and in_hand.lease.lost is None:
             self._give_back(in_hand)
         elif isinstance(error, Interrupted | Conflict):
@@ -347,7 +346,7 @@ class Worker:
         self._in_hand.give_back(in_hand, self._connection)
 
     def _end_with_engine(self, reason: str) -> None:
-        """From the watchdog's thread: the main thread is lost. Give back what is in hand, and end the process."""
+        """Give back all tasks and end the process, from the watchdog's thread, because the main thread is stuck."""
         in_hand = self._current
         if in_hand is not None:
             report = failure_report(EngineError(reason), attempt=in_hand.task.attempt)
@@ -369,13 +368,13 @@ def required(found: Found | None) -> Found:
 
 
 def made_by(engine: Engine, located: Located) -> dict[str, str]:
-    """For a result's metadata: which engine, tokenizer, model and weights it comes from."""
+    """Metadata of a result: the engine, tokenizer, model and weights that it comes from."""
     known = {"tokenizer": located.tokenizer, "model": located.model, results.WEIGHTS: located.weights}
     return {**engine.produced_by, **known}
 
 
 def check_kept(task: LeasedTask, located: Located) -> None:
-    """Raises CheckpointError where a file of the checkpoint is another one than before the pass."""
+    """Raises CheckpointError if a file of the checkpoint has changed since before the pass."""
     # Whether the file changed before or after it was read, nobody can say.
     if (name := located.overwritten()) is not None:
         doing = "embedded with" if task.kind == "embed" else "scored"
@@ -386,10 +385,10 @@ def check_kept(task: LeasedTask, located: Located) -> None:
 
 
 def failure_report(error: Exception, *, attempt: int) -> FailureReport:
-    """Whose fault it was.
+    """Report a failure, with whose fault it was.
 
-    What lies in the input stays wrong however often it is tried. Anything else may pass, a grader that is missing too:
-    the service knows it, so another worker may have it installed.
+    A fault of the input stays, however often it is tried. Anything else may pass, also a missing grader, which another
+    worker may have installed.
     """
     text = str(error) if isinstance(error, PrememError) else f"{type(error).__name__}: {error}"
     text = text.encode("utf-8", "backslashreplace").decode()  # some messages quote what is no Unicode

@@ -1,4 +1,4 @@
-"""Checkpoints that were made or fetched for this machine, in one folder that its workers share and that stays small."""
+"""A cache of fetched and merged checkpoints, in a folder of limited size that the workers of a machine share."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from uuid import uuid4
 from premem.errors import EngineError
 
 HELD = 6
-"""Folders that a worker keeps from being evicted: those of the checkpoint in memory and of the next. An adapter's are three:
-what was fetched of it and of its base, and both merged."""
+"""Folders that a worker protects from eviction: those of the loaded and of the next checkpoint. An adapter has three: the
+fetched adapter, the fetched base, and both merged."""
 _UNFINISHED = ".unfinished-"
 
 
 class Cache:
-    """Folders by key, each made once, whole or not at all.
+    """Folders by key, each made once, completely or not at all.
 
-    Beside each lies a lock file. Whoever uses a folder holds it shared, whoever makes or evicts it alone; its time is that of
-    the last use. Beyond `limit` bytes the folders that nobody uses go, the longest unused first. Workers of one machine may
-    share the folder; of one of them, its own thread alone calls `get`.
+    Each has a lock file, which is locked shared to use the folder and exclusively to make or evict it. The file's time is that
+    of the last use. Above `limit` bytes, folders that nobody uses are evicted, the longest unused first. Workers of one machine
+    may share the cache; within a worker, only one thread calls `get`.
     """
 
     def __init__(self, folder: Path, *, limit: int) -> None:
@@ -36,9 +36,9 @@ class Cache:
         self._held: OrderedDict[str, IO[bytes]] = OrderedDict()
 
     def get(self, key: str, make: Callable[[Path], None], *, bytes_needed: int) -> Path:
-        """The folder of `key`; where there is none, `make` fills a new one.
+        """The folder of `key`. If there is none, `make` fills a new one.
 
-        Raises EngineError where it does not fit under the limit or on the disk, and whatever `make` raises.
+        Raises EngineError if it does not fit under the limit or on the disk, and whatever `make` raises.
         """
         folder = self._folder / _name(key)
         name = folder.name
@@ -61,7 +61,7 @@ class Cache:
         return folder
 
     def find(self, key: str) -> Path | None:
-        """The folder of `key`, held as by `get`; None where there is none."""
+        """The folder of `key`, locked as by `get`. None: there is none."""
         if not (self._folder / _name(key)).is_dir():
             return None
         try:
@@ -70,7 +70,7 @@ class Cache:
             return None
 
     def close(self) -> None:
-        """Let others evict what this worker used."""
+        """Unlock all folders, so that others may evict them."""
         while self._held:
             self._held.popitem()[1].close()
 
@@ -99,7 +99,7 @@ class Cache:
             shutil.rmtree(unfinished, ignore_errors=True)
 
     def _clear(self, *, making: str) -> None:
-        """Away with what was never finished and that nobody makes any more: whoever made it died of it."""
+        """Remove unfinished folders that nobody is making any more."""
         for left in self._folder.glob(f"*{_UNFINISHED}*"):
             name = left.name.partition(_UNFINISHED)[0]
             if name == making:  # by this thread, which has its lock
@@ -110,7 +110,7 @@ class Cache:
                     shutil.rmtree(left, ignore_errors=True)
 
     def _make_room(self, needed: int) -> None:
-        """Raises EngineError where even so the disk has too little."""
+        """Evict folders until there is room. Raises EngineError if the disk still has too little."""
         sizes = {path: _size(path) for path in self._folder.iterdir() if path.is_dir() and "." not in path.name}
         total = sum(sizes.values())
         for folder in sorted(sizes, key=self._used_at):
@@ -122,7 +122,7 @@ class Cache:
             raise self._no_room(needed)
 
     def _free(self) -> int:
-        """Bytes on the disk."""
+        """Free bytes on the disk."""
         return shutil.disk_usage(self._folder).free
 
     def _no_room(self, needed: int) -> EngineError:
@@ -136,7 +136,7 @@ class Cache:
         return lock.stat().st_mtime if lock.exists() else 0.0
 
     def _evict(self, folder: Path) -> bool:
-        """False: somebody uses it."""
+        """Evict a folder. False: somebody uses it."""
         if folder.name in self._held:
             return False
         with self._alone(folder.name) as mine:
@@ -146,7 +146,7 @@ class Cache:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[bool]:
-        """Whether nobody else has its lock, which is held meanwhile."""
+        """Whether nobody else has the lock, which is held within the block."""
         with self._lock_file(name) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,7 +165,7 @@ def _vanished(folder: Path) -> None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Of the disk or a quota. safetensors says it in words only."""
+    """Whether the error says that the disk or a quota is full; safetensors only says so in words."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     words = str(error).lower()

@@ -13,21 +13,21 @@ from premem_worker.checkpoints import folder as checkpoints
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """How a checkpoint writes a conversation, by its own files."""
+    """How a checkpoint writes a conversation, from its own files."""
 
     template: str
-    """In Jinja."""
+    """The chat template, in Jinja."""
     ends: frozenset[int]
-    """The tokens at which its answers end, beside the tokenizer's own."""
+    """The tokens at which its answers end, besides those of the tokenizer."""
 
     @classmethod
     def read(cls, folder: Path, *, model: Path) -> Chat | None:
-        """Out of the folder of the tokenizer and that of the model. None: there is no chat template."""
+        """Read it from the folders of the tokenizer and of the model. None: there is no chat template."""
         template = checkpoints.chat_template(folder)
         return None if template is None else cls(template, checkpoints.end_tokens(model))
 
     def fingerprint(self, tokenizer: str) -> str:
-        """That of a tokenizer, the chat template counted in: two checkpoints must share what they are asked."""
+        """The fingerprint of tokenizer and chat template, which the checkpoints of a job must share."""
         return hashlib.sha256(f"{tokenizer}\0{self.template}".encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Fingerprints of weights: whether two tasks of a job saw the same checkpoint, whatever the times of its files say."""
+"""Fingerprints of weights, which show whether two tasks of a job saw the same checkpoint, whatever the times of its files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from premem.payloads.results import written_anew
 from premem_worker.checkpoints import headers
 
 BLOCKS = 16
-"""Read of a tensor, spread evenly over it, its first and its last among them."""
+"""Blocks that are read of a tensor: the first, the last, and others evenly between them."""
 BLOCK_BYTES = 4096
 _NOT_WEIGHTS = ("base_model_name_or_path", "revision", "inference_mode")
-"""Of an adapter's config: where it came from. All else, such as lora_alpha, decides what it adds to its base."""
+"""Keys of an adapter's config that only say where it came from. All others, such as lora_alpha, decide what it computes."""
 
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 
@@ -25,18 +25,19 @@ Stamp = tuple[tuple[str, int, int, int, int], ...]
 def of_model(folder: Path) -> str:
     """SHA-256 over name, dtype and shape of every tensor, and over 16 blocks of 4 KiB of each, or all of a small one.
 
-    The same weights have the same one, in however many files they lie. Training moves about every number of a tensor that
-    it touches at all, so the blocks cannot miss it; a few numbers changed by hand in a large tensor they can. Of 64 tensors
-    in 2.1 GB this took 0.013 s from the disk and 0.005 s from memory, all bytes 1.1 s from either: 8 s for 16 GB, before
-    anything is loaded, for each worker and checkpoint. Read once for as long as the files stay as they are.
+    The same weights have the same fingerprint, however they are divided into files. Training changes nearly every number of
+    the tensors that it trains, so the blocks notice it; they may miss a few numbers changed by hand in a large tensor.
+    For 64 tensors of 2.1 GB this took 0.013 s from the disk and 0.005 s from memory. Reading all bytes took 1.1 s from
+    either, which would be 8 s for 16 GB, for each worker and checkpoint, before anything is loaded. The fingerprint is
+    computed again only if the files change.
 
-    Raises CheckpointError where the folder holds no weights that can be loaded.
+    Raises CheckpointError if the folder has no weights that can be loaded.
     """
     return _of_files(tuple(headers.weight_files(folder)), _stamp(folder))
 
 
 def of_adapted(base: Path, adapter: Path) -> str:
-    """The same of a LoRA adapter on its base, whether it is merged or computed beside it. Raises CheckpointError."""
+    """The fingerprint of a LoRA adapter with its base, whether merged or computed beside it. Raises CheckpointError."""
     try:
         config = json.loads((adapter / "adapter_config.json").read_bytes())
     except (OSError, ValueError) as error:
@@ -49,13 +50,13 @@ def of_adapted(base: Path, adapter: Path) -> str:
 
 
 def check_same(checkpoint: str, before: str | None, now: str) -> None:
-    """Of a checkpoint, by its name; either may be unknown. Raises CheckpointError where they differ."""
+    """Compare two fingerprints of a checkpoint. Either may be unknown. Raises CheckpointError if they differ."""
     if before and now and before != now:
         raise CheckpointError(written_anew(checkpoint))
 
 
 def _stamp(folder: Path) -> Stamp:
-    """With the time of the last change, which nobody can set: a file rewritten in place may have its old time back."""
+    """Size, inode and time of the last status change, which nobody can set back, unlike the time of modification."""
     found = []
     for path in sorted(folder.glob("*.safetensors")):
         status = path.stat()
@@ -93,7 +94,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _blocks(offsets: object, *, after: int) -> Iterator[tuple[int, int]]:
-    """Begin and size, in bytes of the file."""
+    """Begin and size of each block, in bytes of the file."""
     begin, end = map(int, offsets)  # type: ignore[call-overload]
     if end - begin <= BLOCKS * BLOCK_BYTES:
         yield after + begin, end - begin
@@ -103,7 +104,7 @@ def _blocks(offsets: object, *, after: int) -> Iterator[tuple[int, int]]:
 
 
 def _have_ready(file: int, places: Iterable[tuple[int, int]]) -> None:
-    """Asked for all at once: one after the other they would take as many round trips of a network's disk."""
+    """Ask the system for all blocks at once. One after the other would take as many round trips to a network disk."""
     if hasattr(os, "posix_fadvise"):
         for begin, size in places:
             os.posix_fadvise(file, begin, size, os.POSIX_FADV_WILLNEED)

@@ -1,4 +1,4 @@
-"""Headers of weight files: which tensors a checkpoint holds, of which shapes and types, read without loading any."""
+"""Headers of weight files: names, shapes and types of a checkpoint's tensors, read without loading them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BITS = {
     "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
 _HEADER_LIMIT = 100_000_000
-"""Bytes; the limit of the safetensors library."""
+"""Largest header in bytes, as in the safetensors library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Tensor:
 
     name: str
     dtype: str
-    """As safetensors calls it: F32, BF16, …"""
+    """The name of the type in safetensors: F32, BF16, …"""
     shape: tuple[int, ...]
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors that hold the model, sorted. Raises CheckpointError where there are none or too many."""
+    """The safetensors files of the model, sorted. Raises CheckpointError if there are none or too many."""
     index, single = folder / INDEX, folder / "model.safetensors"
     found = sorted(folder.glob("*.safetensors"))
     if index.is_file():
@@ -58,12 +58,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def held_tensors(path: Path) -> list[Tensor]:
-    """What a safetensors file says that it holds. Raises CheckpointError where the file is damaged or no safetensors."""
+    """The tensors of a safetensors file. Raises CheckpointError if it is damaged or not a safetensors file."""
     return _header(path)
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256 over the bytes of the weights, to tell equal weights from a swap that did nothing."""
+    """SHA-256 over all bytes of the weights, to distinguish equal weights from a swap that did nothing."""
     digest = hashlib.sha256()
     for path in weight_files(folder):
         with path.open("rb") as file:
@@ -88,7 +88,7 @@ def read_headers(folder: Path) -> dict[Path, list[Tensor]]:
 
 
 def _header(path: Path) -> list[Tensor]:
-    """The tensors that a safetensors file says it holds, after comparing that with its size."""
+    """The tensors of a safetensors file by its header, after comparing the header with the size of the file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -117,7 +117,7 @@ def _entry(name: str, entry: Mapping[str, Any]) -> tuple[Tensor, int, int]:
 
 
 def _check_data(path: Path, tensors: Sequence[tuple[Tensor, int, int]], held: int) -> None:
-    """The tensors must lie end to end and fill the file."""
+    """Check that the tensors follow each other without gaps and fill the file."""
     reached = 0
     for tensor, begin, end in sorted(tensors, key=lambda entry: entry[1:]):
         bits = _BITS.get(tensor.dtype)

@@ -1,4 +1,4 @@
-"""Checkpoints out of the Hugging Face hub, fetched once into the cache, or as they lie in the hub's own."""
+"""Checkpoints from the Hugging Face hub, fetched once into the cache, or used from the hub's own cache."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from premem_worker.checkpoints.cache import Cache, is_full
 from premem_worker.checkpoints.folder import MODEL_FILES
 
 ANSWER_SECONDS = 30.0
-"""Within which the hub must say what a revision holds."""
+"""Seconds within which the hub must list the files of a revision."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetched(repo: str, revision: str | None, *, cache: Cache, refs: Path) -> Path:
-    """The local folder of a repository's commit, by default the newest. `refs`: where it is kept which one that was last.
+    """The local folder of a repository at a revision, by default the newest. `refs`: folder that notes the last known commits.
 
-    What lies whole in the hub's own cache (HF_HOME) is used there. Where the hub does not answer, or must not be asked
-    (HF_HUB_OFFLINE), what was fetched before serves. Raises CheckpointError where the hub has no such checkpoint for this
-    worker, EngineError where it does not answer and nothing was fetched, or nothing has room.
+    A checkpoint that is complete in the hub's own cache (HF_HOME) is used there. If the hub does not respond, or must not be
+    asked (HF_HUB_OFFLINE), what was fetched before is used. Raises CheckpointError if the hub has no such checkpoint for
+    this worker, and EngineError if it does not respond and nothing was fetched, or if there is no room.
     """
     at = f"{repo}@{revision}" if revision else repo
     ref = refs / f"{hashlib.sha256(at.encode()).hexdigest()[:32]}.ref"
@@ -50,7 +50,7 @@ def fetched(repo: str, revision: str | None, *, cache: Cache, refs: Path) -> Pat
 
 
 def _asked(repo: str, revision: str | None, *, at: str) -> tuple[str, dict[str, int]]:
-    """The commit, and the bytes of each of its files that is needed. Raises CheckpointError, EngineError."""
+    """The commit of a revision, and the size of each necessary file. Raises CheckpointError, EngineError."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -72,7 +72,7 @@ def _asked(repo: str, revision: str | None, *, at: str) -> tuple[str, dict[str, 
 
 
 def _as_before(repo: str, revision: str | None, ref: Path, *, cache: Cache, error: EngineError) -> Path:
-    """What was fetched of it when the hub last answered. Raises `error` where nothing was."""
+    """What was fetched when the hub last responded. Raises `error` if nothing was."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -94,7 +94,7 @@ def _as_before(repo: str, revision: str | None, ref: Path, *, cache: Cache, erro
 
 
 def _in_own_cache(repo: str, commit: str, names: Mapping[str, int]) -> Path | None:
-    """The folder there, if it holds each of the files."""
+    """The folder in the hub's own cache, if it has all files."""
     from huggingface_hub import try_to_load_from_cache
 
     folder = None
@@ -123,7 +123,7 @@ def _download(repo: str, commit: str, sizes: Mapping[str, int], folder: Path, *,
 
 
 def _transport_error() -> type[Exception]:
-    """Of whatever library the hub's asks with: the ancestor of all its errors."""
+    """The base class of all errors of the HTTP library that huggingface_hub uses."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return cast(type[Exception], HfHubHTTPError.__mro__[1])

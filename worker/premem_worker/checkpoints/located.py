@@ -1,4 +1,4 @@
-"""A checkpoint where it lies on this machine."""
+"""A checkpoint on this machine."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from premem_worker.checkpoints.chat import Chat, without_chat
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A checkpoint that this worker can and may read."""
+    """A checkpoint that this worker can and may read, with what is known about it."""
 
     folder: Path
-    """Of an adapter that is to answer beside its base: the base's."""
+    """The folder to load; for an adapter beside its base, that of the base."""
     tokenizer: str
     """Fingerprint."""
     model: str = ""
-    """Family: architecture and number of parameters."""
+    """The model's family: architecture and number of parameters."""
     weights: str = ""
-    """Fingerprint, of an adapter that of it on its base."""
+    """Fingerprint of the weights; for an adapter, together with its base."""
     adapter: Path | None = None
-    """Its folder, where it is not merged."""
+    """The folder of an adapter that is not merged."""
     stamps: Mapping[Path, object] = field(default_factory=dict)
-    """Of its folders, when it was located: what changes where a file in there is written anew."""
+    """State of its folders when it was located. It changes when a file is written again."""
     chat: Chat | None = None
     """None: it has no chat template."""
     overwritten: Callable[[], str | None] = lambda: None
-    """Which of its files was written anew since it was located; None: none was."""
+    """A file that was written again since the checkpoint was located. None: none was."""
 
     def is_same(self, other: Located) -> bool:
-        """Whether what was loaded for the one is what the other one would load."""
+        """Whether this and another checkpoint load the same files."""
         mine, others = ((one.folder, one.adapter, one.stamps, one.weights) for one in (self, other))
         return mine == others
 
     def chatting(self, checkpoint: Checkpoint) -> Located:
-        """The same for a job that asks through the chat template. Raises CheckpointError where there is none."""
+        """The checkpoint for a job that uses the chat template. Raises CheckpointError if it has none."""
         if self.chat is None:
             raise without_chat(checkpoint)
         return replace(self, tokenizer=self.chat.fingerprint(self.tokenizer))

@@ -1,4 +1,4 @@
-"""Checkpoints out of an object store, fetched once into the cache."""
+"""Checkpoints from an object store, fetched once into the cache."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def is_remote(path: str) -> bool:
 
 
 def fetched(url: str, *, stores: Sequence[str], cache: Cache) -> Path:
-    """The local folder of a checkpoint in a store. Credentials come from the store's own variables (AWS_… and others).
+    """The local folder of a checkpoint in a store. Credentials come from the store's usual variables (AWS_… and others).
 
-    What the store lists decides: a file written anew is fetched anew. Raises CheckpointError where the URL lies outside of
-    `stores` or holds no checkpoint, EngineError where the store does not answer or nothing has room.
+    A file that changed in the store is fetched again. Raises CheckpointError if the URL is outside of `stores` or has no
+    checkpoint, and EngineError if the store does not respond or there is no room.
     """
     url = url.rstrip("/")
     if not any(url == store or url.startswith(f"{store}/") for store in (one.rstrip("/") for one in stores)):

@@ -1,4 +1,4 @@
-"""Which engine: vLLM where it is installed, transformers elsewhere."""
+"""Choosing the engine: vLLM if it is installed, else transformers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ EngineName = Literal["vllm", "transformers"]
 
 
 def engine_name(name: Literal["auto"] | EngineName) -> EngineName:
-    """`auto` made definite, without importing anything heavy."""
+    """The engine that `auto` means here, found without importing it."""
     if name != "auto":
         return name
     return "vllm" if importlib.util.find_spec("vllm") else "transformers"
 
 
 def check_installed(name: EngineName) -> None:
-    """Raises EngineError, saying what to install. Imports nothing heavy."""
+    """Raises EngineError, which says what to install, if the engine is missing. Does not import it."""
     needed = "vllm" if name == "vllm" else "torch"
     if not importlib.util.find_spec(needed):
         raise EngineError(
@@ -28,7 +28,7 @@ def check_installed(name: EngineName) -> None:
 
 
 def make_engine(name: Literal["auto"] | EngineName = "auto", **settings: Any) -> Engine:
-    """An engine that holds no checkpoint yet; `settings` go to its class. Raises EngineError where it is missing."""
+    """A new engine without a checkpoint. `settings` go to its class. Raises EngineError if it is not installed."""
     chosen = engine_name(name)
     check_installed(chosen)
     if chosen == "vllm":
@@ -39,12 +39,12 @@ def make_engine(name: Literal["auto"] | EngineName = "auto", **settings: Any) ->
 
 
 def make_embedder(**settings: Any) -> EmbeddingEngine:
-    """The transformers engine, which is installed wherever vLLM is."""
+    """The transformers engine, which is also installed with vLLM."""
     from premem_worker.engines.transformers.engine import TransformersEngine
 
     return TransformersEngine(**settings)
 
 
 def extra(name: EngineName) -> str:
-    """The extra of the package that brings an engine."""
+    """The extra of the package that installs an engine."""
     return "vllm" if name == "vllm" else "worker"

@@ -1,4 +1,4 @@
-"""Requests that may still grow in number while an engine answers them."""
+"""Feeds: requests that can be added to while an engine answers them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from premem.errors import Interrupted
 from premem_worker.engines.requests import SampleRequest, ScoreRequest, answers_to
 
 _LOOK_SECONDS = 0.1
-"""How long an idle engine waits before it looks again whether it was stopped."""
+"""Seconds after which an idle engine checks again whether it was stopped."""
 
 
 class Feed:
-    """A growing source of requests. Any thread may add to it, for as long as it is not closed."""
+    """A growing list of requests. Any thread may add to it until it is closed."""
 
     def __init__(self, requests: Iterable[ScoreRequest | SampleRequest] = ()) -> None:
         self._requests = list(requests)
@@ -27,7 +27,7 @@ class Feed:
 
     @classmethod
     def of(cls, requests: Feed | Sequence[ScoreRequest | SampleRequest]) -> Feed:
-        """The feed itself; a sequence becomes one that is closed already."""
+        """The feed itself; or, for a sequence, a closed feed of its requests."""
         if isinstance(requests, Feed):
             return requests
         feed = cls(requests)
@@ -35,7 +35,7 @@ class Feed:
         return feed
 
     def add(self, requests: Iterable[ScoreRequest | SampleRequest]) -> None:
-        """Raises ValueError where the feed is closed: the engine may have left already."""
+        """Add requests. Raises ValueError if the feed is closed, because the engine may have ended."""
         with self._changed:
             if self._closed:
                 raise ValueError("this feed is closed")
@@ -49,7 +49,7 @@ class Feed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more will come. Closing twice does nothing."""
+        """Say that no more requests will come. Closing twice does nothing."""
         with self._changed:
             if self._into is not None and not self._closed:
                 self._into.leave(self)
@@ -57,32 +57,32 @@ class Feed:
             self._changed.notify_all()
 
     def pour(self, into: MergedFeed) -> None:
-        """What waits in this feed, and all that will come, is taken from the other one instead."""
+        """Move all present and future requests of this feed into another one."""
         with self._changed:
             self._into = into
             waiting, self._requests = self._requests, []
             into.add(waiting)
 
     def lead(self) -> None:
-        """Of the feeds that are poured into the same one this is the one that is waited for."""
+        """Make this the feed that is waited for, of all that are poured into the same one."""
         with self._changed:
             if self._into is not None:
                 self._into.follow(self, closed=self._closed)
 
     @property
     def answers(self) -> int:
-        """That have been asked for so far, taken or not."""
+        """Number of answers requested so far."""
         with self._changed:
             return self._answers
 
     @property
     def idle_seconds(self) -> float:
-        """That were slept in `wait` so far; where this feed is poured into another one, in that one's."""
+        """Seconds spent in `wait` so far; for a feed that is poured into another one, in the `wait` of that one."""
         return self._idle_seconds if self._into is None else self._into.idle_seconds
 
     @property
     def rows(self) -> Set[int]:
-        """That something has been asked of so far."""
+        """Rows with requests so far."""
         return self._rows
 
     @property
@@ -92,12 +92,12 @@ class Feed:
 
     @property
     def ended(self) -> bool:
-        """Closed, and everything taken."""
+        """Whether it is closed and everything was taken."""
         with self._changed:
             return self._closed and not self._requests
 
     def take(self) -> list[ScoreRequest | SampleRequest]:
-        """All that wait, in the order in which they came, without waiting for more."""
+        """Take all waiting requests, in the order in which they came, without waiting for more."""
         with self._changed:
             taken, self._requests = self._requests, []
             return taken
@@ -122,8 +122,8 @@ class Feed:
 
 
 class MergedFeed(Feed):
-    """What several feeds ask for together. It is closed where the one that leads is: others may be open until their turn
-    comes, and an engine that waited for them would wait forever."""
+    """The requests of several feeds. It counts as closed when the leading feed is closed. Other feeds may stay open until their
+    turn comes, so an engine that waited for them would wait forever."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class MergedFeed(Feed):
             self._leader, self._closed = leader, closed
 
     def leave(self, feed: Feed) -> None:
-        """That one is closed."""
+        """Note that a feed was closed. If it was leading, this one is closed too."""
         with self._changed:
             self._closed = self._closed or feed is self._leader
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""What a worker asks of an inference engine. `vllm` and `transformers` are the two that there are."""
+"""The protocol that inference engines implement. There are two: `vllm` and `transformers`."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """One engine lives as long as its worker and changes weights under itself."""
+    """An engine. It lives as long as its worker, and changes its weights for each checkpoint."""
 
     name: str
     continuous: bool
-    """Whether a request that comes while others are worked on takes the place of the first one that is done."""
+    """Whether a new request takes the place of the first finished one while others are still computed."""
 
     @property
     def tokenizer(self) -> Tokenizer: ...
 
     @property
     def context(self) -> int:
-        """The most tokens that the loaded model takes, prompt and answer together."""
+        """The largest number of tokens of the loaded model, prompt and answer together."""
         ...
 
     @property
     def produced_by(self) -> dict[str, str]:
-        """For a result's metadata: the keys of `premem.payloads.results.PRODUCED_BY`, `tokenizer` left out."""
+        """Metadata of a result: the keys of `premem.payloads.results.PRODUCED_BY` without `tokenizer`."""
         ...
 
     @property
     def cache_bytes(self) -> int:
-        """Of memory for keys and values, beside the weights: reserved, or taken at most."""
+        """Bytes of memory for keys and values, besides the weights: reserved, or the most that is used."""
         ...
 
     def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
-        """Make this checkpoint the one that answers; a no-op where it is. `dtype` None: what it was saved in.
-        `adapter`: the folder of a LoRA adapter that is to answer with it.
+        """Load a checkpoint, unless it is loaded already. `dtype` None: that in which it was saved.
+        `adapter`: the folder of a LoRA adapter to compute beside it.
 
-        Raises CheckpointError where the fault lies in the checkpoint, EngineError otherwise. After either
-        the engine holds nothing, and the next load starts afresh.
+        Raises CheckpointError for a fault of the checkpoint, EngineError otherwise. After either, the engine is empty,
+        and the next load starts from the beginning.
         """
         ...
 
@@ -55,7 +55,7 @@ class Engine(Protocol):
         sampling: Sampling,
         stopped: Callable[[], bool],
     ) -> Iterator[Scored | Sampled]:
-        """Results in the order in which they are ready. Raises Interrupted soon after `stopped` turns true.
+        """Yield results in the order in which they are ready. Raises Interrupted soon after `stopped` becomes true.
 
         A feed is taken from while the engine runs; it ends when the feed is closed and everything answered. The same requests with the same seeds give the same results on the same machine.
         """
@@ -66,14 +66,14 @@ class Engine(Protocol):
         ...
 
     def kill(self) -> None:
-        """From another thread, while the engine does not answer: end its processes at once, so that what waits for
-        them raises. What computes in this process cannot be ended by itself, and goes on."""
+        """End the processes of an engine that does not answer, from another thread, so that what waits for them raises.
+        An engine that computes in this process goes on, because it cannot be ended by itself."""
         ...
 
 
 class EmbeddingEngine(Engine, Protocol):
-    """An engine that gives hidden states away; vLLM gives none while it generates."""
+    """An engine that returns hidden states, which vLLM does not while it generates."""
 
     def embed(self, requests: Sequence[EmbedRequest], *, stopped: Callable[[], bool]) -> Iterator[Embedded]:
-        """Results in the order in which they are ready. Raises Interrupted soon after `stopped` turns true."""
+        """Yield results in the order in which they are ready. Raises Interrupted soon after `stopped` becomes true."""
         ...

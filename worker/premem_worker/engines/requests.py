@@ -1,4 +1,4 @@
-"""What an engine is asked for, and what it answers."""
+"""Requests to an engine, and its results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ScoreRequest:
     row: int
     tokens: tuple[int, ...]
     target_start: int
-    """At least 1: the first token of a text has no probability."""
+    """At least 1, because the first token of a text has no probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class SampleRequest:
 
     row: int
     tokens: tuple[int, ...]
-    """Of the prompt."""
+    """Tokens of the prompt."""
     seeds: tuple[int, ...]
     first: int = 0
-    """Which sample of the example the first seed stands for."""
+    """Number of the sample that has the first seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class EmbedRequest:
 
 
 def answers_to(request: ScoreRequest | SampleRequest) -> int:
-    """How many an engine gives to a request."""
+    """Number of results that a request has."""
     return len(request.seeds) if isinstance(request, SampleRequest) else 1
 
 
@@ -58,21 +58,21 @@ class Scored:
     """Summed over the target's tokens, in nats, from a float32 log-softmax."""
     tokens: int
     prompt_tokens: int = field(default=0, compare=False, repr=False)
-    """Of the whole request."""
+    """Tokens of the whole request."""
     cached_tokens: int = field(default=0, compare=False, repr=False)
-    """Of these, tokens that the engine had read before and did not read again."""
+    """Those of them that the engine found in its cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
     row: int
     sample: int
-    """Which sample of the example, from 0."""
+    """Number of the sample, from 0."""
     text: str
     """Without the stop string."""
     tokens: int
     finished: bool
-    """True: a stop string or the end-of-text token; False: the token limit."""
+    """True: it ended with a stop string or the end-of-text token. False: at the token limit."""
     prompt_tokens: int = field(default=0, compare=False, repr=False)
     cached_tokens: int = field(default=0, compare=False, repr=False)
     """As in Scored."""

@@ -1,4 +1,4 @@
-"""The worker's own process group: whatever it starts ends with it, even where it is killed with -9."""
+"""The process group of the worker: everything that it starts ends with it, even if it is killed with -9."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ os.killpg(os.getpgrp(), signal.SIGKILL)
 """
 
 _held: list[tuple[int, subprocess.Popen[bytes]]] = []
-"""The end of the guard's pipe that says that this process lives, and the guard."""
+"""The guard process, and the end of its pipe that is open as long as this process lives."""
 
 
 def lead_group() -> bool:
-    """Make this process the leader of a process group. False: it shares the terminal's, where Ctrl-C must reach it."""
+    """Make this process the leader of a process group. False: it stays in that of the terminal, so that Ctrl-C reaches it."""
     if os.getpgrp() == os.getpid():
         return True
     if _in_foreground():
@@ -34,7 +34,7 @@ def lead_group() -> bool:
 
 
 def guard_group() -> None:
-    """Have every process of this group killed once this one is gone, however it went.
+    """Make sure that every process of this group is killed when this one ends, in whatever way.
 
     A small process waits for the end of a pipe whose other end only this process holds, and which the kernel closes
     with it. Call it as the leader of the group, before anything else is started.
@@ -54,7 +54,7 @@ def guard_group() -> None:
 
 
 def end_now(status: int) -> NoReturn:
-    """End this process with that status, and everything that it has started, whatever its threads are doing."""
+    """End this process and everything that it started with a status, whatever its threads are doing."""
     spared = {guard.pid for _, guard in _held}  # it ends those that come up meanwhile
     for process in descendants(os.getpid()):
         if process not in spared:
@@ -66,7 +66,7 @@ def end_now(status: int) -> NoReturn:
 
 
 def descendants(process: int) -> list[int]:
-    """Children, their children and so on, where the system tells (Linux)."""
+    """Children, their children and so on (on Linux)."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -81,7 +81,7 @@ def descendants(process: int) -> list[int]:
 
 
 def _forget() -> None:
-    """In a forked child, which would otherwise hold the pipe open beyond our death."""
+    """Close the pipe in a forked child, which would otherwise keep it open after this process has ended."""
     while _held:
         pipe, guard = _held.pop()
         os.close(pipe)

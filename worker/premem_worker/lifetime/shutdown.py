@@ -1,4 +1,4 @@
-"""The wish to end, heard within moments even while the main thread is deep inside a model load."""
+"""Shutdown: noticed within moments, even while the main thread loads a model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Shutdown:
         return self._requested.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but not beyond the moment of being asked to end. True: asked."""
+        """Sleep until the time is over or shutdown was requested. True: it was requested."""
         return self._requested.wait(max(0.0, seconds))
 
     def listen(self, *, seconds: float, last_words: Callable[[], None]) -> None:
-        """Hear signals from now on. Call it in the main thread.
+        """Handle signals from now on. Call it in the main thread.
 
-        A process that has not ended by itself `seconds` after the first signal, or at the second one, says its
-        `last_words` (2 seconds at most) and is ended with status 0.
+        If the process has not ended `seconds` after the first signal, or at the second one, `last_words` is called (for at
+        most 2 seconds), and the process ends with status 0.
         """
         # Python runs handlers between two instructions of the main thread, which may be minutes away; the byte in
         # this socket is written at once, by C.
@@ -73,7 +73,7 @@ def _hear(ours: socket.socket) -> None:
 
 
 def _stop_listening() -> None:
-    """In a forked child, whose signals are not the worker's."""
+    """Stop handling signals in a forked child."""
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Notice an engine that has stopped answering, and do not wait for it forever."""
+"""A watchdog that notices when an engine has stopped answering."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import structlog
 from premem.errors import EngineError, Interrupted
 
 GRACE_SECONDS = 10.0
-"""Most that whoever waits for an engine has to notice that its processes were killed."""
+"""Seconds within which whoever waits for an engine must notice that its processes were killed."""
 
 log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """How long nothing was heard of an engine, in the time that this process was running itself."""
+    """How long an engine has shown no sign of life, not counting time in which this process was frozen."""
 
     def __init__(self, what: str, seconds: float) -> None:
         self.what = what
@@ -29,16 +29,16 @@ class Watch:
         self._resting = False
 
     def alive(self) -> None:
-        """A sign of life."""
+        """Note a sign of life."""
         self._resting = False
         self._unheard = 0.0
 
     def rest(self) -> None:
-        """Nothing is asked of the engine until it shows the next sign of life."""
+        """Pause the watch until the next sign of life, because the engine has nothing to do."""
         self._resting = True
 
     def pass_time(self, seconds: float) -> bool:
-        """Whether that makes it fall silent."""
+        """Let time pass. Returns whether the engine counts as silent now."""
         if self._resting:
             return False
         self._unheard += seconds
@@ -61,12 +61,12 @@ def watched(
     kill: Callable[[], None],
     last_resort: Callable[[str], None],
 ) -> Iterator[Watch]:
-    """Watch over what is done with an engine in here.
+    """Watch what is done with an engine in this block.
 
-    An engine that falls silent has its processes killed by `kill`, and what that raises in here is raised as
-    EngineError. Where nothing is raised within moments, since the engine computes in this process or whoever
-    waits does not notice, there is no way to end it: `last_resort` is called with the reason and has to end the
-    process. Both are called from another thread.
+    If the engine falls silent, `kill` ends its processes, and what that raises in the block is raised as EngineError.
+    If nothing is raised within moments, because the engine computes in this process or whoever waits does not notice,
+    it cannot be ended: `last_resort` is called with the reason and has to end the process. Both are called from
+    another thread.
     """
     watch, over = Watch(what, seconds), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Which answers the engine is asked for: of each row as many as reach its goal, the next ones once the first are graded."""
+"""Drawing answers until each row reaches its goal: the next ones are requested when the first are graded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class _Row:
 
 
 class Draws:
-    """Grades may come from any thread; the feed is closed as soon as no row can need another answer."""
+    """Requests answers as the goals of the rows need them. Grades may come from any thread. The feed is closed as soon as no
+    row can need another answer."""
 
     def __init__(self) -> None:
         self.due: set[tuple[int, int]] = set()
@@ -38,13 +39,13 @@ class Draws:
     def first(
         self, row: int, tokens: tuple[int, ...], seeds: tuple[int, ...], goal: Goal, known: Sequence[Answer]
     ) -> SampleRequest | None:
-        """What to ask for at first; None where the answers that are `known` reach the goal."""
+        """The first request of a row. None: the `known` answers reach its goal."""
         right = sum(answer.grade.verdict == "right" for answer in known)
         self._rows[row] = _Row(tokens, seeds, goal, right, len(known), len(known))
         return self._next(row)
 
     def feed(self, requests: Sequence[ScoreRequest | SampleRequest]) -> Feed:
-        """With the first requests of all rows; what they lead to is added to it."""
+        """The feed with the first requests of all rows. Further requests are added to it."""
         self._feed = Feed(requests)
         if not self._open:
             self._feed.close()
@@ -55,7 +56,7 @@ class Draws:
 
     @property
     def unanswered(self) -> int:
-        """Answers that are due, and rows whose goal is not reached."""
+        """Answers that are missing, and rows whose goal is not reached."""
         return len(self.due | {(row, -1) for row in self._open})
 
     def _take(self, row: int, done: Future[Grade]) -> None:

@@ -1,4 +1,4 @@
-"""One pass that embeds a task's prompts: what the model makes of a question, before any answer."""
+"""A pass that embeds the prompts of a task."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from premem_worker.passes.prompts import Prompts
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingPlan:
-    """What the engine is asked for, and the rows that are left out."""
+    """The requests to the engine, and the rows that are skipped."""
 
     rows: int
-    """All of the task's."""
+    """All rows of the task."""
     requests: list[EmbedRequest]
     skipped: dict[int, Embedding]
-    """With the reason."""
+    """The skipped rows, with the reason."""
 
 
 def plan_embedding(
@@ -51,7 +51,7 @@ def plan_embedding(
 
 
 def embedded_rows(made: EmbeddingPlan, outcomes: Iterator[Embedded]) -> list[Embedding]:
-    """The embeddings of a task's rows out of the engine's answers. Raises EngineError where it leaves a prompt out."""
+    """The embeddings of a task's rows from the engine's answers. Raises EngineError if it leaves a prompt out."""
     found = dict(made.skipped)
     lengths = {request.row: len(request.tokens) for request in made.requests}
     for embedded in outcomes:

@@ -1,4 +1,4 @@
-"""How far a pass is, and what it took: the engine's answers are counted as they come."""
+"""The progress of a pass, and what it took: the engine's answers are counted as they come."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outcome = TypeVar("Outcome")
 
 
 class Pace:
-    """Answers asked for and given, and about how long the rest takes."""
+    """Number of requested and given answers, and about how long the rest takes."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -36,8 +36,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float:
-        """Until the engine has answered everything that is asked by now, at the rate so far; infinite before its
-        first answer."""
+        """Seconds until the engine has answered all present requests, at the rate so far. Infinite before its first answer."""
         if self._over:
             return 0.0
         if not self._answered:
@@ -47,9 +46,9 @@ class Pace:
 
 
 class Meter:
-    """What one pass takes, counted while its answers pass through.
+    """Measures what a pass takes, while its answers pass through.
 
-    Each answer, and each time that the engine looks whether it was stopped, is a sign of life.
+    Each answer, and each time that the engine checks whether it was stopped, counts as a sign of life.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Meter:
 
     @property
     def effort(self) -> Effort:
-        """By now; the seconds since the engine's last answer are those in which grades were waited for."""
+        """The effort so far. The seconds since the engine's last answer were spent waiting for grades."""
         now = self._clock()
         return Effort(
             prompt_tokens=self._prompt_tokens,
@@ -83,7 +82,7 @@ class Meter:
         )
 
     def watched(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
-        """The same, for the engine to look at."""
+        """The same `stopped`, noting that the engine looks at it."""
 
         def look() -> bool:
             self._watch.alive()
@@ -92,7 +91,7 @@ class Meter:
         return look
 
     def answers(self, outcomes: Iterator[Scored | Sampled], feed: Feed) -> Iterator[Scored | Sampled]:
-        """The engine's answers to what the feed asks, as they come."""
+        """The engine's answers to the requests of a feed, as they come."""
         return self._counted(outcomes, asked=lambda: feed.answers, idle=lambda: feed.idle_seconds)
 
     def embeddings(self, outcomes: Iterator[Embedded], requests: Sequence[EmbedRequest]) -> Iterator[Embedded]:
@@ -127,6 +126,6 @@ class Meter:
 
 
 def close(outcomes: Iterator[object]) -> None:
-    """End what gives them: no request may be left running in an engine when the next weights come."""
+    """End the answers, because no request may be left in an engine when the next weights are loaded."""
     if isinstance(outcomes, Generator):
         outcomes.close()

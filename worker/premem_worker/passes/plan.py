@@ -1,4 +1,4 @@
-"""What a pass has to do: which rows are scored, and which samples are drawn."""
+"""The plan of a pass: which rows are scored, and which samples are drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from premem_worker.passes.prompts import Prompts
 
 @dataclass(slots=True)
 class Plan:
-    """What the engine is asked for at first, and a result for every row: empty yet, known in part, or skipped."""
+    """The first requests to the engine, and a result for every row: empty, partly known, or skipped."""
 
     task: LeasedTask
     examples: Sequence[Example]
@@ -29,7 +29,7 @@ class Plan:
     results: dict[int, RowResult] = field(default_factory=dict)
     draws: Draws = field(default_factory=Draws)
     feed: Feed = field(default_factory=Feed)
-    """The requests, and those that they lead to."""
+    """The requests, to which grades may add."""
 
 
 def plan(
@@ -40,10 +40,11 @@ def plan(
     *,
     chat: Chat | None = None,
 ) -> Plan:
-    """Requests for the rows that fit; the others are skipped, never cut. What is known by a `partial` result is not
-    asked for again. Raises InputError where that is none, CheckpointError where a chat is asked for and cannot be had.
+    """Plan requests for the rows that fit the model's context. The others are skipped, never shortened. What a `partial` result
+    has is not requested again. Raises InputError if `partial` is not a result, and CheckpointError if the checkpoint has no
+    chat template that the task needs.
 
-    An example's scoring stands before its sampling, which then finds the prompt in the engine's cache.
+    An example is scored before it is sampled, so that sampling finds the prompt in the engine's cache.
     """
     made = Plan(task, examples)
     known = {} if partial is None else {result.row: result for result in decode(partial)[0]}
@@ -70,7 +71,7 @@ def plan(
 
 
 def _goals(task: LeasedTask) -> dict[int, Goal | None]:
-    """What is to be known of the answers to each row of the task."""
+    """The goals of the task's rows: what has to be found out about their answers."""
     rows = range(task.start, task.stop)
     if task.kind == "perplexity":
         return dict.fromkeys(rows)
@@ -83,7 +84,7 @@ def _goals(task: LeasedTask) -> dict[int, Goal | None]:
 def _plan_row(
     task: LeasedTask, row: int, example: Example, prompts: Prompts, *, context: int
 ) -> tuple[ScoreRequest | None, tuple[int, ...], RowResult]:
-    """The scoring where the task asks for it, the prompt's tokens, and the row's result, empty or skipped."""
+    """The scoring request if the task needs it, the tokens of the prompt, and the row's result, empty or skipped."""
     prompt = prompts.prompt(example)
     scored = task.kind in ("train", "perplexity")
     result = RowResult(row=row)

@@ -1,4 +1,4 @@
-"""Grading anew what was sampled before: no checkpoint is loaded and no engine started."""
+"""Grading earlier answers again, without a checkpoint or an engine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from premem_worker.passes.scoring import Grading, wait_for_all
 def regrade(
     task: LeasedTask, examples: Sequence[Example], source: bytes, *, grading: Grading, stopped: Callable[[], bool]
 ) -> bytes:
-    """The task's source with other grades; whatever else it holds stays as it is, who made it included.
+    """The source of the task with new grades. Everything else in it stays, including its metadata.
 
-    `examples` are the rows from task.start on. Raises Interrupted soon after `stopped` turns true, ServiceError where
-    the source holds other rows, InputError where it is no result.
+    `examples` are the rows from task.start on. Raises Interrupted soon after `stopped` turns true, ServiceError if
+    the source has other rows, InputError if it is not a result.
     """
     rows, produced_by = decode(source)
     asked = list(range(task.start, task.stop)) if task.plan is None else task.plan.rows

@@ -1,4 +1,4 @@
-"""One pass over a task's rows: what the engine is asked (`plan`), and what becomes of its answers (`graded`)."""
+"""A pass over the rows of a task: from the engine's answers to graded results."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Grading(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Where what is done of a pass is saved meanwhile, for whoever goes on with it should it be lost."""
+    """Saves partial results of a pass, for the worker that continues it if this one is lost."""
 
     save: Callable[[list[RowResult]], None]
-    """Takes the rows of which something is known; must not block."""
+    """Receives the rows of which something is known. It must not block."""
     seconds: float = 30.0
-    """Between two of them."""
+    """Seconds between two partial results."""
 
 
 def graded(
@@ -42,11 +42,11 @@ def graded(
     stopped: Callable[[], bool],
     saving: Saving | None = None,
 ) -> list[RowResult]:
-    """The results of a task's rows: what the engine scored as perplexities, what it sampled with its grades.
+    """The results of a task's rows: perplexities, and sampled answers with their grades.
 
-    `outcomes` are the engine's answers to the feed of the plan, to which grades may add. Raises Interrupted soon after
-    `stopped` turns true, CheckpointError where the model's numbers are none, EngineError where the engine leaves a
-    request unanswered.
+    `outcomes` are the engine's answers to the plan's feed; grades may add to the feed. Raises Interrupted soon after
+    `stopped` turns true, CheckpointError if the model computes NaN or infinite numbers, EngineError if the engine leaves
+    a request unanswered.
     """
     collected = _Collected(made)
     saved_at = time.monotonic()
@@ -75,7 +75,7 @@ def graded(
 
 
 class _Collected:
-    """What came out of the engine, each thing asked for once."""
+    """Collects the engine's answers, each request once."""
 
     def __init__(self, made: Plan) -> None:
         self._task = made.task
@@ -101,7 +101,7 @@ class _Collected:
         result.perplexity = self._perplexity(scored)
 
     def take_sample(self, sampled: Sampled, grading: Grading) -> None:
-        """Have it graded, its text made fit for UTF-8; the grade may lead to more requests."""
+        """Have a sample graded, with its text made valid UTF-8. The grade may lead to more requests."""
         key = (sampled.row, sampled.sample)
         if key not in self._draws.due:
             raise EngineError(f"the engine answered sample {sampled.sample} of row {sampled.row} twice or unasked")
@@ -120,16 +120,16 @@ class _Collected:
             )
 
     def rows(self) -> list[RowResult]:
-        """All of them, once everything is graded."""
+        """All rows, once everything is graded."""
         return [self._with_answers(result) for result in self._results.values()]
 
     def so_far(self) -> list[RowResult]:
-        """Of the rows of which something is known: perplexities, and answers without a gap."""
+        """Partial results of the rows of which something is known: perplexities, and answers without a gap."""
         rows = [self._with_answers(result) for result in self._results.values() if result.skipped is None]
         return [result for result in rows if result.perplexity is not None or result.answers]
 
     def _with_answers(self, result: RowResult) -> RowResult:
-        """Those that were known before, and those after them that are graded."""
+        """A row's known answers, followed by those that are graded."""
         answers, similarities = list(result.answers), list(result.similarities)
         compared = self._task.kind in ("train", "draw")
         trace = self._examples[result.row - self._task.start].trace
@@ -160,7 +160,7 @@ class _Collected:
 
 
 def wait_for_all(grades: Iterable[Future[Grade]], stopped: Callable[[], bool]) -> None:
-    """Raises Interrupted, and whatever a grader raised that cannot go on."""
+    """Wait for all grades. Raises Interrupted, and whatever a grader raised that cannot continue."""
     pending = set(grades)
     while pending:
         if stopped():

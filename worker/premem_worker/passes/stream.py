@@ -1,4 +1,4 @@
-"""One run of an engine for several passes: the first answers of the next are drawn beside the last ones of the one before."""
+"""One run of an engine for several passes, so that the first answers of the next are drawn together with the last of the current."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Outcome = Scored | Sampled
 
 
 class _Lane:
-    """What one pass asks for, and the answers that wait for it."""
+    """The requests of one pass, and the answers that wait for it."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -27,9 +27,9 @@ class _Lane:
 
 
 class Stream:
-    """An engine, as its passes see it, one after the other. All of them ask the same checkpoint.
+    """An engine for several passes of the same checkpoint, one after the other.
 
-    Where a pass has ended without all of its answers, whatever was begun for others is lost, and they have to begin anew.
+    If a pass ends without all of its answers, what was begun for others is lost, and they begin again.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -41,7 +41,7 @@ class Stream:
         self._stopped: Callable[[], bool] = lambda: False
 
     def takes(self, rows: range, sampling: Sampling) -> bool:
-        """Whether another pass can begin beside the one that runs: nothing but the row tells whose an answer is."""
+        """Whether another pass can begin during the current one. Only the row says to which pass an answer belongs."""
         return (
             self.engine.continuous
             and bool(self._lanes)
@@ -51,19 +51,19 @@ class Stream:
         )
 
     def begin(self, feed: Feed) -> None:
-        """Have the engine work on these too, beside what it is asked already; `run` with the same feed gives the answers.
+        """Give the engine these requests too. `run` with the same feed returns the answers.
 
-        Only what it `takes`.
+        Only for what `takes` allows.
         """
         self._lanes.append(_Lane(feed))
         feed.pour(self._merged)
 
     def has_begun(self, feed: Feed) -> bool:
-        """Whether the engine works on these, or has, and `run` was not called for all of them."""
+        """Whether `begin` was called with this feed and `run` has not returned all of its answers."""
         return any(lane.feed is feed for lane in self._lanes)
 
     def run(self, feed: Feed, *, sampling: Sampling, stopped: Callable[[], bool]) -> Iterator[Outcome]:
-        """The answers of one pass, as Engine.run gives them."""
+        """The answers of one pass, like Engine.run."""
         if not self.has_begun(feed):
             self.abandon()
             self.begin(feed)
@@ -78,14 +78,14 @@ class Stream:
         self._lanes.remove(lane)
 
     def abandon(self) -> None:
-        """End the run, whatever is left of it."""
+        """End the run with whatever is left of it."""
         outcomes, self._outcomes = self._outcomes, None
         self._merged, self._lanes = MergedFeed(), []
         if isinstance(outcomes, Generator):
             outcomes.close()  # no request may be left running when the next weights come
 
     def _answers(self, lane: _Lane) -> Iterator[Outcome]:
-        """Those of one lane, until it has them all, or the engine has no more. The last lane waits for the engine's end."""
+        """The answers of one lane, until it has all or the engine has no more. The last lane waits for the engine's end."""
         while not (lane.over and (self._outcomes is None or len(self._lanes) > 1)):
             if not lane.waiting and not self._pull(lane):
                 return
@@ -94,8 +94,8 @@ class Stream:
                 yield lane.waiting.popleft()
 
     def _pull(self, lane: _Lane) -> bool:
-        """Take one more answer from the engine, for whomever; one that nobody asked for goes to `lane`, which complains of
-        it. False: the engine has answered everything, what others may still ask for left aside."""
+        """Take one more answer from the engine, for any lane. One that no lane requested goes to `lane`, which reports it.
+        False: the engine has answered everything that was requested."""
         if self._outcomes is None:
             assert self._sampling is not None  # noqa: S101
             self._outcomes = self.engine.run(self._merged, sampling=self._sampling, stopped=lambda: self._stopped())
@@ -108,5 +108,5 @@ class Stream:
 
 
 def _settings(sampling: Sampling) -> Sampling:
-    """What the engine looks at: the seed of each answer comes with its request."""
+    """The sampling settings that the engine uses. The seed of each answer comes with its request."""
     return sampling.model_copy(update={"seed": 0, "samples": 1})

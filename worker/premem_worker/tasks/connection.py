@@ -1,4 +1,4 @@
-"""A worker's side of the task routes, patient with a service that is away."""
+"""The connection of a worker to the service. It waits for a service that is away."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from premem.wire.compatibility import read_reply, user_agent
 from premem.wire.tasks import AttemptBody, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest, ResultSummary
 
 AWAY = frozenset({429, 502, 503, 504, 507})
-"""Answers that time or an administrator mends: asked again for as long as there is somebody to ask for."""
+"""Responses that pass with time or an administrator's help: the request is repeated without end."""
 SERVER_ERRORS_BORNE = 5
-"""A 500 may be a passing fault of the service's database, or a bug that no patience mends."""
+"""How often a 500 is repeated. It may be a passing fault of the database, or a bug that stays."""
 
 ReplyKind = TypeVar("ReplyKind", bound=Reply)
 
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NothingToDo:
-    """No task is waiting."""
+    """There is no task."""
 
     ask_again_seconds: float
 
@@ -42,8 +42,8 @@ class NothingToDo:
 class Connection:
     """The task routes of one service. Safe to use from several threads.
 
-    Each call asks at least once, and again with growing pauses while the service is away, until `stopped` turns
-    true: then it raises Interrupted. Problems are raised as ServiceError and its kinds.
+    Each call is made at least once, and repeated with growing pauses while the service is away. When `stopped` becomes true,
+    it raises Interrupted. Problems are raised as ServiceError and its subclasses.
     """
 
     def __init__(self, service: str, *, api_key: str | None = None, request_seconds: float = 60.0) -> None:
@@ -65,7 +65,7 @@ class Connection:
         return _parsed(LeasedTask, response)
 
     def heartbeat(self, task: str, attempt: int, *, answer_seconds: float) -> HeartbeatReply:
-        """One try only: its caller knows when to try again. Raises Unreachable where the service is away."""
+        """Send a heartbeat, once: the caller knows when to try again. Raises Unreachable if the service is away."""
         try:
             response = self._client.post(
                 f"/v1/tasks/{task}/heartbeat", json=_attempt(attempt), timeout=httpx.Timeout(answer_seconds)
@@ -75,14 +75,14 @@ class Connection:
         return _parsed(HeartbeatReply, _checked(response))
 
     def release(self, task: str, attempt: int, *, stopped: Callable[[], bool]) -> None:
-        """Give the task back. It counts neither as failed nor as lost."""
+        """Give the task back. This counts neither as a failure nor as a loss."""
         self._ask("POST", f"/v1/tasks/{task}/release", stopped=stopped, json=_attempt(attempt))
 
     def failure(self, task: str, report: FailureReport, *, stopped: Callable[[], bool]) -> None:
         self._ask("POST", f"/v1/tasks/{task}/failure", stopped=stopped, json=report.model_dump(mode="json"))
 
     def result(self, task: str, attempt: int, content: bytes, *, stopped: Callable[[], bool]) -> ResultSummary:
-        """Hand in a task's Parquet file. The same attempt may hand in twice."""
+        """Send a task's result as Parquet. The same attempt may send it twice."""
         response = self._ask(
             "PUT",
             f"/v1/tasks/{task}/result",
@@ -94,11 +94,11 @@ class Connection:
         return _parsed(ResultSummary, response)
 
     def source(self, task: str, *, stopped: Callable[[], bool]) -> bytes:
-        """The result that a task grades anew."""
+        """The earlier result whose answers a task grades again."""
         return self._ask("GET", f"/v1/tasks/{task}/source", stopped=stopped).content
 
     def keep(self, task: str, attempt: int, content: bytes, *, stopped: Callable[[], bool]) -> None:
-        """Hand in what is done of a task so far."""
+        """Send a partial result of a task."""
         self._ask(
             "PUT",
             f"/v1/tasks/{task}/partial",
@@ -109,7 +109,7 @@ class Connection:
         )
 
     def partial(self, task: str, *, stopped: Callable[[], bool]) -> bytes:
-        """What is known of the task's rows already."""
+        """The partial result of a task."""
         return self._ask("GET", f"/v1/tasks/{task}/partial", stopped=stopped).content
 
     def rows(
@@ -117,8 +117,8 @@ class Connection:
     ) -> list[Example]:
         """The examples [start, stop) of a data set, in order.
 
-        With `question_column` the questions are taken from that column of the rows as they were uploaded; one that
-        holds no text is empty. Raises ServiceError where the service sends other rows than these.
+        With `question_column`, the questions come from that column of the uploaded rows; without a text there, the question
+        is empty. Raises ServiceError if the service sends other rows.
         """
         response = self._ask(
             "GET", f"/v1/datasets/{dataset}/rows", stopped=stopped, params={"start": start, "stop": stop}
@@ -177,7 +177,7 @@ class Connection:
 
 
 def jittered(seconds: float) -> float:
-    """Within a quarter of `seconds`, so that many workers do not ask in step."""
+    """`seconds`, changed at random by up to a quarter, so that many workers do not ask at the same time."""
     return seconds * random.uniform(0.75, 1.25)  # noqa: S311
 
 
@@ -197,7 +197,7 @@ def _attempt(attempt: int) -> dict[str, Any]:
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
-    """The response, or its problem raised in premem's words."""
+    """The response. Raises its problem as an error of premem."""
     if response.is_success:
         return response
     try:
@@ -227,7 +227,7 @@ def _parsed(kind: type[ReplyKind], response: httpx.Response) -> ReplyKind:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds, at most two minutes; None where the header is absent or a date."""
+    """Seconds of Retry-After, at most two minutes. None: the header is absent or a date."""
     try:
         seconds = float(response.headers.get("Retry-After", ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Keep a lease alive from a thread of its own, and learn there when it is gone."""
+"""Heartbeats: a thread that extends a lease, and notices when it is lost."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from premem.wire.tasks import LeasedTask
 from premem_worker.tasks.connection import Connection, jittered
 
 Lost = Literal["stale", "cancelled", "unheard"]
-"""Why a lease ended early: another attempt holds the task, its job was cancelled, or no heartbeat got through."""
+"""Why a lease ended early: another attempt has the task, its job was cancelled, or no heartbeat got through."""
 
 log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """Beats three times per lease from its start until it is left. `stopped` turns true as soon as the lease is known to be gone.
+    """Sends three heartbeats per lease until it is left. `stopped` becomes true as soon as the lease is known to be lost.
 
-    Start it before anything heavy is imported or loaded. It runs on a connection of its own, so that no upload
-    keeps it waiting. A process that was frozen beats as soon as it wakes, and learns then that its attempt is stale.
+    Start it before anything heavy is imported or loaded. It has its own connection, so that no upload
+    delays it. A process that was frozen sends a heartbeat as soon as it wakes, and then learns that its attempt is stale.
     """
 
     def __init__(self, connection: Connection, task: LeasedTask, *, leased_at: float) -> None:
-        """`leased_at`: the monotonic clock when the lease was answered."""
+        """`leased_at`: the monotonic clock when the lease was received."""
         self._connection = connection
         self._task = task
         # Counted from the answer, the lease is surely over when this has passed: the service began counting earlier.
@@ -67,7 +67,7 @@ class Heartbeat:
             raise
 
     def _beat(self) -> Lost | None:
-        """Returns why the lease is gone; None when it was left."""
+        """Returns why the lease was lost. None: the heartbeat was left."""
         interval = self._task.lease_seconds / 3
         pause = interval
         while not self._left.wait(pause):

@@ -1,4 +1,4 @@
-"""The tasks that this worker holds, each from its lease until it is handed in, given back or lost."""
+"""The tasks of this worker, each from its lease until its result is sent, or it is given back or lost."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a task needs from elsewhere before it can begin."""
+    """What a task needs to be fetched before it can begin."""
 
     examples: list[Example]
     source: bytes | None
-    """The result that it grades anew."""
+    """The earlier result whose answers it grades again."""
     partial: bytes | None
-    """What an attempt before left behind."""
+    """The partial result of an earlier attempt."""
     located: Located | None
-    """None where no model is needed."""
+    """None if it needs no model."""
     seconds: float
 
 
@@ -57,7 +57,7 @@ class TaskInHand:
         self._fetched: Future[Fetched] = Future()
 
     def stopped(self) -> bool:
-        """Whether it is this worker's no more."""
+        """Whether this worker has lost the task."""
         return self._dropped or self.lease.stopped()
 
     def drop(self) -> None:
@@ -65,7 +65,7 @@ class TaskInHand:
         self.lease.leave()
 
     def fetch(self, how: Callable[[LeasedTask], Fetched]) -> None:
-        """Fetch what it needs, in this thread. Whatever goes wrong is raised by `fetched`."""
+        """Fetch what it needs, in this thread. `fetched` raises what goes wrong."""
         try:
             self._fetched.set_result(how(self.task))
         except BaseException as error:
@@ -75,12 +75,12 @@ class TaskInHand:
 
     @property
     def ready(self) -> Fetched | None:
-        """What was fetched, where all of it is there."""
+        """What was fetched, if that is complete."""
         done = self._fetched.done() and self._fetched.exception() is None
         return self._fetched.result() if done else None
 
     def fetched(self, stopped: Callable[[], bool]) -> Fetched:
-        """What was fetched, once it is. Raises what went wrong there, and Interrupted."""
+        """Wait for what was fetched. Raises what went wrong there, and Interrupted."""
         while not self._fetched.done():
             if stopped():
                 raise Interrupted("stopped before the task's rows were there")
@@ -98,10 +98,10 @@ def fetch(
     *,
     stopped: Callable[[], bool],
 ) -> Fetched:
-    """What the task needs, out of the service and with its checkpoint made local by `locate` (see Parts).
+    """Fetch what the task needs from the service, and its checkpoint with `locate` (see Parts).
 
-    Raises CheckpointError where its checkpoint cannot be used or is not of the job's run, ServiceError, NotFound,
-    Interrupted soon after `stopped` turns true.
+    Raises CheckpointError if the checkpoint cannot be used or does not fit the job's run, ServiceError, NotFound, and
+    Interrupted soon after `stopped` becomes true.
     """
     began = time.monotonic()
     column = task.perturbation.question_column if task.perturbation else None
@@ -129,16 +129,16 @@ def _located(task: LeasedTask, partial: bytes | None, locate: Callable[[str, str
 
 
 class TasksInHand:
-    """All of them. Safe to use from several threads."""
+    """All tasks of this worker. Safe to use from several threads."""
 
     def __init__(self, beats: Connection) -> None:
-        """`beats`: the connection of heartbeats, and of giving back in a hurry."""
+        """`beats`: the connection for heartbeats, and for giving tasks back in a hurry."""
         self._beats = beats
         self._lock = threading.Lock()
         self._in_hand: dict[tuple[str, int], TaskInHand] = {}
 
     def take(self, task: LeasedTask, *, leased_at: float) -> TaskInHand:
-        """A task that was just leased; its heartbeat begins. `leased_at`: see Heartbeat."""
+        """Add a task that was just leased, and start its heartbeat. `leased_at`: see Heartbeat."""
         in_hand = TaskInHand(task, Heartbeat(self._beats, task, leased_at=leased_at))
         with self._lock:
             self._in_hand[task.id, task.attempt] = in_hand
@@ -147,7 +147,7 @@ class TasksInHand:
         return in_hand
 
     def drop(self, in_hand: TaskInHand) -> None:
-        """It is no more this worker's, whoever else's it is."""
+        """Forget a task that this worker no longer has."""
         in_hand.drop()
         with self._lock:
             self._in_hand.pop((in_hand.task.id, in_hand.task.attempt), None)
@@ -163,7 +163,7 @@ class TasksInHand:
         self.drop(in_hand)
 
     def give_back_all(self) -> None:
-        """From another thread, when this process is about to be ended."""
+        """Give back all tasks, from another thread, when this process is about to be ended."""
         with self._lock:
             every = list(self._in_hand.values())
         for in_hand in every:

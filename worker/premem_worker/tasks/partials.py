@@ -1,4 +1,4 @@
-"""Save what is done of a pass with the service, so that whoever gets the task next goes on from there."""
+"""Partial results: saved with the service, so that the next worker continues from there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class PartialSaver:
-    """Sends the partial results of one task, each from a thread of its own; what cannot be sent is no loss yet."""
+    """Sends the partial results of one task, each from its own thread. If one cannot be sent, the pass goes on."""
 
     def __init__(self, connection: Connection, in_hand: TaskInHand, *, produced_by: Mapping[str, str]) -> None:
         self._connection = connection
@@ -34,14 +34,14 @@ class PartialSaver:
         self.finish()
 
     def save(self, rows: Sequence[RowResult]) -> None:
-        """Does not wait, unless those before are still on their way."""
+        """Send a partial result. Returns at once, unless earlier ones are still on their way."""
         content = encode(rows, produced_by=self._produced_by)
         self.finish()
         self._thread = threading.Thread(target=self._send, args=(content,), name="partials", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
-        """Wait until the last one is sent or given up: afterwards the task may be given back."""
+        """Wait until the last one is sent or given up. Then the task may be given back."""
         if self._thread is not None:
             self._thread.join(SEND_SECONDS + 1.0)
 

@@ -1,4 +1,4 @@
-"""Lease the next task, and fetch what it needs, while the last answers of the one before are drawn."""
+"""Prefetch: lease the next task and fetch what it needs while the last answers of the current one are drawn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Prefetch:
-    """At most one task, asked for in a thread of its own."""
+    """At most one task, leased in its own thread."""
 
     def __init__(
         self,
@@ -25,20 +25,20 @@ class Prefetch:
         fetch: Callable[[TaskInHand], None],
         give_back: Callable[[TaskInHand], None],
     ) -> None:
-        """`lease`: the next task, None where none waits; raises Interrupted once it is stopped, and ServiceError."""
+        """`lease` returns the next task, or None if there is none. It raises Interrupted once it is stopped, and ServiceError."""
         self._lease = lease
         self._fetch = fetch
         self._give_back = give_back
         self._request: _Request | None = None
 
     def ask(self, *, after: int) -> None:
-        """Begin to ask, unless that is under way or done. `after` is the number of results that were handed in: where
-        no task waited, it is only asked again after another one, which may have made tasks."""
+        """Begin to lease, unless that was begun before. `after` is the number of results that were sent: if there was no task,
+        it only asks again after another result, which may have made new tasks."""
         if self._request is None or (self._request.in_vain and self._request.after != after):
             self._request = _Request(self._lease, self._fetch, after=after)
 
     def take(self, *, stopped: Stopped) -> TaskInHand | None:
-        """The task, once the service has answered; None where none was asked for or none waits. Raises Interrupted."""
+        """Wait for the task. None: none was requested, or there is none. Raises Interrupted."""
         if self._request is None:
             return None
         in_hand = self._request.wait(stopped)
@@ -46,7 +46,7 @@ class Prefetch:
         return in_hand
 
     def take_notice(self) -> TaskInHand | None:
-        """The task, once it is leased and everything is there that it needs. None before, and None when it was given."""
+        """The task, once it is leased and everything that it needs was fetched. None before that, and after it was returned."""
         if self._request is None or self._request.noticed:
             return None
         in_hand = self._request.answered
@@ -56,7 +56,7 @@ class Prefetch:
         return in_hand
 
     def put_back(self) -> None:
-        """Give back what was leased, or will be in a moment."""
+        """Give back the task that was leased or is being leased."""
         request, self._request = self._request, None
         if request is not None and (in_hand := request.abandon()) is not None:
             self._give_back(in_hand)
@@ -76,7 +76,7 @@ class _Request:
 
     @property
     def answered(self) -> TaskInHand | None:
-        """The task that was leased by now."""
+        """The task that has been leased so far."""
         return self._answer.result() if self._answer.done() and self._answer.exception() is None else None
 
     @property

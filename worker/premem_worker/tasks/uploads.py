@@ -1,4 +1,4 @@
-"""Hand results in from a thread of its own, while the next pass runs."""
+"""Uploads: a thread sends results while the next pass runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from premem.errors import Interrupted
 from premem_worker.tasks.in_hand import TaskInHand
 
 MOST = 2
-"""Results on their way, the one that is being sent included: each of them keeps memory and a lease."""
+"""Most results on their way, including the one that is being sent. Each keeps memory and a lease."""
 _LOOK_SECONDS = 0.1
 
 
 class Uploads:
-    """Sends one result after the other. A thread lives as long as there is one to send."""
+    """Sends one result after the other, in a thread that lives as long as there is one to send."""
 
     def __init__(self, send: Callable[[TaskInHand, bytes], None]) -> None:
-        """`send` hands one result in and deals with whatever comes of it. It raises nothing."""
+        """`send` sends one result and handles whatever happens. It raises nothing."""
         self._send = send
         self._waiting: deque[tuple[TaskInHand, bytes]] = deque()
         self._changed = threading.Condition()
@@ -27,7 +27,7 @@ class Uploads:
 
     @property
     def answered(self) -> int:
-        """How many have been dealt with since the beginning."""
+        """Number of results that were handled since the beginning."""
         with self._changed:
             return self._answered
 
@@ -37,7 +37,7 @@ class Uploads:
             return self._pending
 
     def put(self, in_hand: TaskInHand, content: bytes, *, stopped: Callable[[], bool]) -> None:
-        """Take a result over, as soon as there is room. Raises Interrupted soon after `stopped` turns true."""
+        """Add a result as soon as there is room. Raises Interrupted soon after `stopped` turns true."""
         with self._changed:
             while self._pending >= MOST:
                 if stopped():
@@ -49,7 +49,7 @@ class Uploads:
                 threading.Thread(target=self._run, name="uploads", daemon=True).start()
 
     def answered_since(self, count: int, *, seconds: float, stopped: Callable[[], bool]) -> bool:
-        """Whether more than `count` have been dealt with; where one is on its way, waits `seconds` for it."""
+        """Whether more than `count` results were handled. If one is on its way, wait up to `seconds` for it."""
         looks = max(1, round(seconds / _LOOK_SECONDS))
         with self._changed:
             while self._answered == count and self._pending and looks and not stopped():
@@ -58,7 +58,7 @@ class Uploads:
             return self._answered != count
 
     def finish(self) -> None:
-        """Wait until every result has been dealt with, which a lease that ends sets a limit to."""
+        """Wait until every result was handled. This ends at the latest with its lease."""
         with self._changed:
             while self._pending:
                 self._changed.wait()

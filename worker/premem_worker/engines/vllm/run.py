@@ -1,4 +1,4 @@
-"""One pass of the vLLM engine: what is asked goes in as room is, what is answered comes out as it is ready."""
+"""One pass of the vLLM engine: requests go in when there is room, and results come out when they are ready."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from premem_worker.engines.requests import Sampled, SampleRequest, Scored, Score
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the engine has in memory."""
+    """The weights that the engine has in memory."""
 
     folder: Path
     stamp: tuple[object, ...]
@@ -32,7 +32,7 @@ class Loaded:
     canary: tuple[float, ...]
     """Without an adapter."""
     adapter: Any = None
-    """The LoRARequest that goes with everything that is asked."""
+    """The LoRARequest that goes with every request."""
     adapted: tuple[Path, tuple[object, ...]] | None = None
     """The adapter's folder and stamp."""
 
@@ -42,7 +42,7 @@ Asked = tuple[ScoreRequest | SampleRequest, int]
 
 
 class Pass:
-    """One run: requests go in as room is, results come out as they are ready."""
+    """One run: requests go in when there is room, and results come out when they are ready."""
 
     def __init__(
         self, llm: Any, loaded: Loaded, sampling: Sampling, stopped: Callable[[], bool], *, name: str, most: int
@@ -58,11 +58,11 @@ class Pass:
 
     @property
     def unanswered(self) -> list[Asked]:
-        """What was taken from the feed and has no answer yet."""
+        """Requests that were taken from the feed and have no answer yet."""
         return [*self._running.values(), *self._waiting]
 
     def run(self, feed: Feed, again: Sequence[Asked] = ()) -> Iterator[Scored | Sampled]:
-        """`again`: what an engine before took from the feed and left unanswered."""
+        """`again`: requests that an earlier engine took from the feed and left unanswered."""
         waiting = self._waiting
         waiting.extend(again)
         added = 0
@@ -89,7 +89,7 @@ class Pass:
             raise
 
     def _asked(self, requests: Sequence[ScoreRequest | SampleRequest]) -> Iterator[Asked]:
-        """Row by row, its scoring first: that writes the prompt into the prefix cache, where its sampling finds it."""
+        """Requests row by row, scoring first, which puts the prompt into the prefix cache for sampling."""
         order: dict[int, int] = {}
         for request in requests:
             order.setdefault(request.row, len(order))
@@ -137,9 +137,9 @@ def tokens_input(tokens: Sequence[int]) -> dict[str, Any]:
 
 
 def scoring_params() -> Any:
-    """Log-probabilities of the prompt's own tokens, no others.
+    """Parameters for the log-probabilities of the prompt's own tokens.
 
-    Not greedy: on a GPU one greedy request turns the fast sampler off for all others in its step.
+    They are not greedy, because on a GPU one greedy request turns off the fast sampler for all others in its step.
     """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -156,7 +156,7 @@ def scoring_params() -> Any:
 
 
 def prompt_log_probabilities(output: Any, tokens: Sequence[int]) -> list[float]:
-    """Of the second token and those after it."""
+    """Log-probabilities of the second token and those after it."""
     found = output.prompt_logprobs
     if found is None or list(found.token_ids) != list(tokens[1:]):
         raise EngineError("vLLM gave log-probabilities of other tokens than it was asked for")

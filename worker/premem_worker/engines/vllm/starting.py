@@ -1,4 +1,4 @@
-"""What has to be set before vLLM starts, and what to make of a start that failed."""
+"""Starting vLLM: what has to be set before, and what a failed start means."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def start_error(folder: Path, error: Exception) -> PrememError:
 
 
 def is_death(error: Exception) -> bool:
-    """Of an engine in a process of its own, which keeps its reason to its log."""
+    """Whether an engine's own process died, whose reason is only in its log."""
     return type(error).__name__ == "EngineDeadError" or "core initialization failed" in str(error)
 
 
 def clean_up_after_failed_start() -> None:
-    """Half an engine in this process would stand in the next one's way."""
+    """Remove what a failed start left in this process, because it would be in the way of the next one."""
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
     gc.collect()
