@@ -26,9 +26,10 @@ def reference() -> str:
     with tempfile.TemporaryDirectory() as folder:
         schema = create_app(ServiceSettings(data_dir=Path(folder))).openapi()
     parts = [
-        "# Reference",
+        "# Routes, settings and commands",
         "",
-        "Written by `python -m docs.reference`; bodies stand at `/docs` of a service.",
+        "Every route, setting and command in short; `python -m docs.reference` writes this page. `/docs` of a running service "
+        "describes requests and replies in full.",
         *["", "## Routes", "", *_routes(schema)],
         *["", "## Settings of the service", "", *_settings("PREMEM_", ServiceSettings, service_parser())],
         *["", "## Settings of a worker", "", *_settings("PREMEM_WORKER_", WorkerSettings, worker_parser())],
@@ -42,8 +43,8 @@ def _routes(schema: dict[str, Any]) -> list[str]:
     for path, operations in schema["paths"].items():
         for method, about in operations.items():
             query = [f"`{given['name']}`" for given in about.get("parameters", []) if given["in"] == "query"]
-            told = _cell(about.get("description") or about.get("summary", ""))
-            lines.append(f"| `{method.upper()} {path}` | {told} | {', '.join(query)} |")
+            text = _cell(about.get("description") or about.get("summary", ""))
+            lines.append(f"| `{method.upper()} {path}` | {text} | {', '.join(query)} |")
     return lines
 
 
@@ -64,8 +65,8 @@ def _commands(command: Any, name: str) -> list[str]:
     lines = ["", f"### `{name}`", "", _cell(command.help or ""), ""]
     for given in command.params:
         flags = ", ".join(f"`{flag}`" for flag in (*given.opts, *given.secondary_opts))
-        told = _cell(getattr(given, "help", None) or "")
-        lines.append(f"- {flags}: {told}" if told else f"- {flags}")
+        text = _cell(getattr(given, "help", None) or "")
+        lines.append(f"- {flags}: {text}" if text else f"- {flags}")
     return lines
 
 

@@ -21,7 +21,7 @@ PLAIN_WIDTH = 200
 
 
 def show(*parts: Table | Text | str, console: Console | None = None) -> None:
-    """Print to stdout: with colours on a terminal, as aligned plain text otherwise."""
+    """Print to stdout: as drawn tables on a terminal, as aligned plain text otherwise."""
     console = console or Console(soft_wrap=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     for part in parts:
         if isinstance(part, Table) and not console.is_terminal:
