@@ -69,14 +69,14 @@ def page(job: Job, report: JobReport, score_E: Floats, lowest: Sequence[ExampleD
 
 def _facts(job: Job, score_E: Floats) -> str:
     saved = (
-        f", {job.counts.samples_saved:,} that could change no score left undrawn" if job.counts.samples_saved else ""
+        f" ({job.counts.samples_saved:,} were not drawn, because they could not change a score)" if job.counts.samples_saved else ""
     )
     ended = f", {job.finished_at:%Y-%m-%d %H:%M} UTC" if job.finished_at else ""
     mean = f"{score_E.mean():.3f}" if len(score_E) else "–"
     return (
         f"Job {job.id}{ended}. {len(score_E):,} examples at {len(job.checkpoints)} checkpoints, {job.counts.samples:,} answers "
-        f"sampled{saved}. Mean pre-memorization accuracy (the best accuracy while the reference was not known by heart, capped "
-        f"by the accuracy now): {mean}."
+        f"sampled{saved}. Mean pre-memorization accuracy (the best accuracy while the reference was not memorized, but at most "
+        f"the accuracy now): {mean}."
     )
 
 

@@ -184,26 +184,26 @@ def _notes(request: JobRequest, *, measured: bool, engines: int, max_tokens: int
     notes = []
     if measured:
         notes.append(
-            "lengths, pace and memory are those of the measured job's tasks, on whatever worked them; grades are counted "
-            "as if they never kept an engine waiting"
+            "lengths, pace and memory are measured on the tasks of another job, with its workers; the estimate assumes "
+            "that engines never wait for grades"
         )
     else:
         notes.append(
-            f"nothing was measured: {TOKENS_PER_CHARACTER} tokens per character are assumed, and answers as long as half of "
+            f"nothing was measured: the estimate assumes {TOKENS_PER_CHARACTER} tokens per character, and answers half as long as "
             f"prompt and reference (at most {max_tokens} tokens); `premem score --dry-run` measures"
         )
     if request.template.chat:
-        notes.append(f"the chat template is taken to add {TURN_TOKENS:g} tokens to each message")
+        notes.append(f"the estimate assumes that the chat template adds {TURN_TOKENS:g} tokens to each message")
     if not engines:
         notes.append(
             "no worker with an engine asked for a task within the last minute: start one for an estimate of the time"
         )
     if request.trajectory_drawn == "final":
         notes.append(
-            "the low end is the share of answers that runs of three and more epochs needed, the high end is all of them"
+            "the low end counts the share of answers that runs of three and more epochs needed, and the high end all answers"
         )
     if request.open:
-        notes.append("the job is open: checkpoints that are appended later come on top")
+        notes.append("the job is open: checkpoints that are appended later are not included")
     return notes
 
 
