@@ -1,18 +1,18 @@
 """The errors that premem raises.
 
-PrememError
-├── InputError            an input cannot be used; the message says where and what to do
-│   ├── RowsError         rows of a data set cannot be used; it lists the bad lines
-│   ├── GraderError       there is no such grader, or it does not take these options
-│   └── CheckpointError   a checkpoint cannot be loaded, or must not be
-├── EmptyHistory          no checkpoint has been scored yet, so there is no accuracy
-├── EngineError           the engine failed, and the checkpoint is not the reason
-├── Interrupted           the work was stopped: it was cancelled, or the worker is ending
-└── ServiceError          the service responded with a problem (RFC 9457)
-    ├── NotFound          404
-    ├── Conflict          409
-    │   └── StaleAttempt  another attempt has the lease of the task now
-    └── Unreachable       the service did not respond
+    PrememError
+    ├── InputError            an input cannot be used; the message says where and what to do
+    │   ├── RowsError         rows of a data set cannot be used; it lists the bad lines
+    │   ├── GraderError       there is no such grader, or it does not take these options
+    │   └── CheckpointError   a checkpoint cannot be loaded, or must not be
+    ├── EmptyHistory          no checkpoint has been scored yet, so there is no accuracy
+    ├── EngineError           the engine failed, and the checkpoint is not the reason
+    ├── Interrupted           the work was stopped: it was cancelled, or the worker is ending
+    └── ServiceError          the service responded with a problem (RFC 9457)
+        ├── NotFound          404
+        ├── Conflict          409
+        │   └── StaleAttempt  another attempt has the lease of the task now
+        └── Unreachable       the service did not respond
 """
 
 from __future__ import annotations
