@@ -39,16 +39,20 @@ def _section(kept: dict[str, Any]) -> str:
         one, other = (statistics.median(ratio[name]) for name in ("values", "others"))
         rounds = min(len(ratio["values"]), len(ratio["others"]))
         lines.append(
-            f"| {ratio['what']} | {ratio['one']} {one:,.4g} {ratio['unit']} | {ratio['other']} {other:,.4g} {ratio['unit']} "
+            f"| {ratio['what']} | {ratio['one']} {_number(one)} {ratio['unit']} | {ratio['other']} {_number(other)} {ratio['unit']} "
             f"| {ratio['ratio']:.4g} | {ratio['aim']} | {rounds} |"
         )
     if kept["facts"]:
-        lines += ["", *(f"- {name}: {_told(value)}" for name, value in kept["facts"].items())]
+        lines += ["", *(f"- {name}: {_fact(value)}" for name, value in kept["facts"].items())]
     return "\n".join(lines) + "\n"
 
 
-def _told(value: object) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+def _fact(value: object) -> str:
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The errors that premem raises.
 
+`except` with one of them also catches those on its branches:
+
     PrememError
     ├── InputError            an input cannot be used; the message says where and what to do
     │   ├── RowsError         rows of a data set cannot be used; it lists the bad lines

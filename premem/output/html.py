@@ -69,7 +69,9 @@ def page(job: Job, report: JobReport, score_E: Floats, lowest: Sequence[ExampleD
 
 def _facts(job: Job, score_E: Floats) -> str:
     saved = (
-        f" ({job.counts.samples_saved:,} were not drawn, because they could not change a score)" if job.counts.samples_saved else ""
+        f" ({job.counts.samples_saved:,} were not drawn, because they could not change a score)"
+        if job.counts.samples_saved
+        else ""
     )
     ended = f", {job.finished_at:%Y-%m-%d %H:%M} UTC" if job.finished_at else ""
     mean = f"{score_E.mean():.3f}" if len(score_E) else "–"
