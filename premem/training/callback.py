@@ -1,8 +1,8 @@
-"""A Trainer callback that scores the checkpoints of a run while it trains.
+"""A Trainer callback that has the checkpoints of a run scored while it trains.
 
     trainer = Trainer(..., callbacks=[PreMemorization("train.jsonl")])
 
-It works with the Trainer of transformers and with trainers that inherit from it, such as SFTTrainer of TRL.
+It works with Trainer of transformers and with the trainers of TRL that inherit from it, such as SFTTrainer.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from premem.wire.datasets import Columns
 from premem.wire.jobs import ENDED, Checkpoint, Job, JobRequest
 
 HELD = "premem-held"
-"""Folder beside the checkpoints that `save_total_limit` does not touch."""
+"""Folder beside the checkpoints, out of reach of `save_total_limit`."""
 NOTE = "premem.json"
-"""File beside the checkpoints with the id of the run's job, so that a resumed run continues it."""
+"""Beside the checkpoints: which job follows this run, so that a resumed run goes on with it."""
 NOT_LOADED = (
     "optimizer*",
     "scheduler*",
@@ -43,39 +43,30 @@ NOT_LOADED = (
     "training_args.bin",
     "global_step*",
 )
-"""Files that resume a training run and that no worker reads."""
+"""What resumes a training run and no worker reads."""
 
 log = logging.getLogger(__name__)
 
 
 class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers has no types that mypy is given
-    """Scores every checkpoint that a run saves, as a job of a premem service, while the run goes on.
+    """Registers every checkpoint that a run saves with an open job, and closes the job when training ends.
 
-    Training never stops and never waits: a thread talks to the service. If the service is away, the thread warns once and
-    keeps trying as long as the process lives. Only at the end does training wait, at most `close_seconds`, and only if the
-    service responds. In a run with several processes, only the first one talks to the service.
+    `dataset` is what the run trains on: the id of a data set in the service, or a path or rows that are uploaded;
+    or give the id of an open `job` instead. `service` and `api_key` as for Client. `grader`, `columns` and
+    `max_ungradable` go with the upload, `settings` are those of JobRequest: sampling, template, memorized_below,
+    calibration, test_dataset, name, …
 
-    The scores appear in the Trainer's log under `premem/…` at its next log, and so wherever that log goes.
+    Training is never stopped and never waits: a thread speaks to the service, tries again for as long as the process
+    lives where it is away, and warns once. Only at the end training waits, `close_seconds` at most, for a service
+    that is there. In a run of many processes only the first says anything.
 
-    If `save_total_limit` would delete checkpoints before they are scored, the callback keeps them in premem-held/ in the
-    output folder, as hard links (or copies, if the file system has no links), until they are scored.
+    The latest scores go into the Trainer's log under `premem/…` when it logs next, and so to wherever that goes.
 
-    Args:
-        dataset: What the run trains on: a path or rows to upload, or the id of an uploaded data set.
-        job: Instead of a data set: the id of an open job to add the checkpoints to.
-        service: Address of the service. Absent: PREMEM_SERVICE of the environment, or http://127.0.0.1:8321.
-        api_key: Key for the service. Absent: PREMEM_API_KEY of the environment.
-        grader: Name of the grader, for the upload.
-        columns: Names of the columns, for the upload.
-        max_ungradable: Largest share of rows whose own reference may be graded as not right, for the upload.
-        hold: Whether to keep checkpoints that `save_total_limit` would delete.
-        copy_to: A folder that workers read instead of the output folder. Every checkpoint is copied there and stays.
-        look_seconds: Seconds between two looks for new scores.
-        close_seconds: Longest wait at the end of training.
-        settings: Fields of JobRequest, such as sampling, template, memorized_below, calibration, test_dataset, name.
+    Where `save_total_limit` would delete checkpoints before they are scored, they are held: hard links in
+    premem-held/ beside them (copies where the file system has no links), gone once they are scored. `copy_to` names
+    a folder that workers read instead, into which every checkpoint is copied; those copies stay.
 
-    Raises:
-        InputError: No job takes these settings.
+    Raises InputError, when it is made, for settings that no job takes.
     """
 
     def __init__(
@@ -116,7 +107,7 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._settings = settings
 
     def finish(self, seconds: float | None = None) -> bool:
-        """Wait until the service has heard of every checkpoint, at most `seconds`. Returns whether it has."""
+        """Wait until the service knows everything, however long it is away. Returns whether it does."""
         return self.following is None or self.following.finish(seconds)
 
     # What the Trainer calls
@@ -184,7 +175,7 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
     # Data set and job
 
     def _found(self, client: Client, job: str | None) -> Job | None:
-        """The job to continue. None if the job of a resumed run has ended or does not exist."""
+        """The job that goes on; None where a resumed run's has ended or is not there."""
         if job is None:
             return None
         try:
@@ -244,7 +235,7 @@ def _link(source: str, target: str) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies a folder completely or not at all, because a worker may look at any moment."""
+    """Whole or not at all: a worker may look at any moment."""
     partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*NOT_LOADED))

@@ -1,4 +1,4 @@
-"""Reports the checkpoints of a training run to a service, from a thread that the run never waits for."""
+"""Tells a service of the checkpoints of a run that trains, from a thread that the run never waits for."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Saved:
 class Following:
     """One open job of one training run.
 
-    `append` and `close` only add to a queue. A daemon thread sends the queue in order, and tries again as long as the
-    process lives if the service is away. It warns once when the service is away. When the service refuses something, it
-    warns once and sends nothing more. Only `finish` waits, and no method raises.
+    `append` and `close` only note what is to be said; a daemon thread says it, in order, and again where the service
+    is away, for as long as the process lives. It warns once of a service that is away, and once more where the service
+    refuses what it is told; after a refusal it says nothing more. No method but `finish` waits, and none raises.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Following:
             self._warn(f"{self._most_waiting} checkpoints wait to be registered already: later ones are left out")
 
     def close(self) -> None:
-        """Note that no more checkpoints will come."""
+        """No more checkpoints will come."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -102,7 +102,7 @@ class Following:
             return self._news.popleft() if self._news else None
 
     def finish(self, seconds: float | None = None, *, only_if_there: bool = False) -> bool:
-        """Wait until everything was sent. Returns whether it was. With `only_if_there`, do not wait for a service that is away."""
+        """Wait until all was said, and whether it was. With `only_if_there`, not for a service that is away."""
         with self._changed:
             self._hurried = True
             self._changed.notify_all()
@@ -111,7 +111,7 @@ class Following:
 
     @property
     def waiting(self) -> list[Checkpoint]:
-        """What has not been sent yet."""
+        """What the service has not been told yet."""
         with self._changed:
             return [saved.checkpoint for saved in self._waiting]
 
@@ -149,7 +149,7 @@ class Following:
             self._end()
 
     def _say(self, client: Client) -> None:
-        """Send everything that waits, in order. What fails stays in front."""
+        """Everything that waits, in order; what fails stays in front."""
         if self.job is None:
             job = self._begin(client, self._key)
             with self._changed:
@@ -183,7 +183,7 @@ class Following:
         self._registered[saved.checkpoint.name] = saved
 
     def _look(self, client: Client) -> None:
-        """Find out what was scored in the meantime, and which checkpoints are no longer needed."""
+        """What was scored meanwhile, and which checkpoints are needed no more."""
         if self.job is None or not self._registered:
             return
         job = client.job(self.job)
@@ -204,7 +204,7 @@ class Following:
                 self._ended = self._closed = True
 
     def _rest(self, seconds: float) -> None:
-        """Wait until there is something to send, or long enough."""
+        """Until there is something to say, or long enough."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while not self._ended and (left := deadline - time.monotonic()) > 0:
