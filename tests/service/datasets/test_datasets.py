@@ -19,8 +19,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from premem_service.storage.store import Store, StoreFull
-from tests.service.conftest import POSTGRES
 from tests.service.datasets.uploading import as_frame, files, jsonl, left, refused, rows, upload, wait_until
+from tests.service.serving import POSTGRES
 
 PARQUET = "application/vnd.apache.parquet"
 
