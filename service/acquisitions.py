@@ -19,11 +19,11 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from premem.acquisition import Candidate, acquire, acquire_in_parts, tfidf
 from premem.errors import Conflict, InputError, NotFound
 from premem.records import Example
-from premem.wire import Checkpoint, Job
+from premem.wire import Checkpoint, Job, Template
 from premem.wire_curation import AcquireRequest, Acquisition, CandidateReply, Lineage, NearestExample
 from premem.wire_tags import EXCLUDED
 from service.checkpoints import check_room, shard_tasks
-from service.datasets import read_columns, read_rows_at
+from service.datasets import check_template, read_columns, read_rows_at
 from service.db import Database
 from service.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
 from service.examples import completed
@@ -86,6 +86,7 @@ def acquire_candidates(
     search = Search(row["dataset"], asked, lineage(row, policy), low_rows, rest_rows, _notes(row, asked, chosen))
     questions, fresh = _pool(database, store, search)
     if asked.by == "embedding":
+        check_template(database, asked.pool, Template.model_validate(row["request"]["template"]), field="pool")
         return _posted(database, row, search, max_tasks=settings.max_tasks)
     low = examples_at(database, store, row["dataset"], low_rows)
     rest = examples_at(database, store, row["dataset"], rest_rows)

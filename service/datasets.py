@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from premem.errors import Conflict, GraderError, InputError, NotFound
 from premem.grading import get_grader
 from premem.grading.pool import grade_all
-from premem.wire import Columns, Dataset, GraderChoice, Name, Page, Share
+from premem.wire import Columns, Dataset, GraderChoice, Name, Page, Share, Template
 from service import cursors
 from service.db import Database, now
 from service.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven, StoreGiven
@@ -96,12 +96,26 @@ async def upload_dataset(
     final_answer: ColumnName = None,
     id: ColumnName = None,  # noqa: A002  (the query's name)
     messages: ColumnName = None,
+    repair_latex: Annotated[
+        bool | None,
+        Query(
+            description="LaTeX whose single backslashes JSON took for escapes (a form feed and `rac`): true puts them "
+            "back, false takes the rows as they are; absent, they are refused."
+        ),
+    ] = None,
 ) -> Dataset:
     """Every row is checked and its own reference graded before anything is kept.
 
     The columns are found by their usual names (question: `question`, `prompt` or `instruction`, with Alpaca's `input`
-    below it; trace: `trace`, `solution`, `answer`, `completion`, `output` or `response`; final answer: `final_answer` or
-    `answer`; `id`; or `messages` or ShareGPT's `conversations`, whose last assistant message is the trace), or are named in the query. The same rows with the same grader and mapping are the same data set.
+    below it, or `problem` or `query`; trace: `trace`, `solution`, `answer`, `completion`, `output` or `response`; final
+    answer: `final_answer`, `answer` or `expected_answer`; `id`; or `messages` or ShareGPT's `conversations`, whose last
+    assistant message that was trained on is the trace), or are named in the query. Rows without an id are numbered.
+
+    Several messages before the trace become one question, each with its role; so do a system message and earlier turns in
+    columns of their own (`system`, `history`). Such rows are counted in `chats`, and no chat template can ask them yet.
+    Where the final answer has a column of its own, the trace need not mark one.
+
+    The same rows with the same grader and mapping are the same data set.
     """
 
     def work(blocks: Iterator[bytes]) -> tuple[Dataset, bool]:
@@ -118,6 +132,7 @@ async def upload_dataset(
             max_ungradable=max_ungradable,
             max_row_bytes=settings.max_row_bytes,
             as_csv=request.headers.get("content-type", "").partition(";")[0].strip().lower() == CSV,
+            repair_latex=repair_latex,
         )
         return keep(database, store, ingested, name=name, grader=choice)
 
@@ -240,6 +255,24 @@ def _pieces(content: IO[bytes]) -> Iterator[bytes]:
 
 
 # For other routes
+
+
+def check_template(database: Database, dataset: str, template: Template, *, field: str) -> None:
+    """Raises FieldError where a chat template would ask another chat than the rows hold. None of this name: no error."""
+    if not template.chat:
+        return
+    with database.connect() as connection:
+        counts = select(datasets.c.chats, datasets.c.rows).where(datasets.c.id == dataset)
+        found = connection.execute(counts).one_or_none()
+    if found is not None and found.chats:
+        raise FieldError(
+            field,
+            f"{found.chats:,} of the {found.rows:,} rows of {dataset} hold more than one message of the "
+            "user before the answer: a system message, tools or earlier turns. With a chat template (--chat) all of that "
+            "would be asked as one message of the user, which is not what was trained on. Upload the rows that have one "
+            "question and one answer; where all share one system message, leave it out of the rows and give it as "
+            "template.system (--system)",
+        )
 
 
 def read_rows(database: Database, store: Store, dataset: str, start: int, stop: int) -> pl.DataFrame:
@@ -366,6 +399,8 @@ def _create(database: Database, ingested: Ingested, *, name: str, grader: Grader
             "ungradable_lines": [
                 {"line": bad.line, "field": bad.field, "message": bad.message} for bad in ingested.ungradable_lines
             ],
+            "chats": ingested.chats,
+            "repaired": ingested.repaired,
             # No two alike: pages are cut by it, and SQLite's clock counts milliseconds.
             "created_at": max(now(connection), newest + 1e-6),
         }

@@ -20,7 +20,7 @@ from premem.wire_costs import Estimate
 from service import checkpoints, costs, cursors, draws, states, tables
 from service.calibrations import held_calibration, threshold_of
 from service.changes import check_previous
-from service.datasets import read_rows
+from service.datasets import check_template, read_rows
 from service.db import Database, now
 from service.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven, StoreGiven
 from service.problems import FieldError, described
@@ -63,6 +63,8 @@ def post_job(
 
     With `dry_run` nothing is started, and the answer says how many tokens, seconds and bytes the job will take.
     """
+    check_template(database, request.dataset, request.template, field="dataset")
+    check_template(database, request.test_dataset or "", request.template, field="test_dataset")
     _check_columns(database, store, request)
     if dry_run:
         told = costs.estimate(database, store, request, measured_by=measured_by)

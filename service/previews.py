@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from premem.errors import CheckpointError
 from premem.wire import Template
 from premem.wire_previews import Preview, PreviewRow
-from service.datasets import get_dataset, read_rows
+from service.datasets import check_template, get_dataset, read_rows
 from service.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
 from service.problems import FieldError, described
 from service.tokens import FileTokenizer, tokenizer_of
@@ -50,6 +50,7 @@ def get_preview(
         fault = error.errors()[0]
         named = fault["loc"] or ("system",)  # the only one that another one forbids
         raise FieldError(str(named[0]), fault["msg"].removeprefix("Value error, ")) from error
+    check_template(database, dataset, template, field="chat")
     tokenizer, untokenized = _tokenizer(checkpoint, template, settings.checkpoint_roots)
     frame = read_rows(database, store, dataset, 0, min(rows, about.rows))
     shown = [

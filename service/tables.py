@@ -52,6 +52,8 @@ datasets = Table(
     Column("grader", JSON, nullable=False),
     Column("ungradable", BigInteger, nullable=False),
     Column("ungradable_lines", JSON, nullable=False),
+    Column("chats", BigInteger, nullable=False, server_default="0"),
+    Column("repaired", BigInteger, nullable=False, server_default="0"),
     Column("created_at", Double, nullable=False),
 )
 

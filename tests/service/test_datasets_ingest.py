@@ -13,7 +13,7 @@ from premem.records import Grade
 from premem.wire import Columns, GraderChoice
 from service import rows as rows_module
 from service.ingest import Ingested, ingest
-from service.rows import mapping, read
+from service.rows import Latex, mapping, read
 from service.shards import frame, rows_at, tables
 from service.store import Store
 
@@ -78,16 +78,19 @@ def test_a_batch_is_read_as_its_rows_one_by_one(rows: list[dict[str, object]]):
     columns = mapping(Columns(), list(rows[0]))
     batch = (range(1, len(rows) + 1), rows)
 
-    at_once = rows_module._read_sound(batch, columns, 5, 2**20)
+    at_once = rows_module._read_sound(batch, columns, 5, 2**20, Latex())
 
-    assert at_once is None or at_once == rows_module._read_each(batch, columns, 5, 2**20)
-    assert read(batch, columns, position=5, max_row_bytes=2**20) == rows_module._read_each(batch, columns, 5, 2**20)
+    one_by_one = rows_module._read_each(batch, columns, 5, 2**20, Latex())
+    assert at_once is None or at_once == one_by_one
+    assert read(batch, columns, position=5, max_row_bytes=2**20) == one_by_one
 
 
 def test_a_batch_of_sound_strings_is_read_at_once():
     rows = [{"question": "q", "trace": "t", "final_answer": "a", "id": number} for number in range(3)]
 
-    assert rows_module._read_sound((range(1, 4), rows), mapping(Columns(), list(rows[0])), 0, 2**20) is not None
+    assert (
+        rows_module._read_sound((range(1, 4), rows), mapping(Columns(), list(rows[0])), 0, 2**20, Latex()) is not None
+    )
 
 
 def test_the_rows_between_any_two_positions_are_found_in_their_groups(tmp_path: Path):
