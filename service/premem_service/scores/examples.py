@@ -147,8 +147,9 @@ def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
     record["pre_memorization_accuracy"] = record.pop("score")
     record["last_accuracy"] = record["accuracy"][-1]
     record["memorized_at"] = next((name for name, was in zip(names, record["memorized"], strict=True) if was), None)
-    if "low" in record:  # not in the files of an older service
-        record["interval"] = IntervalReply(low=record.pop("low"), high=record.pop("high"))
+    if "low" in record:  # not in the files of an older service, whose intervals need not contain the score
+        score = record["pre_memorization_accuracy"]
+        record["interval"] = IntervalReply(low=min(record.pop("low"), score), high=max(record.pop("high"), score))
     return record
 
 

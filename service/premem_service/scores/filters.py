@@ -165,6 +165,11 @@ def _numbers(scores: Scores, name: str) -> Floats:
     if not scores.has(name):
         return np.full(scores.rows, np.nan)
     found: Floats = scores.columns(name)[name].to_numpy().astype(np.float64)
+    # An older service's intervals need not contain the score; they are shown widened to it.
+    if name == "low":
+        return np.minimum(found, _numbers(scores, "score"))
+    if name == "high":
+        return np.maximum(found, _numbers(scores, "score"))
     return found
 
 

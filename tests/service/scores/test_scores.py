@@ -83,13 +83,30 @@ def test_every_score_has_an_interval_and_says_where_its_example_was_memorized(cl
     seen_EC = [history(row) for row in rows]
     correct_CE = np.array([[one.correct for one in seen] for seen in seen_EC]).T
     memorized_CE = np.array([[one.perplexity < MEMORIZED_BELOW for one in seen] for seen in seen_EC]).T
-    low_E, high_E = score_intervals(correct_CE, memorized_CE, samples=2)
+    score_E = np.array([item["pre_memorization_accuracy"] for item in items])
+    low_E, high_E = score_intervals(score_E, correct_CE, memorized_CE, samples=2)
+    assert ((low_E <= score_E) & (score_E <= high_E)).all()
     assert [item["interval"]["low"] for item in items] == low_E.tolist()
     assert [item["interval"]["high"] for item in items] == high_E.tolist()
     for item, seen in zip(items, seen_EC, strict=True):
         first = next((place for place, one in enumerate(seen) if one.perplexity < MEMORIZED_BELOW), None)
         assert item["last_accuracy"] == seen[-1].accuracy
         assert item["memorized_at"] == (None if first is None else CHECKPOINTS[first])
+
+
+@on_sqlite
+def test_intervals_in_the_scores_of_an_older_service_are_widened_to_the_score(client, app, scored):
+    [path] = (app.state.store.root / "scores").rglob("*.parquet")
+    pl.read_parquet(path).with_columns(low=pl.lit(0.03), high=pl.lit(0.44)).write_parquet(path, row_group_size=2048)
+
+    items = all_examples(client, scored, limit=1000)
+    above = client.get(f"/v1/jobs/{scored}/examples", params={"interval_above": 0.01, "limit": 1000}).json()["items"]
+
+    for item in items:
+        score = item["pre_memorization_accuracy"]
+        assert item["interval"] == {"low": min(0.03, score), "high": max(0.44, score)}
+    assert above == [item for item in items if item["interval"]["low"] >= 0.01]
+    assert 0 < len(above) < len(items)
 
 
 @on_sqlite
