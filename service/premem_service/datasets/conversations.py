@@ -110,7 +110,8 @@ def rendered(asked: Sequence[Message]) -> str:
 
 def _message(value: object, place: int, column: str) -> Message:
     if not isinstance(value, dict):
-        raise BadField(column, f"message {place} is {_a(value)}, not an object {{role, content}}")
+        alone = "; a text stands by itself, not in a list" if type(value) is str else ""
+        raise BadField(column, f"message {place} is {_a(value)}, not an object {{role, content}}{alone}")
     role = value.get("role")
     content = value.get("content")
     if role is None and "from" in value:  # in ShareGPT's words
