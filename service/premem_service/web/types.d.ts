@@ -164,7 +164,7 @@ export interface LowReply {
 export interface JobReport {
   threshold: ThresholdReply;
   checkpoints: CheckpointReport[];
-  low: LowReply | null;
+  low: LowReply;
 }
 
 export interface ScoredExample {
@@ -176,7 +176,7 @@ export interface ScoredExample {
   mean_accuracy: number | null;
   accuracy: (number | null)[];
   perplexity: number[];
-  interval: IntervalReply | null;
+  interval: IntervalReply;
   last_accuracy: number | null;
   memorized_at: string | null;
   tags: string[];

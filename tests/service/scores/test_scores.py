@@ -11,7 +11,7 @@ import pytest
 
 from premem.method.memorization import is_memorized, pre_memorization_accuracy
 from premem.method.uncertainty import score_intervals
-from premem.payloads.results import SCHEMA, RowResult, encode
+from premem.payloads.results import SCHEMA, RowResult, encode, metadata
 from premem.records import Observation
 from tests.service.conftest import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, result, work_off
@@ -92,21 +92,6 @@ def test_every_score_has_an_interval_and_says_where_its_example_was_memorized(cl
         first = next((place for place, one in enumerate(seen) if one.perplexity < MEMORIZED_BELOW), None)
         assert item["last_accuracy"] == seen[-1].accuracy
         assert item["memorized_at"] == (None if first is None else CHECKPOINTS[first])
-
-
-@on_sqlite
-def test_intervals_in_the_scores_of_an_older_service_are_widened_to_the_score(client, app, scored):
-    [path] = (app.state.store.root / "scores").rglob("*.parquet")
-    pl.read_parquet(path).with_columns(low=pl.lit(0.03), high=pl.lit(0.44)).write_parquet(path, row_group_size=2048)
-
-    items = all_examples(client, scored, limit=1000)
-    above = client.get(f"/v1/jobs/{scored}/examples", params={"interval_above": 0.01, "limit": 1000}).json()["items"]
-
-    for item in items:
-        score = item["pre_memorization_accuracy"]
-        assert item["interval"] == {"low": min(0.03, score), "high": max(0.44, score)}
-    assert above == [item for item in items if item["interval"]["low"] >= 0.01]
-    assert 0 < len(above) < len(items)
 
 
 @on_sqlite
@@ -261,5 +246,5 @@ def _replacing(content: bytes, rows: list[RowResult]) -> bytes:
     new = pl.DataFrame([row.as_record() for row in rows], schema=SCHEMA)
     out = io.BytesIO()
     kept = frame.filter(~pl.col("row").is_in(new["row"].implode()))
-    pl.concat([kept, new]).sort("row").write_parquet(out, metadata=PRODUCED_BY)
+    pl.concat([kept, new]).sort("row").write_parquet(out, metadata=metadata(PRODUCED_BY))
     return out.getvalue()
