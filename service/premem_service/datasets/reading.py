@@ -24,8 +24,7 @@ def check_template(database: Database, dataset: str, template: Template, *, fiel
     if not template.chat:
         return
     with database.connect() as connection:
-        counts = select(datasets.c.chats, datasets.c.rows).where(datasets.c.id == dataset)
-        found = connection.execute(counts).one_or_none()
+        found = first_of(DatasetRow, connection, select(datasets).where(datasets.c.id == dataset))
     if found is not None and found.chats:
         raise FieldError(
             field,
