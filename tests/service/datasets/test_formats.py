@@ -128,8 +128,11 @@ def test_nothing_is_no_rows():
     ("line", "message"),
     [
         (b'{"a": tru}', "is not JSON: expected ident (at character 10)"),
-        (b"{'a': 1}", "is not JSON: key must be a string (at character 2)"),
-        (b'{"a": 1,}', "is not JSON: trailing comma (at character 9)"),
+        (
+            b"{'a': 1}",
+            "is not JSON: key must be a string (at character 2); in JSON keys and texts stand between double quotes, as json.dumps writes them",
+        ),
+        (b'{"a": 1,}', "is not JSON: trailing comma (at character 9); remove the comma behind the last entry"),
         (b'{"a": 1} {"a": 2}', "is not JSON: trailing characters (at character 10)"),
         (b'{"a": ', "ends in the middle of a JSON value: each row must stand whole on one line (at character 6)"),
         (b"[1, 2]", "is an array, not an object {…}"),
