@@ -104,12 +104,27 @@ async def upload_dataset(
     final_answer: ColumnName = None,
     id: ColumnName = None,  # noqa: A002  (the query's name)
     messages: ColumnName = None,
+    repair_latex: Annotated[
+        bool | None,
+        Query(
+            description="What to do with LaTeX whose single backslashes JSON read as escapes, such as a form feed and `rac`. "
+            "true: restore them; false: keep the rows as they are. Absent: such rows are refused."
+        ),
+    ] = None,
 ) -> Dataset:
     """Every row is checked, and its reference is graded against itself, before anything is stored.
 
     The columns are found by their usual names (question: `question`, `prompt` or `instruction`, with Alpaca's `input`
-    below it; trace: `trace`, `solution`, `answer`, `completion`, `output` or `response`; final answer: `final_answer` or
-    `answer`; `id`; or `messages` or ShareGPT's `conversations`, whose last assistant message is the trace), or are named in the query. Uploading the same rows with the same grader and columns again returns the same data set.
+    below it, or `problem` or `query`; trace: `trace`, `solution`, `answer`, `completion`, `output` or `response`; final
+    answer: `final_answer`, `answer` or `expected_answer`; `id`; or `messages` or ShareGPT's `conversations`), or are named in
+    the query. In a conversation, the trace is the last message of the assistant that was trained on. Rows without an id are
+    numbered.
+
+    Several messages before the trace become one question, in which each has its role; so do a system message and earlier
+    turns in columns of their own (`system`, `history`). Such rows are counted in `chats`, and jobs with a chat template refuse
+    them. If the final answer has a column of its own, the trace need not mark one.
+
+    Uploading the same rows with the same grader and columns again returns the same data set.
     """
 
     def work(blocks: Iterator[bytes]) -> tuple[Dataset, bool]:
@@ -126,6 +141,7 @@ async def upload_dataset(
             max_ungradable=max_ungradable,
             max_row_bytes=settings.max_row_bytes,
             as_csv=request.headers.get("content-type", "").partition(";")[0].strip().lower() == CSV,
+            repair_latex=repair_latex,
         )
         return keep(database, store, ingested, name=name, grader=choice)
 
@@ -245,9 +261,3 @@ def _pieces(content: IO[bytes]) -> Iterator[bytes]:
     with content:
         while piece := content.read(2**18):
             yield piece
-
-
-# For other routes
-
-
-# The commit
