@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from premem.grading.boxes import boxes
 from premem.grading.gsm8k import MARK
 from premem.grading.searching import last_match
 
@@ -17,20 +18,8 @@ _LONGEST_BARE = 1000
 
 def last_boxed(text: str) -> str | None:
     """What the last `\\boxed{}` or `\\fbox{}` holds whose braces are balanced. Linear in the length of the text."""
-    opened: list[int | None] = []  # one per open brace: where its box starts, None for a brace that opens no box
-    last = None
-    for token in _BRACES.finditer(text):
-        if token["opens"]:
-            opened.append(token.end())
-        elif token["bare"]:
-            last = token["bare"]
-        elif token[0] == "{":
-            opened.append(None)
-        elif token[0] == "}" and opened:
-            start = opened.pop()
-            if start is not None:
-                last = text[start : token.start()]
-    return last
+    found = boxes(text)
+    return found[-1].held if found else None
 
 
 def final_answer(text: str) -> str | None:
