@@ -36,11 +36,8 @@ _HEADING = r"""
 """
 _ANNOUNCED = re.compile(rf"(?:{_HEADING}|{_WEST}|{_EAST}|{_POLISH})", re.VERBOSE | re.IGNORECASE)
 _NEGATED = re.compile(r"[ \t]*(?:not|never|neither|n't|nicht|pas|no|não|non|не|不)(?![^\W_])|\s*不", re.IGNORECASE)
-_STEMS = re.compile(
-    "ns(?:wer)?|ntw|esp|epon|épon|ispo|твет|ідпов|dpov|dpow|svar|asta|spun|álas|πάν|ceva|anıt|áp|câu|awab|jibu|ago|dáh"
-    "|dahu|ابة|واب|اسخ|שוב|त्त|वाब|ত্ত|ధాన|答|正解|답|ตอบ|pci|ption|pzio|pçã|lter|риант|seçe|lựa|pilih|hoic",
-    re.IGNORECASE,
-)
+_STEMS = ("ans", "antwo", "spuesta", "eponse", "sposta", "odpow", "svar", "vastaus", "cevap", "jawab", "jibu", "sagot", "idahun")
+_CHOICE_STEMS = (*_STEMS, "option", "opzione", "alternativ", "pilihan", "choice")
 
 
 def announced(text: str, *, choices: bool = False) -> list[tuple[int, bool]]:
@@ -48,10 +45,17 @@ def announced(text: str, *, choices: bool = False) -> list[tuple[int, bool]]:
 
     `choices`: "the correct option is" announces one too.
     """
-    if _STEMS.search(text) is None:
+    if text.isascii() and not _has_one_of(_CHOICE_STEMS if choices else _STEMS, text.lower()):
         return []
     return [
         (match.end(), match[0].rstrip().endswith((":", "=")))
         for match in _ANNOUNCED.finditer(text)
         if (choices or match["choice"] is None) and not _NEGATED.match(text, match.end())
     ]
+
+
+def _has_one_of(stems: tuple[str, ...], lowered: str) -> bool:
+    for stem in stems:  # noqa: SIM110  # twice as fast as any(), and every unmarked answer comes here
+        if stem in lowered:
+            return True
+    return False

@@ -27,6 +27,7 @@ _HEADING = re.compile(r"\W*(?:step|part|case|method|approach|problem|question|se
 _MATH = re.compile(r"\\\((?P<round>[^\n]+?)\\\)|\\\[(?P<square>.+?)\\\]|\$(?P<dollars>[^$\n]*[\\^][^$\n]*)\$", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
 _FEW_WORDS = re.compile(r"(?:[^\W\d_]+\W+){0,3}\W{0,3}[0-9][^A-Za-z]*(?:[^\W\d_]+\W*){0,4}")
+_ENDS = re.compile(r"[.!]?\s*\Z|[ ,;](?=[a-su-z])(?!bi?l|mi|la?k|cr|hu|mr|ml)")  # no scale word, such as thousand, follows
 _COMPOUND = re.compile(r"\\sqrt|√|\\pi|π|[0-9]:[0-9]|[0-9)}]\^\{?[0-9]")
 _BEFORE = 40
 """Characters that may stand between "the answer is" and its number."""
@@ -182,6 +183,8 @@ def _last(text: str) -> Quantity | None:
     if last is None:
         return None
     value, start, end = last
+    if _ENDS.match(text, end) and text[start - 1 : start] in (" ", "$", "\n") and "\\" not in text:
+        return Quantity(value)
     line_start = text.rfind("\n", 0, start) + 1
     for formula in _MATH.finditer(text, line_start) if "\\" in text or "$" in text else ():
         if formula.start() <= start < formula.end() and (found := stated(next(filter(None, formula.groups())))):

@@ -1,0 +1,149 @@
+"""Whether two formulas are equal: math-verify's comparison, and what it does not see.
+
+math-verify drops subscripts (4210_5 and 4210_6 are one number to it), everything but one number of a sequence with
+dots, and differences below 10^-6; and it takes no inequality for an interval.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from premem.grading.formulas import listed
+
+_SUBSCRIPT = re.compile(
+    r"(?P<digits>[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*\}?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<braced>[0-9a-z]+)\s*\}?\s*\}|(?P<base>[0-9]))"
+)
+_IN_BASE = re.compile(rf"\(?\s*-?\s*(?:\\text\{{\s*)?{_SUBSCRIPT.pattern}\)?")
+_BASE_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_DOTS = "\\ldots"
+_ROUNDING = 6
+_TINY = 1e-3
+_RELATIVE = 1e-3
+"""Numbers below _TINY are equal when they differ by less than this share of the larger."""
+_DIFFERENTIAL = re.compile(r"\\int|\\frac\s*\{d|/\s*d[a-z]|\\(?:d|partial)")
+_ADJACENT_D = re.compile(r"(?<![A-Za-z\\])d(?=[a-z](?![a-z]))|(?<=[a-z])d(?=[a-z](?![a-z]))")
+
+
+def equal(gold: str, found: str, *, rounding: int | None = None) -> bool:
+    """Of two formulas as `premem.grading.formulas.normal` writes them. May take any time and memory."""
+    if gold == found:
+        return True
+    bases = _base(gold), _base(found)
+    if all(bases):
+        return bases[0] == bases[1]
+    if _DOTS in gold or _DOTS in found:
+        return _equal_sequences(gold, found, rounding)
+    return _verified(_multiplied(gold), _multiplied(found), rounding)
+
+
+def _base(formula: str) -> tuple[str, int] | None:
+    """Digits and base of a number such as 4210_5. None: it is something else."""
+    match = _IN_BASE.fullmatch(formula)
+    if match is None:
+        return None
+    named = match["braced"] or match["base"]
+    if named.isdigit():
+        base = int(named[:4])
+    elif named in _BASE_WORDS:
+        base = _BASE_WORDS.index(named)
+    else:
+        return None
+    return match["digits"].lstrip("0"), base
+
+
+def _equal_sequences(gold: str, found: str, rounding: int | None) -> bool:
+    """Every term that both show is equal. With a last term, one may show more terms before the dots than the other."""
+    if not (_DOTS in gold and _DOTS in found):
+        return False
+    (first, last), (other_first, other_last) = _terms(gold), _terms(found)
+    if len(last) != len(other_last) or not (last or len(first) == len(other_first)):
+        return False
+    shown = [*zip(first, other_first, strict=False), *zip(last, other_last, strict=True)]
+    return bool(shown) and all(equal(one, other, rounding=rounding) for one, other in shown)
+
+
+def _terms(formula: str) -> tuple[list[str], list[str]]:
+    """Before the first dots, and behind the last."""
+    if formula.startswith(("(", "\\{", "[")):
+        formula = formula.removeprefix("\\")[1:-1].removesuffix("\\")
+    for sign in ("+", "-"):
+        if f"{sign} {_DOTS}" in formula or f"{sign}{_DOTS}" in formula:
+            formula = re.sub(rf"{re.escape(sign)}\s*\{_DOTS}", f", {_DOTS}", formula)
+    formula = re.sub(rf"\{_DOTS}\s*([-+])", rf"{_DOTS}".replace("\\", "\\\\") + r", \1", formula)
+    parts = [part for part in listed(formula) if part]
+    dotted = [place for place, part in enumerate(parts) if _DOTS in part]
+    return parts[: dotted[0]], parts[dotted[-1] + 1 :]
+
+
+def _multiplied(formula: str) -> str:
+    """`dc` is a product in a formula without integrals."""
+    return formula if _DIFFERENTIAL.search(formula) else _ADJACENT_D.sub("{d}", formula)
+
+
+def _verified(gold: str, found: str, rounding: int | None) -> bool:
+    import math_verify
+
+    # Its own time limits are signals, which fail in threads and do not stop a computation inside C.
+    parsed = [math_verify.parse(f"\\boxed{{{formula}}}", parsing_timeout=None) for formula in (gold, found)]
+    if math_verify.verify(
+        *parsed,
+        float_rounding=_ROUNDING if rounding is None else rounding,
+        allow_set_relation_comp=not _may_be_a_pair(gold),
+        timeout_seconds=None,
+    ):
+        return rounding is not None or not _differ_though_tiny(parsed[0], parsed[1])
+    imaginary = [_with_imaginary_unit(one) for one in parsed]
+    return imaginary != parsed and bool(math_verify.verify(*imaginary, timeout_seconds=None))
+
+
+def _may_be_a_pair(gold: str) -> bool:
+    """(1, 2) may be a point; (1, \\infty) and [1, 2) are none."""
+    return gold.startswith("(") and gold.endswith(")") and "infty" not in gold and "\\cup" not in gold
+
+
+def _differ_though_tiny(gold: list[Any], found: list[Any]) -> bool:
+    """Whether the values are numbers near zero that differ in their first digits."""
+    from sympy import Basic
+
+    values = [next((one for one in parsed if isinstance(one, Basic)), None) for parsed in (gold, found)]
+    if values[0] is None or values[1] is None:
+        return False
+    return any(_differ(one, other) for one, other in _paired(values[0], values[1]))
+
+
+def _paired(one: Any, other: Any) -> list[tuple[Any, Any]]:
+    from sympy import FiniteSet, Interval, Tuple
+
+    if isinstance(one, FiniteSet | Tuple) and isinstance(other, FiniteSet | Tuple) and len(one.args) == len(other.args):
+        return list(zip(one.args, other.args, strict=True)) if isinstance(one, Tuple) and isinstance(other, Tuple) else []
+    if isinstance(one, Interval) and isinstance(other, Interval):
+        return [(one.start, other.start), (one.end, other.end)]
+    return [(one, other)]
+
+
+def _differ(one: Any, other: Any) -> bool:
+    from sympy import Eq, Expr
+
+    one, other = (value.rhs if isinstance(value, Eq) else value for value in (one, other))
+    if not (isinstance(one, Expr) and isinstance(other, Expr) and one.is_number and other.is_number):
+        return False
+    one, other = one.doit(), other.doit()
+    sizes = [abs(value.evalf(15)) for value in (one, other)]
+    if not all(size.is_comparable for size in sizes) or max(sizes) >= _TINY:
+        return False
+    if one == other or (one - other).equals(0):
+        return False
+    return bool(abs(sizes[0] - sizes[1]) > _RELATIVE * max(sizes))
+
+
+def _with_imaginary_unit(parsed: list[Any]) -> list[Any]:
+    """With the letter i as the imaginary unit."""
+    from sympy import Basic, I
+
+    return [
+        one.subs({symbol: I for symbol in one.free_symbols if symbol.name == "i"})
+        if isinstance(one, Basic) and any(getattr(symbol, "name", "") == "i" for symbol in one.free_symbols)
+        else one
+        for one in parsed
+    ]
