@@ -12,11 +12,13 @@ from typing import Any
 from premem.grading.formulas import listed
 
 _SUBSCRIPT = re.compile(
-    r"(?P<digits>[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*\}?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<braced>[0-9a-z]+)\s*\}?\s*\}|(?P<base>[0-9]))"
+    r"(?P<digits>[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*\)?\s*\}?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<braced>[0-9a-z]+)\s*\}?\s*\}|(?P<base>[0-9]))"
 )
 _IN_BASE = re.compile(rf"\(?\s*-?\s*(?:\\text\{{\s*)?{_SUBSCRIPT.pattern}\)?")
 _BASE_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_OR = re.compile(r"\\cup|\\lor(?![A-Za-z])|\\text\s*\{\s*,?\s*or\s*\}|(?<![A-Za-z\\])or(?![A-Za-z])|,(?=[^()\[\]]*(?:[<>]|\\[lg]e))")
 _DOTS = "\\ldots"
+_MOST_PARTS = 8
 _ROUNDING = 6
 _TINY = 1e-3
 _RELATIVE = 1e-3
@@ -34,6 +36,8 @@ def equal(gold: str, found: str, *, rounding: int | None = None) -> bool:
         return bases[0] == bases[1]
     if _DOTS in gold or _DOTS in found:
         return _equal_sequences(gold, found, rounding)
+    if "\\cup" in gold + found and _OR.search(gold + found):
+        return _equal_unions(gold, found, rounding)
     return _verified(_multiplied(gold), _multiplied(found), rounding)
 
 
@@ -63,6 +67,20 @@ def _equal_sequences(gold: str, found: str, rounding: int | None) -> bool:
     return bool(shown) and all(equal(one, other, rounding=rounding) for one, other in shown)
 
 
+def _equal_unions(gold: str, found: str, rounding: int | None) -> bool:
+    """Of intervals on one side and inequalities on the other, whatever their order."""
+    parts = [[part.strip() for part in _OR.split(formula) if part.strip()] for formula in (gold, found)]
+    if len(parts[0]) != len(parts[1]) or len(parts[0]) > _MOST_PARTS:
+        return False
+    left = parts[1]
+    for one in parts[0]:
+        same = next((other for other in left if _verified(one, other, rounding, may_be_pair=False)), None)
+        if same is None:
+            return False
+        left.remove(same)
+    return True
+
+
 def _terms(formula: str) -> tuple[list[str], list[str]]:
     """Before the first dots, and behind the last."""
     if formula.startswith(("(", "\\{", "[")):
@@ -81,7 +99,7 @@ def _multiplied(formula: str) -> str:
     return formula if _DIFFERENTIAL.search(formula) else _ADJACENT_D.sub("{d}", formula)
 
 
-def _verified(gold: str, found: str, rounding: int | None) -> bool:
+def _verified(gold: str, found: str, rounding: int | None, *, may_be_pair: bool = True) -> bool:
     import math_verify
 
     # Its own time limits are signals, which fail in threads and do not stop a computation inside C.
@@ -89,7 +107,7 @@ def _verified(gold: str, found: str, rounding: int | None) -> bool:
     if math_verify.verify(
         *parsed,
         float_rounding=_ROUNDING if rounding is None else rounding,
-        allow_set_relation_comp=not _may_be_a_pair(gold),
+        allow_set_relation_comp=not (may_be_pair and _may_be_a_pair(gold)),
         timeout_seconds=None,
     ):
         return rounding is not None or not _differ_though_tiny(parsed[0], parsed[1])

@@ -21,7 +21,7 @@ _FORMULA = re.compile(
 _BETWEEN = re.compile(r"[\s,;:.*]*(?:and|or|und|oder|et|ou|y|o|和|或)?[\s,:*]*")
 _REMARK = re.compile(
     r"[.!?](?:\s|$)|,?\s+(?:because|since|which|where|when|so|as|for|with|by|after|if|but|not|in)\s"
-    r"|\s\((?=[A-Za-z]{2,})|,\s+(?!(?:and|or)\s)(?=[^\W\d_]{3,})|\s[—–]\s|<br|\s\|\s"  # noqa: RUF001
+    r"|\s\((?=[A-Za-z]{2,})|,\s+(?!(?:and|or)\s)(?=[^\W\d_]{3,})|\s[—–]\s|<br|\s\|\s|(?<=[0-9)}a-z])\s*(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])"  # noqa: RUF001
 )
 _CONCLUDES = re.compile(
     r"(?:so|therefore|thus|hence|finally|in total|in all|altogether|consequently|we get|this gives|所以|因此|故|综上|于是"
@@ -81,7 +81,7 @@ def _found(text: str) -> str | None:
     held = tagged(text)
     if held is not None:
         return _stated(held) or held.strip()
-    return _stated(text) or _bare(text) or _concluded(text)
+    return _stated(text) or _concluded(text) or _bare(text)
 
 
 def _stated(text: str) -> str | None:

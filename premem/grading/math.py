@@ -18,6 +18,8 @@ from premem.grading.numbers import only_number
 from premem.grading.verdicts import given
 from premem.records import Grade
 
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_IN_WORDS = re.compile(r"[^\W\d_]{3,}(?:[ -][^\W\d_]+)*")
 _UNIT = re.compile(
     r"(?<=[0-9}\s])(?:\\[,; ]|\s)*(?:\\(?:text|mathrm)\s*\{\s*([^{}]*?)\s*\}|([A-Za-zµΩ°]{1,12}))\s*(\^\s*\{?\s*[0-9]\s*\}?)?\s*\Z"
 )
@@ -45,7 +47,7 @@ class Math(BaseModel, frozen=True, extra="forbid", strict=True):
         expected, found = _expected(reference), final_answer(answer)
         if expected is None or found is None:
             return given("no_answer", found)
-        if expected == found or reference == answer:
+        if expected == found or reference == answer or (_words(expected) or "") == _words(found):
             return given("right", found)
         number, other = only_number(expected), only_number(found)
         if number is not None and other is not None:
@@ -85,6 +87,12 @@ class Math(BaseModel, frozen=True, extra="forbid", strict=True):
 def _expected(reference: str) -> str | None:
     """A solution is no place for corrections: all of its boxes are its answer."""
     return all_boxed(reference) or final_answer(reference)
+
+
+def _words(formula: str) -> str | None:
+    """Of an answer in words, in lower case. None: it is something else, and one letter may be a variable."""
+    text = _TEXT.sub(r"\1", formula).strip()
+    return " ".join(text.lower().split()) if _IN_WORDS.fullmatch(text) else None
 
 
 def _percent(formula: str, *, as_share: bool) -> str:
