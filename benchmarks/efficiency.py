@@ -25,10 +25,10 @@ from benchmarks.pipelining import HOUSE, SAMPLING, lasting, rate
 from lab.questions import Row, training_rows, write_jsonl
 from premem import Client
 from premem.local import LocalService
-from premem.seeds import sample_seed
-from premem.spans import split_target
-from premem.wire import Checkpoint, JobRequest, Template
-from worker.engines.vllm import VllmEngine, scoring_params, tokens_input
+from premem.method.sample_seeds import sample_seed
+from premem.method.spans import split_target
+from premem.wire.bodies import Checkpoint, JobRequest, Template
+from premem_worker.engines.vllm.engine import VllmEngine, scoring_params, tokens_input
 
 
 def main() -> None:

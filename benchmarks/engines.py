@@ -27,10 +27,10 @@ from safetensors.torch import load_file, save_file
 from benchmarks.measured import Measured, Ratio, header
 from lab.model import prompt_and_target
 from lab.questions import training_rows
-from premem.seeds import sample_seed
-from premem.wire import Sampling
-from worker.engines import SampleRequest
-from worker.engines.transformers import TransformersEngine
+from premem.method.sample_seeds import sample_seed
+from premem.wire.bodies import Sampling
+from premem_worker.engines.protocol import SampleRequest
+from premem_worker.engines.transformers.engine import TransformersEngine
 
 ROUNDS = 3
 SAMPLES = 5
@@ -134,7 +134,7 @@ def rate(work: Callable[[], int]) -> float:
 
 
 def swapping(measured: Measured, first: Path, second: Path) -> None:
-    from worker.engines.vllm import VllmEngine
+    from premem_worker.engines.vllm.engine import VllmEngine
 
     fresh, swapped = [], []
     for number in range(ROUNDS + 1):

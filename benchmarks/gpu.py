@@ -26,10 +26,10 @@ import torch
 from benchmarks.measured import Measured, Ratio, header
 from lab.model import load as load_lab_model
 from lab.questions import training_rows
-from premem.seeds import sample_seed
-from premem.wire import Sampling, Template
-from worker.engines import SampleRequest, ScoreRequest
-from worker.engines.vllm import VllmEngine, scoring_params, tokens_input
+from premem.method.sample_seeds import sample_seed
+from premem.wire.bodies import Sampling, Template
+from premem_worker.engines.protocol import SampleRequest, ScoreRequest
+from premem_worker.engines.vllm.engine import VllmEngine, scoring_params, tokens_input
 
 ROUNDS = 3
 HOUSE = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from datetime import date
 
 from premem.grading import get_grader
 from premem.grading.pool import grade_all
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
 
 Pairs = list[tuple[str, str]]
 Clock = Callable[[], float]

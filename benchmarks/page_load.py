@@ -23,9 +23,9 @@ from playwright.sync_api import BrowserContext, Request, sync_playwright
 
 from benchmarks.measured import Measured, Ratio, header
 from premem import Client
+from premem.forecasting.runs import ScoredRun
 from premem.local import LocalService
-from premem.recordings import described
-from premem.runs import ScoredRun
+from premem.payloads.recordings import described
 
 SAMPLES = 5
 DRAWN = "() => document.querySelector('canvas.map[data-milliseconds]') && performance.now()"

@@ -29,8 +29,8 @@ from upload import free_port, machine, peak_mb, upload, wait_until_ready
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
-from premem.results import GROUP_ROWS, PRODUCED_BY, SCHEMA  # noqa: E402
-from service import cursors  # noqa: E402
+from premem.payloads.results import GROUP_ROWS, PRODUCED_BY, SCHEMA  # noqa: E402
+from premem_service.http import cursors  # noqa: E402
 
 SAMPLES = 5
 SHARD_ROWS = 16_384
@@ -134,7 +134,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        command = [sys.executable, "-m", "service", "--data-dir", folder, "--port", str(port)]
+        command = [sys.executable, "-m", "premem_service", "--data-dir", folder, "--port", str(port)]
         with (Path(folder) / "log").open("wb") as log:
             service = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
         try:

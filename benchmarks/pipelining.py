@@ -32,12 +32,12 @@ import structlog
 from lab.questions import training_rows, write_jsonl
 from premem import Client
 from premem.local import LocalService
-from premem.wire import Checkpoint, JobRequest, Sampling
-from worker.ending import Ending
-from worker.engines.choose import EngineName, engine_name, make_engine
-from worker.loop import Worker
-from worker.parts import Parts, real_parts
-from worker.settings import Settings
+from premem.wire.bodies import Checkpoint, JobRequest, Sampling
+from premem_worker.engines.choose import EngineName, engine_name, make_engine
+from premem_worker.lifetime.shutdown import Ending
+from premem_worker.loop import Worker
+from premem_worker.parts import Parts, real_parts
+from premem_worker.settings import Settings
 
 ROUNDS = 3
 HOUSE = Path(__file__).parents[1]

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from premem.curation import rank
-from premem.memorization import memorized, pre_memorization_accuracies, pre_memorization_accuracy
+from premem.curation.policies import rank
+from premem.method.memorization import memorized, pre_memorization_accuracies, pre_memorization_accuracy
+from premem.method.uncertainty import score_intervals
 from premem.records import Observation
-from premem.uncertainty import score_intervals
 
 CHECKPOINTS, SAMPLES, BELOW = 6, 5, 1.1
 SCALAR_EXAMPLES = 20_000

@@ -27,11 +27,11 @@ from benchmarks.measured import Measured, Ratio, header
 from lab.demo import LEARNING_RATE, MEMORIZED_BELOW
 from lab.finetune import finetune
 from lab.questions import training_rows, write_jsonl
-from premem.client import Client
+from premem.client.client import Client
 from premem.grading import get_grader
 from premem.local import LocalService
-from premem.memorization import pre_memorization_accuracies
-from premem.wire import Checkpoint, GraderChoice, JobRequest, Sampling
+from premem.method.memorization import pre_memorization_accuracies
+from premem.wire.bodies import Checkpoint, GraderChoice, JobRequest, Sampling
 
 HOUSE = Path(__file__).parents[1]
 SAMPLING = Sampling(max_tokens=96)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from premem.memorization import pre_memorization_accuracies
-from premem.planning import replay, settled_score
-from premem.recorded import read_runs
-from premem.runs import ScoredRun
+from premem.forecasting.recorded_runs import read_runs
+from premem.forecasting.runs import ScoredRun
+from premem.method.memorization import pre_memorization_accuracies
+from premem.method.planning import replay, settled_score
 
 MEMORIZED_BELOW = 1.1055
 BELOW = 0.5

@@ -9,11 +9,11 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from premem.calibration import Calibration, calibrate
-from premem.cli_recorded import ThresholdFrom, without_labels
-from premem.recorded import read_runs
-from premem.rules import RULES
-from premem.runs import ScoredRun
+from premem.cli.recorded import ThresholdFrom, without_labels
+from premem.forecasting.calibration import Calibration, calibrate
+from premem.forecasting.recorded_runs import read_runs
+from premem.forecasting.rules import RULES
+from premem.forecasting.runs import ScoredRun
 
 PAGE = Path(__file__).parents[1] / "docs" / "rules.md"
 HEAD = """# Rules on the authors' recorded runs

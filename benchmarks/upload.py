@@ -132,7 +132,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        command = [sys.executable, "-m", "service", "--data-dir", folder, "--port", str(port)]
+        command = [sys.executable, "-m", "premem_service", "--data-dir", folder, "--port", str(port)]
         repository = Path(__file__).parents[1]
         with (Path(folder) / "log").open("wb") as log:
             service = subprocess.Popen(command, cwd=repository, stdout=log, stderr=log)

@@ -12,12 +12,12 @@ import click
 import typer
 from pydantic_settings import BaseSettings
 
-from premem.cli import app as commands
-from service.__main__ import _parser as service_parser
-from service.app import create_app
-from service.settings import Settings as ServiceSettings
-from worker.settings import Settings as WorkerSettings
-from worker.settings import _parser as worker_parser
+from premem.cli.main import app as commands
+from premem_service.__main__ import _parser as service_parser
+from premem_service.app import create_app
+from premem_service.settings import Settings as ServiceSettings
+from premem_worker.settings import Settings as WorkerSettings
+from premem_worker.settings import _parser as worker_parser
 
 PAGE = Path(__file__).with_name("reference.md")
 

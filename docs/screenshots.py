@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from premem.client import Client
+from premem.client.client import Client
 
 FOLDER = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from lab.model import prompt_and_target
 from lab.questions import Row
 from premem.grading import get_grader
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
 
 IGNORED = -100
 """torch's label for a token without loss."""

@@ -41,9 +41,9 @@ from lab.demo import MEMORIZED_BELOW
 from lab.finetune import finetune
 from lab.model import load
 from lab.questions import FINETUNING_VERBS, Row, training_rows, twin_rows
-from premem.cli_terminal import complain, say
+from premem.cli.exits import complain, say
 from premem.errors import PrememError
-from premem.memorization import pre_memorization_accuracies
+from premem.method.memorization import pre_memorization_accuracies
 
 Floats = NDArray[np.float64]
 

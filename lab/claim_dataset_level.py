@@ -31,16 +31,16 @@ from lab.demo import MAX_TOKENS, TWINS
 from lab.finetune import finetune
 from lab.plots import Axis, curves, scatter
 from lab.questions import read_jsonl, training_rows, twin_rows, write_jsonl
-from premem.calibration import Fit, fit
-from premem.cli_jobs import watched
-from premem.cli_terminal import complain, say
-from premem.client import Client
+from premem.cli.exits import complain, say
+from premem.cli.jobs import watched
+from premem.client.client import Client
 from premem.errors import NotFound, PrememError
+from premem.forecasting.calibration import Fit, fit
+from premem.forecasting.rules import RULES
 from premem.local import LocalService
-from premem.rules import RULES
-from premem.wire import ENDED, Checkpoint, Job, JobRequest, Sampling
-from premem.wire_calibrations import CalibrationReply, FitReply
-from premem.wire_reports import CheckpointReport
+from premem.wire.bodies import ENDED, Checkpoint, Job, JobRequest, Sampling
+from premem.wire.calibrations import CalibrationReply, FitReply
+from premem.wire.reports import CheckpointReport
 
 BASE = Path(__file__).parent / "base"
 TASK = "lab"

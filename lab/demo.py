@@ -26,14 +26,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.questions import training_rows, twin_rows, write_jsonl
-from premem.cli_examples import first_examples
-from premem.cli_jobs import send, show_job, warn_of_ungradable, watched
-from premem.cli_terminal import complain, say
-from premem.client import Client
+from premem.cli.examples import first_examples
+from premem.cli.exits import complain, say
+from premem.cli.jobs import send, show_job, warn_of_ungradable, watched
+from premem.client.client import Client
 from premem.errors import InputError, PrememError, Unreachable
 from premem.local import LocalService
-from premem.tables import printable, show, show_report
-from premem.wire import AnswerReply, Checkpoint, Columns, ExampleDetail, Job, JobRequest, Sampling
+from premem.output.reports import printable, show, show_report
+from premem.wire.bodies import AnswerReply, Checkpoint, Columns, ExampleDetail, Job, JobRequest, Sampling
 
 EXAMPLES = 200
 TWINS = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from service.tables import metadata
+from premem_service.storage.tables import metadata
 
 
 def migrate(connection: Connection) -> None:
@@ -19,8 +19,8 @@ given = context.config.attributes.get("connection")
 if given is not None:
     migrate(given)
 else:
-    from service.db import Database
-    from service.settings import Settings
+    from premem_service.settings import Settings
+    from premem_service.storage.db import Database
 
     with Database(Settings().database).begin() as connection:
         migrate(connection)

@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from premem.client import AsyncClient, Client
-    from premem.curation import rank
+    from premem.client.client import AsyncClient, Client
+    from premem.curation.policies import rank
     from premem.errors import PrememError
-    from premem.memorization import is_memorized, pre_memorization_accuracies, pre_memorization_accuracy
+    from premem.method.memorization import is_memorized, pre_memorization_accuracies, pre_memorization_accuracy
     from premem.records import Answer, Example, Grade, Observation, Verdict
-    from premem.wire import Checkpoint, Columns, GraderChoice, JobRequest, Sampling, Template
+    from premem.wire.bodies import Checkpoint, Columns, GraderChoice, JobRequest, Sampling, Template
 
 __all__ = [
     "Answer",
@@ -38,12 +38,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "premem.client": ("AsyncClient", "Client"),
-    "premem.curation": ("rank",),
+    "premem.client.client": ("AsyncClient", "Client"),
+    "premem.curation.policies": ("rank",),
     "premem.errors": ("PrememError",),
-    "premem.memorization": ("is_memorized", "pre_memorization_accuracies", "pre_memorization_accuracy"),
+    "premem.method.memorization": ("is_memorized", "pre_memorization_accuracies", "pre_memorization_accuracy"),
     "premem.records": ("Answer", "Example", "Grade", "Observation", "Verdict"),
-    "premem.wire": ("Checkpoint", "Columns", "GraderChoice", "JobRequest", "Sampling", "Template"),
+    "premem.wire.bodies": ("Checkpoint", "Columns", "GraderChoice", "JobRequest", "Sampling", "Template"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

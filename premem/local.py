@@ -43,7 +43,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 class LocalService:
-    """`python -m service` on a free loopback port, with workers of its own, all ended by `stop`.
+    """`python -m premem_service` on a free loopback port, with workers of its own, all ended by `stop`.
 
     `folder` keeps the database, the data sets and the logs (`service.log`, `worker-1.log`, …); a later
     LocalService on the same folder finds everything that this one knew. `checkpoint_roots` are the only folders that
@@ -119,7 +119,7 @@ class LocalService:
             self._lock.close()
 
     def _start_service(self, port: int) -> None:
-        arguments = ["-m", "service", "--host", "127.0.0.1", "--port", str(port), "--data-dir", str(self.folder)]
+        arguments = ["-m", "premem_service", "--host", "127.0.0.1", "--port", str(port), "--data-dir", str(self.folder)]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREMEM_")}
         service = self._start("service", arguments, environment)
         deadline = time.monotonic() + READY_SECONDS
@@ -131,7 +131,7 @@ class LocalService:
             self.url = service.ready_at()
 
     def _start_worker(self, number: int, *, checkpoint_roots: Sequence[Path], engine: str | None, hub: bool) -> None:
-        arguments = ["-m", "worker", "--service", self.url]
+        arguments = ["-m", "premem_worker", "--service", self.url]
         for root in checkpoint_roots:
             arguments += ["--checkpoint-root", str(root)]
         arguments += ["--engine", engine] if engine else []

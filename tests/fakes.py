@@ -23,10 +23,10 @@ from fastapi.responses import JSONResponse
 
 from premem.errors import Interrupted
 from premem.records import Example, Grade
-from premem.wire import Checkpoint, GraderChoice, Perturbation, Sampling, TaskKind, Template
-from premem.wire_tasks import AttemptBody, DrawPlan, FailureReport, LeasedTask, LeaseRequest, ResultSummary
-from worker.engines import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
-from worker.engines.feed import Feed
+from premem.wire.bodies import Checkpoint, GraderChoice, Perturbation, Sampling, TaskKind, Template
+from premem.wire.tasks import AttemptBody, DrawPlan, FailureReport, LeasedTask, LeaseRequest, ResultSummary
+from premem_worker.engines.feed import Feed
+from premem_worker.engines.protocol import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
 
 BOS = 256
 

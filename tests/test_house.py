@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.settings import Settings as ServiceSettings
-from worker.settings import Settings as WorkerSettings
+from premem_service.settings import Settings as ServiceSettings
+from premem_worker.settings import Settings as WorkerSettings
 
 HOUSE = Path(__file__).parents[1]
 TRACKED = subprocess.run(
@@ -82,16 +82,15 @@ def test_compose_sets_only_settings_that_there_are():
         assert re.search(rf"^FROM \S+ AS {target}$", (HOUSE / "Dockerfile").read_text(), re.MULTILINE)
 
 
-def test_the_wheel_holds_what_runs():
-    project = tomllib.loads((HOUSE / "pyproject.toml").read_text())
+@pytest.mark.parametrize(
+    ("folder", "package"), [("", "premem"), ("service", "premem_service"), ("worker", "premem_worker")]
+)
+def test_each_wheel_holds_one_package_of_its_own_name(folder, package):
+    project = tomllib.loads((HOUSE / folder / "pyproject.toml").read_text())
 
-    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [
-        "premem",
-        "service",
-        "worker",
-        "migrations",
-    ]
-    assert all((HOUSE / package / "__init__.py").exists() for package in ("premem", "service", "worker", "migrations"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [package]
+    assert project["project"]["name"] == package.replace("_", "-")
+    assert (HOUSE / folder / package / "__init__.py").exists()
 
 
 @pytest.mark.parametrize("command", ["make demo", "make test"])

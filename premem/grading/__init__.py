@@ -25,7 +25,7 @@ from premem.grading.gsm8k import Gsm8k
 from premem.grading.math import Math
 from premem.grading.regex import Regex
 from premem.records import Grade
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
 
 __all__ = ["ENTRY_POINTS", "Grader", "get_grader", "grader_names"]
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from premem.errors import GraderError
 from premem.grading import Grader, Prepared, get_grader
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
 
 COMMAND = struct.Struct("<cI")
 PROCESS = struct.Struct("<I")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from premem.errors import BadLine, RowsError
 from premem.grading.pool import GradingPool
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
 
 
 class Lines(Protocol):

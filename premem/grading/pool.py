@@ -14,7 +14,7 @@ from premem.errors import GraderError, Interrupted
 from premem.grading import Quick, get_grader
 from premem.grading.processes import Died, Forge, GradingProcess, OutOfTime
 from premem.records import Grade
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
 
 MEMORY_BYTES = 1 << 30
 """That a grading process may take on top of what its grader has loaded."""

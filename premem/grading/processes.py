@@ -13,7 +13,7 @@ from typing import Any
 
 from premem.errors import GraderError, Interrupted
 from premem.grading.child import COMMAND, PROCESS
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
 
 START_SECONDS = 120.0
 """Within which a grader must have loaded."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 import httpx
 from sqlalchemy import Engine, select
 
-from service.tables import tasks
+from premem_service.storage.tables import tasks
 
 HOUSE = Path(__file__).parents[2]
 Found = TypeVar("Found")
@@ -62,7 +62,7 @@ class Process:
 
 
 class Service(Process):
-    """`python -m service` on a free port."""
+    """`python -m premem_service` on a free port."""
 
     def __init__(self, folder: Path, *, database_url: str, lease_seconds: float = 3.0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class Service(Process):
             "PREMEM_DATABASE_URL": database_url,
             "PREMEM_LEASE_SECONDS": str(lease_seconds),
         }
-        arguments = ["-m", "service", "--data-dir", str(folder / "data"), "--port", "0"]
+        arguments = ["-m", "premem_service", "--data-dir", str(folder / "data"), "--port", "0"]
         super().__init__(arguments, log=folder / "service.log", environment=environment)
         self.url = await_that(self._listening, seconds=60, what=f"the service; its log is {self.log}")
 
@@ -84,11 +84,11 @@ class Service(Process):
 
 
 class Worker(Process):
-    """`python -m worker`."""
+    """`python -m premem_worker`."""
 
     def __init__(self, folder: Path, *, name: str, service: Service, checkpoints: Path, engine: str) -> None:
         self.name = name
-        arguments = ["-m", "worker", "--service", service.url, "--name", name, "--engine", engine]
+        arguments = ["-m", "premem_worker", "--service", service.url, "--name", name, "--engine", engine]
         arguments += ["--checkpoint-root", str(checkpoints)]
         super().__init__(arguments, log=folder / f"{name}.log", environment={})
 

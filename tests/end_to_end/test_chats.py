@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from premem.client import Client
+from premem.client.client import Client
 from premem.local import LocalService
-from premem.wire import Checkpoint, ExampleDetail, JobRequest, Sampling, Template
+from premem.wire.bodies import Checkpoint, ExampleDetail, JobRequest, Sampling, Template
 from tests.checkpoints import CHAT, make_checkpoint
-from tests.worker.test_adapters import make_adapter
+from tests.worker.checkpoints.test_adapters import make_adapter
 
 ROWS = 12
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from premem import Client
-from premem.wire import Checkpoint, JobRequest, Sampling
+from premem.wire.bodies import Checkpoint, JobRequest, Sampling
 from tests.checkpoints import make_checkpoint
 from tests.end_to_end.processes import HOUSE, Service
 
@@ -19,7 +19,7 @@ from tests.end_to_end.processes import HOUSE, Service
 def one_task(service: Service, run: Path) -> None:
     arguments = ["--engine", "transformers", "--checkpoint-root", str(run), "--once"]
     ended = subprocess.run(
-        [sys.executable, "-m", "worker", "--service", service.url, *arguments],
+        [sys.executable, "-m", "premem_worker", "--service", service.url, *arguments],
         cwd=HOUSE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

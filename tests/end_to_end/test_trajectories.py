@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from premem.client import Client
+from premem.client.client import Client
 from premem.local import LocalService
-from premem.wire import Checkpoint, Job, JobRequest, Sampling
+from premem.wire.bodies import Checkpoint, Job, JobRequest, Sampling
 from tests.checkpoints import make_checkpoint
 
 ROWS = 12

@@ -12,7 +12,7 @@ from lab.claim_data_efficiency import EXAMPLES, Round, added, covering_rows, low
 from lab.claim_dataset_level import SWEEP, Configuration
 from lab.plots import Axis, curves, scatter
 from lab.questions import FINETUNING_VERBS, training_rows
-from premem.robustness import Drop
+from premem.method.robustness import Drop
 
 SVG = "{http://www.w3.org/2000/svg}"
 SHARE = Axis("share", 0.0, 1.0)

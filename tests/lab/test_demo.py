@@ -14,7 +14,7 @@ import pytest
 from lab.demo import fresh, is_free, wrong_answer
 from premem.errors import InputError
 from premem.records import Verdict
-from premem.wire import AnswerReply, CheckpointAnswers, ExampleDetail, ThresholdReply
+from premem.wire.bodies import AnswerReply, CheckpointAnswers, ExampleDetail, ThresholdReply
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -20,7 +20,7 @@ from lab.questions import (
     twin_rows,
 )
 from premem.grading import get_grader
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
 
 STEP = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}

@@ -16,8 +16,8 @@ import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from premem.records import Observation
-from service.app import create_app
-from service.settings import Settings
+from premem_service.app import create_app
+from premem_service.settings import Settings
 from tests.end_to_end.processes import await_that
 from tests.service.working import ended, work_off
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from premem.client import Client
-from premem.memorization import pre_memorization_accuracies
-from service.pages import WEB
+from premem.client.client import Client
+from premem.method.memorization import pre_memorization_accuracies
+from premem_service.web.pages import WEB
 from tests.page.conftest import HOSTILE, needs_chromium, observe, post
 from tests.service.working import ended, lease, put, result, work_off
 

@@ -15,7 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
-from premem.client import Client
+from premem.client.client import Client
 from premem.records import Observation
 from tests.page.conftest import ROWS, needs_chromium
 from tests.service.working import ended, work_off
@@ -220,7 +220,7 @@ def test_the_download_and_every_line_give_the_same_rows(url, job, page, tmp_path
     lines = {name: page.inner_text(f"[data-line='{name}']") for name in ("curl", "Command line", "Python")}
     commands = [
         shlex.split(lines["curl"]),
-        [sys.executable, "-m", "premem.cli", *shlex.split(lines["Command line"])[1:]],
+        [sys.executable, "-m", "premem", *shlex.split(lines["Command line"])[1:]],
         [sys.executable, "-c", lines["Python"]],
     ]
 

@@ -14,8 +14,8 @@ HEAVY = ("torch", "vllm", "transformers", "fastapi", "sqlalchemy", "uvicorn", "p
     ("module", "quick"),
     [
         ("premem", ("numpy", "pydantic", "httpx", "rich")),
-        ("premem.cli", ("numpy", "pydantic", "httpx")),
-        ("premem.client", ()),
+        ("premem.cli.main", ("numpy", "pydantic", "httpx")),
+        ("premem.client.client", ()),
     ],
 )
 def test_importing_loads_only_what_is_needed(module, quick):

@@ -33,8 +33,8 @@ def came_true(condition: Callable[[], bool], *, seconds: float = 20.0) -> bool:
 
 def test_a_private_service_is_up_inside_and_gone_outside(tmp_path, monkeypatch):
     # Neither a folder where the user stands nor settings for another service are taken for its own.
-    (tmp_path / "service").mkdir()
-    (tmp_path / "service" / "__main__.py").write_text("raise SystemExit('somebody else')")
+    (tmp_path / "premem_service").mkdir()
+    (tmp_path / "premem_service" / "__main__.py").write_text("raise SystemExit('somebody else')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PREMEM_DATABASE_URL", "postgresql://nobody@nowhere.invalid/production")
     monkeypatch.setenv("PREMEM_API_KEY", "pmk_other_key")

@@ -14,10 +14,10 @@ from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 from starlette.testclient import TestClient
 
-from service import logs
-from service.app import create_app
-from service.db import Database
-from service.settings import Settings
+from premem_service import logs
+from premem_service.app import create_app
+from premem_service.settings import Settings
+from premem_service.storage.db import Database
 from tests.postgres import postgres_server
 
 POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)

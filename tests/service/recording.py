@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from starlette.testclient import TestClient
 
-from premem.recordings import described, encode
-from premem.rules import scores
-from premem.runs import ScoredRun
+from premem.forecasting.rules import scores
+from premem.forecasting.runs import ScoredRun
+from premem.payloads.recordings import described, encode
 from tests.service.working import ended
 
 LINE = 1.3

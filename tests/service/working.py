@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from sqlalchemy import RowMapping, select, update
 from starlette.testclient import TestClient
 
-from premem.planning import Goal
+from premem.method.planning import Goal
+from premem.payloads.results import RowResult, encode
 from premem.records import Answer, Grade, Observation
-from premem.results import RowResult, encode
-from service.db import Database, now
-from service.tables import tasks
+from premem_service.storage.db import Database, now
+from premem_service.storage.tables import tasks
 from tests.end_to_end.processes import await_that
 
 PRODUCED_BY = {

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from fastapi import Response
 
-from premem.embeddings import check as check_embeddings
 from premem.errors import CheckpointError, EngineError, GraderError, InputError, NotFound, ServiceError
-from premem.wire import GraderChoice, Perturbation, TaskKind
+from premem.payloads.embeddings import check as check_embeddings
+from premem.wire.bodies import GraderChoice, Perturbation, TaskKind
+from premem_worker.engines.protocol import Scored, ScoreRequest
+from premem_worker.loop import failure_report
 from tests.fakes import FakeEngine, FakeService, examples, make_task, nan, problem
-from tests.worker.engines import Held
+from tests.worker.engines.resting import Held
 from tests.worker.workplace import Workplace
-from worker.engines import Scored, ScoreRequest
-from worker.loop import failure_report
 
 
 @pytest.fixture

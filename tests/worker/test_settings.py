@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.settings import Settings, read_settings
+from premem_worker.settings import Settings, read_settings
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
-from premem.wire import GraderChoice
+from premem.wire.bodies import GraderChoice
+from premem_worker.lifetime.shutdown import Ending
+from premem_worker.loop import Worker
+from premem_worker.parts import Graders, Located, Parts
+from premem_worker.passes.prompts import Chat
+from premem_worker.settings import Settings
 from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService
-from worker.ending import Ending
-from worker.loop import Worker
-from worker.parts import Graders, Located, Parts
-from worker.prompts import Chat
-from worker.settings import Settings
 
 
 class Workplace:

@@ -1,0 +1,275 @@
+"""Commands that ask a running service: upload, status, workers, cancel, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from premem.cli.exits import FAILED, SHOWN_LINES, duration, job_progress, print_json, progress, say
+from premem.cli.options import (
+    AsJson,
+    FinalAnswer,
+    Grader,
+    GraderOptions,
+    IdColumn,
+    JobId,
+    MaxUngradable,
+    Messages,
+    Question,
+    Rule,
+    ServiceUrl,
+    Trace,
+    columns_from,
+    options_from,
+)
+
+if TYPE_CHECKING:
+    from premem.client.client import Client
+    from premem.wire.bodies import Columns, Dataset, Job
+
+JOBS_LISTED = 20
+
+
+def add_to(app: typer.Typer, *, panel: str) -> None:
+    for command in (upload, status, workers, cancel, report):
+        app.command(rich_help_panel=panel)(command)
+
+
+def upload(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSONL, a JSON array, Parquet, Arrow or CSV; plain, gzip or zstd. Or s3://bucket/key, or "
+            "hf://org/name?split=train, read here and sent on.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="For people. Absent: the file's name.")] = None,
+    grader: Grader = None,
+    grader_options: GraderOptions = None,
+    max_ungradable: MaxUngradable = None,
+    question: Question = None,
+    trace: Trace = None,
+    final_answer: FinalAnswer = None,
+    id_: IdColumn = None,
+    messages: Messages = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a data set to the service.
+
+    The same rows are the same data set. Every row's own reference is graded; the lines where it does not grade as right are listed.
+
+    Example: `premem upload train.jsonl --grader gsm8k --question prompt --trace solution`
+    """
+    from premem.client.client import Client
+    from premem.output.reports import printable, show
+
+    columns = columns_from(question=question, trace=trace, final_answer=final_answer, id_=id_, messages=messages)
+    with Client(service) as client:
+        dataset = send(
+            client,
+            data,
+            columns=columns,
+            name=name,
+            grader=grader,
+            grader_options=options_from(grader_options),
+            max_ungradable=max_ungradable,
+        )
+    if as_json:
+        print_json(dataset)
+        return
+    show(f"{dataset.id}: {dataset.rows:,} rows of {printable(dataset.name)}, grader {dataset.grader.name}")
+    warn_of_ungradable(dataset)
+
+
+def send(client: Client, data: str | Path, *, columns: Columns, **asked: Any) -> Dataset:
+    """Upload a file, or what lies elsewhere, and show how far it is."""
+    from premem.client.sources import is_source, source
+
+    away = isinstance(data, str) and is_source(data)
+    name = source(str(data)).name if away else Path(data).name
+    total = None if away or not Path(data).is_file() else Path(data).stat().st_size
+    with progress(f"sending {name}", unit="bytes") as meter:
+        return client.upload(data, columns=columns, progress=lambda sent: meter(sent, total), **asked)
+
+
+def warn_of_ungradable(dataset: Dataset) -> None:
+    if not dataset.ungradable:
+        return
+    say(f"{dataset.ungradable:,} of {dataset.rows:,} references do not grade as right themselves:")
+    for line in dataset.ungradable_lines[:SHOWN_LINES]:
+        say(f"  line {line.line}{f', {line.field}' if line.field else ''}: {line.message}")
+    if (more := dataset.ungradable - min(SHOWN_LINES, len(dataset.ungradable_lines))) > 0:
+        say(f"  … and {more:,} more")
+
+
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Absent: the latest jobs are listed.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay until the job has ended, showing how far it is.")
+    ] = False,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a job is.
+
+    The exit code is 1 where the job failed (with --watch: where it did not complete).
+
+    Example: `premem status job_0123 --watch`
+    """
+    from itertools import islice
+
+    from premem.client.client import Client
+    from premem.output.reports import jobs_table, show
+
+    with Client(service) as client:
+        if job is None:
+            latest = list(islice(client.jobs(), JOBS_LISTED))
+            if as_json:
+                print_json({"items": [one.model_dump(mode="json") for one in latest]})
+            else:
+                show(jobs_table(latest) if latest else "There are no jobs.")
+            return
+        found = watched(client, job) if watch else client.job(job)
+    if as_json:
+        print_json(found)
+    else:
+        show_job(found)
+    if found.state == "failed" or (watch and found.state != "completed"):
+        raise typer.Exit(FAILED)
+
+
+def watched(client: Client, job: str, *, doing: str = "scoring", **waiting: Any) -> Job:
+    """The job once it has ended, its progress shown until then. `on_progress` in `waiting` is called, too."""
+    also = waiting.pop("on_progress", None)
+    with job_progress(doing) as show_progress:
+
+        def seen(found: Job) -> None:
+            show_progress(found)
+            if also:
+                also(found)
+
+        return client.wait(job, on_progress=seen, **waiting)
+
+
+def show_job(job: Job) -> None:
+    from premem.output.reports import checkpoints_table, printable, show, threshold_text
+
+    counts = job.counts
+    show(
+        f"{printable(job.id)}{f' ({printable(job.name)})' if job.name else ''}: {job.state}"
+        f"{', open for more checkpoints' if job.open else ''}",
+        f"{counts.examples:,} of {counts.examples_total:,} examples done ({counts.skipped:,} skipped), "
+        f"{counts.samples:,} samples, {counts.tokens:,} tokens"
+        f"{f', {counts.samples_saved:,} samples that need not be drawn' if counts.samples_saved else ''}"
+        + ("" if job.seconds_left is None else f", about {duration(job.seconds_left)} left"),
+        *_speed(job),
+        threshold_text(job.threshold),
+        checkpoints_table(job),
+    )
+    tell_warnings(job)
+
+
+def _speed(job: Job) -> list[str]:
+    """What the engines made of their time; nothing where no result tells."""
+    if job.tokens_per_second is None:
+        return []
+    counts = job.counts
+    hits = (
+        f", {counts.cached_tokens / counts.prompt_tokens:.0%} of the prompts' in its cache"
+        if counts.prompt_tokens
+        else ""
+    )
+    return [f"{job.tokens_per_second:,.0f} tokens/s of each engine{hits}"]
+
+
+def tell_warnings(job: Job) -> None:
+    for warning in job.warnings:
+        say(f"warning: {warning}")
+    for error in job.errors:
+        say(f"error: {error}")
+
+
+def workers(service: ServiceUrl = None, as_json: AsJson = False) -> None:
+    """List the workers that are connected: who asked for a task within the last minute, or has one in hand.
+
+    Example: `premem workers --service http://127.0.0.1:8321`
+    """
+    from premem.client.client import Client
+    from premem.output.reports import show, workers_table
+
+    with Client(service) as client:
+        found = list(client.workers())
+    if as_json:
+        print_json({"items": [one.model_dump(mode="json") for one in found]})
+    else:
+        show(workers_table(found) if found else "No worker is connected: premem worker starts one.")
+
+
+def cancel(job: JobId, service: ServiceUrl = None, as_json: AsJson = False) -> None:
+    """Stop a job. What its workers have in hand is dropped.
+
+    Example: `premem cancel job_0123`
+    """
+    from premem.client.client import Client
+    from premem.output.reports import printable, show
+
+    with Client(service) as client:
+        found = client.cancel(job)
+    if as_json:
+        print_json(found)
+    else:
+        show(f"{printable(found.id)}: {found.state}")
+
+
+def report(
+    job: JobId,
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Forecast the test accuracy with it. Absent: as the job was posted."),
+    ] = None,
+    rule: Annotated[
+        Rule | None, typer.Option(help="What is averaged. Absent: the calibration's, or the paper's.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write it as one HTML file instead, with curves, scores and the lowest examples."
+        ),
+    ] = None,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a job's accuracies, checkpoint by checkpoint.
+
+    Train accuracy, share memorized, pre-memorization accuracy and, with a test set, test accuracy; with a calibration
+    the forecast of test accuracy and its 90% interval, or why it is refused.
+
+    Example: `premem report job_0123 --calibration llama-gsm8k`
+    """
+    from premem.client.client import Client
+
+    with Client(service) as client:
+        if html is not None:
+            _write_html(client, job, html)
+            return
+        found = client.report(job, calibration=calibration, rule=rule.value if rule else None)
+    if as_json:
+        print_json(found)
+    else:
+        from premem.output.reports import show_report
+
+        show_report(found)
+
+
+def _write_html(client: Client, job: str, path: Path) -> None:
+    from premem.files import whole_file
+    from premem.output.html import html_report
+
+    content = html_report(client, job).encode()
+    with whole_file(path) as out:
+        out.write(content)
+    say(f"the report: {path}")

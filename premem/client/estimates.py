@@ -1,0 +1,54 @@
+"""What a job's examples and model cost, measured on a few of them before all of them are paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from premem.errors import PrememError
+
+if TYPE_CHECKING:
+    from premem.client.client import Client
+    from premem.wire.bodies import Job, JobRequest
+    from premem.wire.estimates import Estimate
+
+MEASURED_ROWS = 32
+NOTHING_IS_MEMORIZED = 1.0000001
+"""So that every answer of the measured examples is drawn."""
+
+
+def measured_estimate(
+    client: Client, request: JobRequest, *, wait: Callable[[Client, Job], Job], rows: int = MEASURED_ROWS
+) -> Estimate:
+    """What `request` will cost, by a small job over its first rows at its first checkpoint, which a worker must be there for.
+
+    `wait` returns that job once it has ended. Raises PrememError where it did not complete.
+    """
+    whole = client.dataset(request.dataset)
+    few = client.upload(
+        client.rows(request.dataset, stop=min(rows, whole.rows)),
+        name=f"{whole.name}, measured",
+        columns=whole.columns,
+        grader=whole.grader.name,
+        grader_options=whole.grader.options,
+    )
+    small = request.model_copy(
+        update={
+            "dataset": few.id,
+            "test_dataset": None,
+            "checkpoints": request.checkpoints[:1],
+            "open": False,
+            "perturbations": [],
+            "previous": None,
+            "calibration": None,
+            "memorized_below": NOTHING_IS_MEMORIZED,
+            "trajectory": "full",
+            "below": None,
+            "shard_rows": rows,
+            "name": "measures what a job will cost",
+        }
+    )
+    job = wait(client, client.create_job(small))
+    if job.state != "completed":
+        raise PrememError(f"the job {job.id} that was to measure the pace is {job.state}: {'; '.join(job.errors)}")
+    return client.estimate(request, measured_by=job.id)

@@ -1,0 +1,116 @@
+"""What a service's replies say: bodies as the types of the wire, problems as the errors of premem."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from premem.errors import (
+    BadLine,
+    Conflict,
+    InputError,
+    NotFound,
+    PrememError,
+    RowsError,
+    ServiceError,
+    StaleAttempt,
+    Unreachable,
+)
+from premem.wire.bodies import Problem, Reply
+
+PASSING = frozenset({429, 502, 503, 504})
+"""Statuses that a moment's patience mends."""
+LONGEST_PAUSE_SECONDS = 10.0
+
+ReplyKind = TypeVar("ReplyKind", bound=Reply)
+
+
+def parsed(kind: type[ReplyKind], response: httpx.Response) -> ReplyKind:
+    """Raises ServiceError where a success is no `kind`."""
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        raise ServiceError(
+            f"{_asked(response)} answered something else than a {kind.__name__}; is this a premem service? {error}",
+            status=response.status_code,
+        ) from error
+
+
+def checked(response: httpx.Response) -> httpx.Response:
+    """The response, or its problem raised in premem's words."""
+    if response.is_success:
+        return response
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:  # a proxy's page, or no premem service at all
+        message = (
+            f"{_asked(response)} answered {response.status_code} {response.reason_phrase}; is this a premem service?"
+        )
+        raise ServiceError(message, status=response.status_code) from None
+    raise _error(response.status_code, problem)
+
+
+def is_under_way(response: httpx.Response) -> bool:
+    """An earlier attempt under the same Idempotency-Key has not been answered yet."""
+    return response.status_code == 409 and b"/problems/idempotency-under-way" in response.content
+
+
+def unreachable(service: str, error: httpx.RequestError) -> Unreachable:
+    """Nobody answered: which service, why, and how to start one."""
+    reason = str(error) or type(error).__name__
+    return Unreachable(
+        f"no premem service answers at {service} ({reason}): start one with `premem serve`, "
+        "or name the one you mean with --service or PREMEM_SERVICE"
+    )
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds, at most two minutes; None where the header is absent or a date."""
+    try:
+        seconds = float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+    return min(seconds, 120.0) if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def pause_before_retry(attempt: int, response: httpx.Response | None = None) -> float:
+    """Seconds to wait after the `attempt`th (from 1) failed: what the service asks for, or twice as long each time.
+
+    Jittered, so that many clients do not ask in step.
+    """
+    asked = retry_after(response) if response is not None else None
+    seconds = min(0.25 * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) if asked is None else asked
+    return seconds * random.uniform(0.75, 1.25)  # noqa: S311
+
+
+def _error(status: int, problem: Problem) -> PrememError:
+    message = problem.detail or problem.title
+    extras: dict[str, Any] = problem.model_extra or {}
+    errors = extras.get("errors") or []
+    if problem.type.endswith("/problems/rows"):
+        return RowsError(message, [_bad_line(entry) for entry in errors], total=extras.get("total"))
+    if status == 422:
+        return InputError(message)
+    kinds = {404: NotFound, 409: StaleAttempt if problem.type.endswith("/problems/stale-attempt") else Conflict}
+    return kinds.get(status, ServiceError)(message, status=status, problem=problem.model_dump())
+
+
+def _bad_line(entry: dict[str, Any]) -> BadLine:
+    return BadLine(line=int(entry.get("line", 0)), field=entry.get("field"), message=str(entry.get("message", "")))
+
+
+def _asked(response: httpx.Response) -> str:
+    return f"{response.request.method} {response.request.url.copy_with(query=None)}"
+
+
+def uploaded_rows(content: bytes) -> list[dict[str, Any]]:
+    """Out of the Parquet that the service sends of a data set."""
+    import polars
+
+    return [json.loads(row) for row in polars.read_parquet(io.BytesIO(content), columns=["columns"])["columns"]]

@@ -1,0 +1,120 @@
+"""The body of an upload: a path, an open file, dicts, or what lies elsewhere (sources.py), as a stream of bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+from premem.client.sources import HubRows, StoredFile, is_source, source
+from premem.errors import InputError
+
+BLOCK_BYTES = 2**20
+Rows = str | os.PathLike[str] | IO[bytes] | Iterable[Mapping[str, Any]]
+
+
+class Upload:
+    """Rows that can be sent. `progress` is told the bytes sent so far, from 0 again at each attempt.
+
+    Raises InputError where there is nothing to send.
+    """
+
+    def __init__(self, rows: Rows, *, progress: Callable[[int], None] | None = None) -> None:
+        self.name: str | None = None
+        """The file's name, for people."""
+        self.content_type = "application/octet-stream"
+        self.spent = False
+        """True: what can be read only once has been begun, so there is no second attempt."""
+        self._progress = progress
+        self._once = False
+        self._open = self._opener(rows)
+
+    def blocks(self) -> Iterator[bytes]:
+        sent = 0
+        self.spent = self._once
+        for block in self._open():
+            yield block
+            sent += len(block)
+            if self._progress:
+                self._progress(sent)
+
+    def _opener(self, rows: Rows) -> Callable[[], Iterator[bytes]]:
+        if isinstance(rows, str) and is_source(rows):
+            return self._source_opener(source(rows))
+        if isinstance(rows, str | os.PathLike):
+            path = Path(rows)
+            if not path.is_file():
+                raise InputError(f"{rows}: {_why_no_file(path)}")
+            self._named(path.name)
+            return lambda: _read_path(path)
+        if hasattr(rows, "read"):
+            return self._file_opener(cast(IO[bytes], rows))
+        if isinstance(rows, Mapping | bytes):
+            raise InputError(f"rows must be a path, an open binary file or many dicts, not {type(rows).__name__}")
+        self.content_type = "application/jsonl"
+        self._once = not isinstance(rows, Sequence)
+        return lambda: _encode(rows)
+
+    def _named(self, name: str) -> None:
+        self.name = name[:200]
+        if name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv"):
+            self.content_type = "text/csv"
+
+    def _source_opener(self, away: HubRows | StoredFile) -> Callable[[], Iterator[bytes]]:
+        self._named(away.name)
+        if isinstance(away, StoredFile):
+            return away.blocks
+        self.content_type = "application/jsonl"
+        return lambda: _encode(away.rows())
+
+    def _file_opener(self, file: IO[bytes] | io.TextIOBase) -> Callable[[], Iterator[bytes]]:
+        if isinstance(file, io.TextIOBase):
+            raise InputError("open the file in binary mode ('rb'): it is sent as it is")
+        if not (hasattr(file, "seekable") and file.seekable()):
+            self._once = True
+            return lambda: _read(file)
+        start = file.tell()
+
+        def read_again() -> Iterator[bytes]:
+            file.seek(start)
+            return _read(file)
+
+        return read_again
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "a folder, not a file"
+    if "://" in str(path) or ":/" in str(path):
+        return "rows are read from files, hf://org/name?split=train and s3://bucket/key"
+    return "there is no such file"
+
+
+def _read_path(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from _read(file)
+
+
+def _read(file: IO[bytes]) -> Iterator[bytes]:
+    while block := file.read(BLOCK_BYTES):
+        yield block
+
+
+def _encode(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """JSONL in blocks. Raises InputError for a row that JSON cannot hold."""
+    block = bytearray()
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise InputError(f"row {number} is {type(row).__name__}, not a dict of columns")
+        try:
+            block += json.dumps(dict(row), allow_nan=False).encode() + b"\n"
+        except (TypeError, ValueError) as error:
+            raise InputError(f"row {number} cannot be written as JSON: {error}") from error
+        if len(block) >= BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)

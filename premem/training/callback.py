@@ -1,0 +1,284 @@
+"""A Trainer callback that has the checkpoints of a run scored while it trains.
+
+    trainer = Trainer(..., callbacks=[PreMemorization("train.jsonl")])
+
+It works with Trainer of transformers and with the trainers of TRL that inherit from it, such as SFTTrainer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+from pydantic import ValidationError
+from transformers import TrainerCallback
+from transformers.trainer_callback import CallbackHandler, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+from premem.client.client import Client
+from premem.client.upload import Rows
+from premem.errors import InputError, NotFound
+from premem.files import whole_file
+from premem.training.following import Following, Saved
+from premem.wire.bodies import ENDED, Checkpoint, Columns, Job, JobRequest
+
+HELD = "premem-held"
+"""Folder beside the checkpoints, out of reach of `save_total_limit`."""
+NOTE = "premem.json"
+"""Beside the checkpoints: which job follows this run, so that a resumed run goes on with it."""
+NOT_LOADED = (
+    "optimizer*",
+    "scheduler*",
+    "rng_state*",
+    "scaler*",
+    "trainer_state.json",
+    "training_args.bin",
+    "global_step*",
+)
+"""What resumes a training run and no worker reads."""
+
+log = logging.getLogger(__name__)
+
+
+class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers has no types that mypy is given
+    """Registers every checkpoint that a run saves with an open job, and closes the job when training ends.
+
+    `dataset` is what the run trains on: the id of a data set in the service, or a path or rows that are uploaded;
+    or give the id of an open `job` instead. `service` and `api_key` as for Client. `grader`, `columns` and
+    `max_ungradable` go with the upload, `settings` are those of JobRequest: sampling, template, memorized_below,
+    calibration, test_dataset, name, …
+
+    Training is never stopped and never waits: a thread speaks to the service, tries again for as long as the process
+    lives where it is away, and warns once. Only at the end training waits, `close_seconds` at most, for a service
+    that is there. In a run of many processes only the first says anything.
+
+    The latest scores go into the Trainer's log under `premem/…` when it logs next, and so to wherever that goes.
+
+    Where `save_total_limit` would delete checkpoints before they are scored, they are held: hard links in
+    premem-held/ beside them (copies where the file system has no links), gone once they are scored. `copy_to` names
+    a folder that workers read instead, into which every checkpoint is copied; those copies stay.
+
+    Raises InputError, when it is made, for settings that no job takes.
+    """
+
+    def __init__(
+        self,
+        dataset: Rows | None = None,
+        *,
+        job: str | None = None,
+        service: str | None = None,
+        api_key: str | None = None,
+        grader: str | None = None,
+        columns: Columns | None = None,
+        max_ungradable: float | None = None,
+        hold: bool = True,
+        copy_to: str | os.PathLike[str] | None = None,
+        look_seconds: float = 15.0,
+        close_seconds: float = 10.0,
+        **settings: Any,
+    ) -> None:
+        if (dataset is None) == (job is None):
+            raise InputError("give the data set that the run trains on, or the id of an open job")
+        if job is not None and settings:
+            raise InputError(f"job {job} has its settings already: {', '.join(settings)} cannot be given beside it")
+        try:
+            JobRequest(dataset="ds_checked", open=True, **settings)
+        except ValidationError as error:
+            raise InputError(f"no job takes these settings: {error}") from None
+        Client(service, api_key).close()  # what is wrong with either is said now
+        self.following: Following | None = None
+        """None before training begins, and in every process but the first."""
+        self._dataset = dataset
+        self._job = job
+        self._connect = lambda: Client(service, api_key)
+        self._upload = {"grader": grader, "columns": columns, "max_ungradable": max_ungradable}
+        self._hold = hold
+        self._copy_to = None if copy_to is None else Path(copy_to).resolve()
+        self._look_seconds = look_seconds
+        self._close_seconds = close_seconds
+        self._settings = settings
+
+    def finish(self, seconds: float | None = None) -> bool:
+        """Wait until the service knows everything, however long it is away. Returns whether it does."""
+        return self.following is None or self.following.finish(seconds)
+
+    # What the Trainer calls
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        _before_reporters(self, sys._getframe(1))
+        folder = Path(args.output_dir).resolve()
+        resumed = _noted(folder) if state.global_step > 0 and self._job is None else None
+        about = {"name": (args.run_name or folder.name)[:200], "learning_rate": args.learning_rate or None}
+
+        def begin(client: Client, key: str) -> Job:
+            job = self._found(client, self._job or resumed) or self._made(client, key, about)
+            _note(folder, job.id)
+            log.info("premem follows this run as %s at %s", job.id, client.base_url)
+            return job
+
+        self.following = Following(self._connect, begin, warn=_warn, look_seconds=self._look_seconds)
+        self.following.start()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.following is None:
+            return
+        path = Path(args.output_dir).resolve() / f"checkpoint-{state.global_step}"
+        try:
+            self.following.append(self._saved(path, may_go=bool(args.save_total_limit)))
+        except OSError as error:
+            _warn(f"{path.name} is left out, and training goes on: {error}")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        line = self.following.news() if self.following and logs is not None else None
+        if line is None or logs is None:
+            return
+        told = {
+            "premem/pre_memorization_accuracy": line.pre_memorization_accuracy,
+            "premem/train_accuracy": line.train_accuracy,
+            "premem/memorized": line.memorized,
+            "premem/test_accuracy": line.test_accuracy,
+            "premem/copied": line.copied,
+            "premem/step": _step(line.checkpoint),
+        }
+        scores = {name: value for name, value in told.items() if value is not None}
+        logs.update(scores)
+        if state.log_history:
+            state.log_history[-1].update(scores)  # the Trainer made this entry before it told its callbacks
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.following is None:
+            return
+        self.following.close()
+        if not self.following.finish(self._close_seconds, only_if_there=True) and (left := self.following.waiting):
+            _warn(
+                f"the service has not been told of {len(left)} checkpoints ({left[0].name} first): it will be, as long "
+                "as this process lives; `callback.finish()` waits for it"
+            )
+
+    # Data set and job
+
+    def _found(self, client: Client, job: str | None) -> Job | None:
+        """The job that goes on; None where a resumed run's has ended or is not there."""
+        if job is None:
+            return None
+        try:
+            found = client.job(job)
+        except NotFound:
+            if self._job is not None:
+                raise
+            return None
+        if found.open and found.state not in ENDED:
+            return found
+        if self._job is not None:
+            raise InputError(f"job {job} is {found.state} and takes no more checkpoints")
+        return None
+
+    def _made(self, client: Client, key: str, about: Mapping[str, Any]) -> Job:
+        dataset = self._dataset
+        if not (isinstance(dataset, str) and dataset.startswith("ds_") and not Path(dataset).exists()):
+            dataset = client.upload(cast(Rows, dataset), **self._upload).id  # type: ignore[arg-type]
+        request = JobRequest(dataset=dataset, open=True, **{**about, **self._settings})
+        return client.create_job(request, idempotency_key=key)
+
+    # Checkpoints
+
+    def _saved(self, path: Path, *, may_go: bool) -> Saved:
+        if self._copy_to is not None:
+            target = self._copy_to / path.parent.name / path.name
+            source, release = _held(path) if may_go else (path, _nothing)
+
+            def prepare() -> None:
+                _copy(source, target)
+                release()
+
+            return Saved(Checkpoint(path=str(target), name=path.name), prepare=prepare, release=_nothing)
+        if may_go and self._hold:
+            held, release = _held(path)
+            return Saved(Checkpoint(path=str(held), name=path.name), prepare=_nothing, release=release)
+        return Saved(Checkpoint(path=str(path), name=path.name), prepare=_nothing, release=_nothing)
+
+
+def _held(path: Path) -> tuple[Path, Callable[[], None]]:
+    """A second name for a checkpoint's files, and what gives it up. Raises OSError."""
+    held = path.parent / HELD / path.name
+    shutil.rmtree(held, ignore_errors=True)  # of a run that was resumed before this step
+    shutil.copytree(path, held, copy_function=_link, ignore=shutil.ignore_patterns(*NOT_LOADED))
+
+    def release() -> None:
+        shutil.rmtree(held, ignore_errors=True)
+
+    return held, release
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # no links here
+        shutil.copy2(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all: a worker may look at any moment."""
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*NOT_LOADED))
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _step(checkpoint: str) -> int | None:
+    number = checkpoint.rpartition("-")[2]
+    return int(number) if number.isdecimal() else None
+
+
+# The job of a run that is resumed
+
+
+def _noted(folder: Path) -> str | None:
+    try:
+        job = json.loads((folder / NOTE).read_text()).get("job")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return job if isinstance(job, str) else None
+
+
+def _note(folder: Path, job: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / NOTE) as out:
+        out.write(json.dumps({"job": job}).encode())
+
+
+# Where the Trainer's log goes
+
+
+def _before_reporters(callback: PreMemorization, caller: FrameType | None) -> None:
+    """Move the callback to the front: the Trainer puts W&B, MLflow and the like there, and what is added to a log
+    after them does not reach them. A callback is not told of the handler that calls it; its frame knows.
+    """
+    handler = caller.f_locals.get("self") if caller else None
+    if isinstance(handler, CallbackHandler):
+        handler.callbacks = [callback, *(other for other in handler.callbacks if other is not callback)]
+
+
+def _warn(message: str) -> None:
+    log.warning("premem: %s", message)

@@ -1,0 +1,64 @@
+"""Where an export came from (see wire.py)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from premem.wire.bodies import GraderChoice, JobKind, Reply, Sampling, Template, ThresholdReply
+from premem.wire.curation import Group, Lineage
+
+LINEAGE_KEY = "premem.lineage"
+"""Of the metadata of a Parquet file: an ExportLineage or a WeightsLineage as JSON."""
+
+
+class CheckpointLineage(Reply):
+    name: str
+    path: str
+    weights: str | None = Field(None, description="Fingerprint of the weights; null where no worker told it.")
+
+
+class Origin(Reply):
+    """What a job's scores follow from."""
+
+    dataset_name: str
+    dataset_rows: int
+    test_dataset: str | None
+    kind: JobKind
+    parent: str | None = Field(description="The job that this one regrades, or draws more answers for.")
+    previous: str | None = Field(description="The job of the round before.")
+    recorded: bool = Field(description="Scored by others, and imported.")
+    checkpoints: list[CheckpointLineage] = Field(description="In the order of training.")
+    sampling: Sampling
+    template: Template
+    grader: GraderChoice
+    trajectory: str
+    only_below: float | None = Field(description="The job settled only whether scores are under this.")
+    calibration: str | None = Field(description="Id of the calibration that the threshold was taken from.")
+    produced_by: dict[str, str] = Field(description="Engine, versions, dtype, tokenizer's fingerprint, model's family.")
+    finished_at: datetime | None
+    premem: str = Field(description="Version of the service that exported it.")
+
+
+class ExportLineage(Origin, Lineage):
+    """All that exported rows follow from: the same again gives the same rows in the same order."""
+
+    group: Group
+    rows: int = Field(description="How many were exported.")
+    qualified: int = Field(description="How many the policy would have chosen without a budget.")
+    excluded: int = Field(description="Scored examples that were tagged `excluded` then, which no choice takes.")
+    notes: list[str] = Field(description="What is to be known about the choice.")
+    tie_order: list[str]
+
+
+class WeightsLineage(Origin):
+    """All that sampling weights follow from: the same again gives the same weights."""
+
+    job: str
+    dataset: str
+    threshold: ThresholdReply
+    floor: float = Field(description="The least that 1 - score counted as.")
+    rows: int = Field(description="How many were exported: those of the data set.")
+    unscored: int = Field(description="Of these, rows without a score, which have the mean weight.")
+    excluded: int = Field(description="Rows that were tagged `excluded` then, which weigh nothing.")

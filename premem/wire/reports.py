@@ -1,0 +1,158 @@
+"""Bodies of a job's report (see wire.py)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from premem.forecasting.thresholds import NEEDS_CALIBRATION
+from premem.records import Verdict
+from premem.wire.bodies import Body, GraderChoice, IntervalReply, JobState, Reply, ThresholdReply
+from premem.wire.curation import TraitReply
+
+
+class ForecastReply(Reply):
+    """Test accuracy, forecast from the training examples alone, with a 90% interval."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+class CheckpointReport(Reply):
+    checkpoint: str
+    examples: int = Field(description="Scored, of the training set.")
+    train_accuracy: float | None = Field(description="Null where not every answer was drawn.")
+    memorized: float = Field(description="Share of the examples.")
+    pre_memorization_accuracy: float | None = Field(
+        description="Null where not every answer that it needs was drawn (`trajectory`)."
+    )
+    test_accuracy: float | None
+    test_examples: int | None
+    forecast: ForecastReply | None = Field(None, description="Null where it is refused.")
+    copied: float | None = Field(
+        None, description="Share of the answers that reproduce the reference reasoning; null where they are not here."
+    )
+
+
+class DropReply(Reply):
+    """Accuracy lost by the examples of one band of pre-memorization accuracy."""
+
+    low: float
+    high: float = Field(description="Exclusive, but for 1.")
+    examples: int
+    baseline: float | None = Field(description="Mean accuracy of the fresh, unperturbed answers; null: no example.")
+    drop: float | None = Field(description="Baseline minus accuracy under the perturbation.")
+    interval: IntervalReply | None = Field(description="Of the drop, by a paired bootstrap over examples.")
+
+
+class RobustnessReply(Reply):
+    """What one perturbation of the prompts costs at the last checkpoint."""
+
+    perturbation: str
+    overall: DropReply
+    bands: list[DropReply]
+
+
+class VerdictCount(Reply):
+    before: Verdict
+    after: Verdict
+    answers: int
+
+
+class DisagreementReply(Reply):
+    """One answer that two graders see differently."""
+
+    checkpoint: str
+    kind: str = Field(description="Of its row: train, test or perturbed.")
+    row: int
+    sample: int
+    text: str = Field(description="Its last 300 characters.")
+    before: Verdict
+    before_extracted: str | None
+    after: Verdict
+    after_extracted: str | None
+
+
+class RegradeReply(Reply):
+    """Where the grader disagrees with the one before it, over the same answers."""
+
+    of: str = Field(description="The job whose answers they are.")
+    before: GraderChoice
+    after: GraderChoice
+    answers: int
+    disagreements: int = Field(description="Answers of which the verdict is another.")
+    table: list[VerdictCount]
+    examples: list[DisagreementReply] = Field(description="The first 20.")
+
+
+class ChangesReply(Reply):
+    """What became of the run since the round before: the same examples then and now, and those that were added."""
+
+    previous: str = Field(description="The job of that round.")
+    kept: int = Field(description="Examples of both data sets, told by question and trace, with a score in both.")
+    added: int
+    dropped: int
+    kept_before: float | None = Field(description="Mean pre-memorization accuracy of the kept ones, then.")
+    kept_after: float | None
+    change: IntervalReply | None = Field(description="Of the mean change, by a paired bootstrap over examples.")
+    low_before: int = Field(description="Of the kept ones, those under 0.5 then.")
+    low_solved: int = Field(description="Of these, those that are no longer under 0.5.")
+    added_score: float | None = Field(description="Mean pre-memorization accuracy of the added ones.")
+    test_before: float | None = Field(
+        description="Test accuracy of the last checkpoint; null: other test sets, or none."
+    )
+    test_after: float | None
+    notes: list[str] = Field(description="What else differs between the two jobs, so that it may be the cause.")
+
+
+class LowReply(Reply):
+    """The examples that the model could not solve before it memorized them."""
+
+    below: float = Field(description="Pre-memorization accuracy, exclusive.")
+    examples: int
+    traits: list[TraitReply] = Field(description="What they have in common against the rest, the largest effect first.")
+    notes: list[str]
+
+
+class JobReport(Reply):
+    job: str
+    dataset: str
+    threshold: ThresholdReply
+    rule: str = Field("paper", description="By which the column of pre-memorization accuracies is averaged.")
+    calibration: str | None = Field(None, description="Id of the calibration that the threshold was taken from.")
+    forecast_refused: str | None = Field(NEEDS_CALIBRATION, description="Why; null where there is a forecast.")
+    tie_order: list[str]
+    checkpoints: list[CheckpointReport]
+    skipped: int = Field(description="Training examples without a score.")
+    skipped_reasons: dict[str, int]
+    warnings: list[str]
+    produced_by: dict[str, str] = Field(description="Engine, versions and dtype.")
+    low: LowReply | None = Field(None, description="Null in reports that an older service made.")
+    robustness: list[RobustnessReply] = Field(default_factory=list)
+    regrade: RegradeReply | None = None
+    changes: ChangesReply | None = None
+
+
+class SoFar(Reply):
+    """The table of a job's report, as far as its checkpoints are wholly scored."""
+
+    job: str
+    state: JobState
+    threshold: ThresholdReply
+    checkpoints: list[CheckpointReport]
+
+
+class RegradeRequest(Body):
+    """Grade the answers of a completed job anew."""
+
+    grader: GraderChoice
+    name: str = Field("", max_length=200, description="Absent: the job's own name.")
+
+
+class ResampleRequest(Body):
+    """Draw more answers for a completed job."""
+
+    samples: int = Field(
+        ge=2, le=1000, description="Answers per example and checkpoint, those that there are included."
+    )
+    name: str = Field("", max_length=200, description="Absent: the job's own name.")

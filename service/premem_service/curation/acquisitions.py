@@ -1,0 +1,423 @@
+"""Acquiring: out of a pool that was never trained on, the candidates most like the low examples of a job."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from numpy.typing import NDArray
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from premem.curation.acquisition import Candidate, acquire, acquire_in_parts, tfidf
+from premem.errors import Conflict, InputError, NotFound
+from premem.records import Example
+from premem.wire.bodies import Checkpoint, Job
+from premem.wire.curation import AcquireRequest, Acquisition, CandidateReply, Lineage, NearestExample
+from premem.wire.tags import EXCLUDED
+from premem_service.curation.selections import Chosen, Policy, choose, examples_at, lineage
+from premem_service.datasets.routes import read_columns, read_rows_at
+from premem_service.datasets.tags import rows_with
+from premem_service.http.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
+from premem_service.http.problems import FieldError, described
+from premem_service.jobs.checkpoints import check_room, shard_tasks
+from premem_service.jobs.routes import insert_derived
+from premem_service.queue.progress import dtype, job_reply
+from premem_service.queue.states import scored_checkpoints
+from premem_service.scores.examples import completed
+from premem_service.scores.score_files import ScoreFiles
+from premem_service.storage.db import Database
+from premem_service.storage.store import Store
+from premem_service.storage.tables import checkpoints, datasets, jobs, tasks
+
+MOST_LOW = 2_000
+MOST_POOL = 100_000
+"""Every low example is compared with every candidate while the client waits."""
+MOST_SHARD_ROWS = 1_024
+"""Of a task that embeds, however many the scoring took: of 8,192 numbers each, they make 32 MiB."""
+
+NEAREST_CHARACTERS = 300
+Floats = NDArray[np.float32]
+TRAINED, POOL = 0, 1
+"""Variants of the tasks that embed: which data set they read."""
+
+router = APIRouter(prefix="/v1/jobs", tags=["examples"])
+
+
+@router.post(
+    "/{job}/acquire",
+    response_model=Acquisition,
+    responses={
+        202: {"model": Job, "description": "By embedding: workers do it; its candidates are at `Location`/candidates."},
+        **described(404, 409),
+    },
+)
+def acquire_candidates(
+    job: str,
+    asked: AcquireRequest,
+    request: Request,
+    database: DatabaseGiven,
+    store: StoreGiven,
+    settings: SettingsGiven,
+) -> Acquisition | Response:
+    """The candidates of a pool whose questions are most like those of the low examples, and which each is most like.
+
+    Rows of the pool whose question stands word for word in the training set are left out and counted. By words the
+    answer comes at once and nothing is kept; by embedding it is a job.
+    """
+    with database.connect() as connection:
+        row = completed(connection, job)
+        rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == asked.pool))
+    _check_pool(row, asked.pool, rows)
+    policy = Policy(policy=asked.policy, below=asked.below, above=asked.above, budget=None, seed=asked.seed)
+    files: ScoreFiles = request.app.state.score_files
+    chosen = choose(database, files, row, policy)
+    if not chosen.selection.qualified:
+        raise InputError("no example is low: there is nothing to look for; raise `below`, or take another policy")
+    low_rows = chosen.row_E[chosen.selection.positions[:MOST_LOW]].tolist()
+    rest_rows = _rest(chosen, seed=asked.seed)
+    search = Search(row["dataset"], asked, lineage(row, policy), low_rows, rest_rows, _notes(row, asked, chosen))
+    questions, fresh = _pool(database, store, search)
+    if asked.by == "embedding":
+        return _posted(database, row, search, max_tasks=settings.max_tasks)
+    low = examples_at(database, store, row["dataset"], low_rows)
+    rest = examples_at(database, store, row["dataset"], rest_rows)
+    low_LD, rest_RD, pool_ND = tfidf(
+        [example.question for example in low],
+        [example.question for example in rest],
+        [questions[place] for place in fresh],
+    )
+    found = acquire(low_LD, pool_ND, budget=asked.budget, rest_RD=rest_RD)
+    return _answer(database, store, search, found, low_rows, fresh, pool_rows=len(questions))
+
+
+@router.get("/{job}/candidates", responses=described(404, 409))
+def get_candidates(job: str, database: DatabaseGiven, store: StoreGiven) -> Acquisition:
+    """What a job that acquires by embedding found."""
+    with database.connect() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job}")
+    if row["kind"] != "acquire":
+        raise Conflict(f"job {job} acquires nothing; `…/acquire` starts one that does")
+    if row["state"] != "completed":
+        raise Conflict(f"job {job} is {row['state']}; it has candidates once it is completed")
+    return Acquisition.model_validate_json(store.get(row["scores_artifact"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is looked for, and where."""
+
+    trained_on: str
+    """The data set of the job."""
+    asked: AcquireRequest
+    lineage: Lineage
+    low_rows: list[int]
+    """Of the training set, best first."""
+    rest_rows: list[int]
+    """What the low ones are told from."""
+    notes: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "trained_on": self.trained_on,
+            "asked": self.asked.model_dump(mode="json"),
+            "lineage": self.lineage.model_dump(mode="json"),
+            "low_rows": self.low_rows,
+            "rest_rows": self.rest_rows,
+            "notes": self.notes,
+        }
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Self:
+        asked, lineage = AcquireRequest.model_validate(kept["asked"]), Lineage.model_validate(kept["lineage"])
+        return cls(kept["trained_on"], asked, lineage, kept["low_rows"], kept["rest_rows"], kept["notes"])
+
+
+# By embedding
+
+
+def _posted(database: Database, parent: RowMapping, search: Search, *, max_tasks: int) -> Response:
+    """The new job, accepted."""
+    if parent["recorded"] is not None:
+        raise Conflict(f"job {parent['id']} was imported: its checkpoints are not here; acquire by tfidf")
+    with database.begin() as connection:
+        job = _insert(connection, parent, search, max_tasks=max_tasks)
+        reply = job_reply(connection, job["id"])
+    headers = {"Location": f"/v1/jobs/{reply.id}", "Retry-After": "1"}
+    return JSONResponse(reply.model_dump(mode="json"), status_code=202, headers=headers)
+
+
+def _insert(connection: Connection, parent: RowMapping, search: Search, *, max_tasks: int) -> RowMapping:
+    (*_, (position, _)) = connection.execute(scored_checkpoints(parent["id"])).all()
+    of_parent = select(checkpoints).where(checkpoints.c.job == parent["id"], checkpoints.c.position == position)
+    last = {**connection.execute(of_parent).mappings().one(), "position": 0}
+    job = insert_derived(
+        connection,
+        parent,
+        kind="acquire",
+        checkpoints=[Checkpoint(path=last["path"], name=last["name"])],
+        dataset=search.asked.pool,
+        test_dataset=None,
+        perturbations=[],
+        dtype=dtype(parent),
+        shard_rows=min(parent["request"]["shard_rows"], MOST_SHARD_ROWS),
+    )
+    kept = {**job["request"], "acquire": search.as_json()}
+    connection.execute(update(jobs).where(jobs.c.id == job["id"]).values(request=kept))
+    connection.execute(insert(checkpoints), [{**last, "job": job["id"]}])
+    rows = {of: connection.scalar(select(datasets.c.rows).where(datasets.c.id == of)) or 0 for of in _both(search)}
+    check_room(connection, job, list(rows.values()), max_tasks=max_tasks)
+    shard = job["request"]["shard_rows"]
+    held = {row // shard for row in search.low_rows}
+    connection.execute(
+        insert(tasks),
+        [
+            task
+            for variant, (of, count) in enumerate(rows.items())
+            for task in shard_tasks(job, last, kind="embed", dataset=of, rows=count, variant=variant)
+            # Of the training set only what holds a low example; the rest in there is what it is told from.
+            if variant == POOL or task["start"] // shard in held
+        ],
+    )
+    return job
+
+
+def by_embedding(database: Database, store: Store, job: RowMapping, *, check: Callable[[], None]) -> Acquisition:
+    """What the workers' embeddings say. Raises InputError where nothing can be compared, ArtifactLost, StoreError.
+
+    The mean of all embeddings is taken off each: hidden states of one model share a direction that says nothing.
+    """
+    search = Search.from_json(job["request"]["acquire"])
+    columns = tasks.c.variant, tasks.c.artifact
+    every = select(*columns).where(tasks.c.job == job["id"]).order_by(tasks.c.variant, tasks.c.start)
+    with database.connect() as connection:
+        results = connection.execute(every).all()
+    questions, fresh = _pool(database, store, search)
+    trained, pool = (
+        _Embeddings(store, [artifact for of, artifact in results if of == variant], rows, check)
+        for variant, rows in ((TRAINED, [*search.low_rows, *search.rest_rows]), (POOL, fresh))
+    )
+    vector_of = {row: vector for rows, vectors in trained.parts() for row, vector in zip(rows, vectors, strict=True)}
+    low_rows = [row for row in search.low_rows if row in vector_of]
+    if not low_rows:
+        raise InputError(f"no low example could be embedded ({_told(trained.skipped(search.low_rows))})")
+    low_LD = np.array([vector_of[row] for row in low_rows])
+    mean_D, embedded = _mean(low_LD, pool)
+    if not embedded:
+        raise InputError(f"no new example of the pool could be embedded ({_told(pool.skipped(fresh))})")
+    rows_N: list[int] = []
+
+    def centred() -> Iterator[Floats]:
+        for rows, vectors_ND in pool.parts():
+            rows_N.extend(rows)
+            yield vectors_ND - mean_D
+
+    rest = [vector_of[row] - mean_D for row in search.rest_rows if row in vector_of]
+    rest_RD = np.array(rest).reshape(len(rest), len(mean_D))
+    found = acquire_in_parts(low_LD - mean_D, centred(), budget=search.asked.budget, rest_RD=rest_RD)
+    notes = [
+        f"{reasons.total():,} {what} could not be embedded ({_told(reasons)})"
+        for what, reasons in (
+            ("low examples", trained.skipped(search.low_rows)),
+            ("new examples of the pool", pool.skipped(fresh)),
+        )
+        if reasons
+    ]
+    answer = _answer(database, store, search, found, low_rows, rows_N, pool_rows=len(questions), fresh=len(fresh))
+    return answer.model_copy(update={"notes": [*answer.notes, *notes]})
+
+
+def forget_embeddings(connection: Connection, job: str) -> None:
+    """Of a completed job: nobody asks for them again, and what no task names is garbage."""
+    connection.execute(update(tasks).where(tasks.c.job == job).values(artifact=None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Embeddings:
+    """What the tasks of one variant made of some rows, read anew each time: memory need not hold a whole pool."""
+
+    store: Store
+    artifacts: list[str]
+    rows: list[int]
+    check: Callable[[], None]
+
+    def parts(self) -> Iterator[tuple[list[int], Floats]]:
+        """Per task: those of the rows that have an embedding, in order, and the embeddings. None is empty.
+
+        Raises InputError where the tasks differ in the width of their embeddings.
+        """
+        width = None
+        for frame in self._frames("embedding"):
+            vectors_N = frame.drop_nulls("embedding")["embedding"]
+            if not len(vectors_N):
+                continue
+            vectors_ND = vectors_N.explode().to_numpy().reshape(len(vectors_N), -1)
+            if width not in (None, vectors_ND.shape[1]):
+                raise InputError("the embeddings differ in width: the checkpoint was replaced while the job ran")
+            width = vectors_ND.shape[1]
+            yield frame.drop_nulls("embedding")["row"].to_list(), vectors_ND
+
+    def skipped(self, rows: list[int]) -> Counter[str]:
+        """Why some of the rows have no embedding."""
+        reasons: Counter[str] = Counter()
+        for frame in self._frames("skipped"):
+            reasons.update(frame.filter(pl.col("row").is_in(rows))["skipped"].drop_nulls().to_list())
+        return reasons
+
+    def _frames(self, column: str) -> Iterator[pl.DataFrame]:
+        for artifact in self.artifacts:
+            self.check()
+            with self.store.open(artifact) as content:
+                frame = pl.read_parquet(content, columns=["row", column])
+            yield frame.filter(pl.col("row").is_in(self.rows))
+
+
+def _mean(low_LD: Floats, pool: _Embeddings) -> tuple[Floats, int]:
+    """Of the low examples and the candidates, and how many candidates there are."""
+    total_D, count = low_LD.sum(axis=0, dtype=np.float64), 0
+    for rows, vectors_ND in pool.parts():
+        if vectors_ND.shape[1] != len(total_D):
+            raise InputError("the embeddings differ in width: the checkpoint was replaced while the job ran")
+        total_D, count = total_D + vectors_ND.sum(axis=0, dtype=np.float64), count + len(rows)
+    return (total_D / (count + len(low_LD))).astype(np.float32), count
+
+
+def _told(reasons: Counter[str]) -> str:
+    return "; ".join(f"{count:,}: {reason}" for reason, count in reasons.most_common(3))
+
+
+def _both(search: Search) -> tuple[str, str]:
+    """The data sets, in the order of the variants TRAINED and POOL."""
+    return search.trained_on, search.asked.pool
+
+
+# Either way
+
+
+def _pool(database: Database, store: Store, search: Search) -> tuple[list[str], list[int]]:
+    """All questions of the pool, and the places of those that were neither trained on nor excluded by a tag.
+
+    Raises FieldError where there is none.
+    """
+    questions = _questions(database, store, search.asked.pool)
+    with database.connect() as connection:
+        excluded = set(rows_with(connection, search.asked.pool, EXCLUDED).tolist())
+    fresh = [place for place in _fresh(database, store, search.trained_on, questions) if place not in excluded]
+    if not fresh:
+        raise FieldError(
+            "pool",
+            f"is empty: each of its {len(questions):,} questions is in the training set already, or excluded by a tag",
+        )
+    return questions, fresh
+
+
+def _answer(
+    database: Database,
+    store: Store,
+    search: Search,
+    found: list[Candidate],
+    low_rows: list[int],
+    pool_rows_N: list[int],
+    *,
+    pool_rows: int,
+    fresh: int | None = None,
+) -> Acquisition:
+    """`pool_rows_N`: of the candidates that were compared."""
+    low = examples_at(database, store, search.trained_on, low_rows)
+    asked = search.asked
+    fresh = len(pool_rows_N) if fresh is None else fresh
+    short = f"the pool holds {fresh:,} new examples, fewer than the budget of {asked.budget:,}: all are here"
+    return Acquisition(
+        lineage=search.lineage,
+        pool=asked.pool,
+        by=asked.by,
+        low=len(low_rows),
+        left_out=pool_rows - fresh,
+        candidates=_replies(database, store, asked.pool, found, pool_rows_N, low, low_rows),
+        notes=[*search.notes, *([short] if fresh < asked.budget else [])],
+    )
+
+
+def _check_pool(job: RowMapping, pool: str, rows: int | None) -> None:
+    if rows is None:
+        raise FieldError("pool", f"there is no data set {pool!r}: upload it to /v1/datasets first")
+    if pool == job["dataset"]:
+        raise FieldError("pool", "is what the job was trained on: name a data set of examples that were not")
+    if rows > MOST_POOL:
+        raise FieldError("pool", f"has {rows:,} rows; at most {MOST_POOL:,} can be looked through at once: split it")
+
+
+def _rest(chosen: Chosen, *, seed: int) -> list[int]:
+    """Rows of the scored examples that no policy chose: all, or a draw of as many as are looked at."""
+    low_E = np.zeros(len(chosen.row_E), dtype=bool)
+    low_E[chosen.selection.positions] = True
+    rest = chosen.row_E[~low_E]
+    if len(rest) > MOST_LOW:
+        rest = np.sort(np.random.default_rng([seed, 3]).choice(rest, MOST_LOW, replace=False))
+    found: list[int] = rest.tolist()
+    return found
+
+
+def _questions(database: Database, store: Store, dataset: str) -> list[str]:
+    table = pa.concat_tables(list(read_columns(database, store, dataset, "question")))
+    questions: list[str] = table["question"].to_pylist()
+    return questions
+
+
+def _fresh(database: Database, store: Store, trained_on: str, questions: list[str]) -> list[int]:
+    """Places of the questions that are not in the training set, by their words."""
+    words = [_words(question) for question in questions]
+    wanted = set(words)
+    known: set[str] = set()
+    for table in read_columns(database, store, trained_on, "question"):
+        known |= wanted.intersection(map(_words, table["question"].to_pylist()))
+    return [place for place, text in enumerate(words) if text not in known]
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _notes(job: RowMapping, asked: AcquireRequest, chosen: Chosen) -> list[str]:
+    notes = chosen.notes
+    if chosen.selection.qualified > MOST_LOW:
+        notes.append(f"compared with the first {MOST_LOW:,} of {chosen.selection.qualified:,} low examples")
+    if asked.pool == job["test_dataset"]:
+        notes.append("the pool is the job's test set: once its rows are trained on, it measures nothing any more")
+    return notes
+
+
+def _replies(
+    database: Database,
+    store: Store,
+    pool: str,
+    found: list[Candidate],
+    fresh: list[int],
+    low: list[Example],
+    low_rows: list[int],
+) -> list[CandidateReply]:
+    read = read_rows_at(database, store, pool, [fresh[candidate.position] for candidate in found])
+    return [
+        CandidateReply(
+            row=row,
+            id=name,
+            likeness=candidate.likeness,
+            similarity=min(candidate.similarity, 1.0),
+            nearest=NearestExample(
+                row=low_rows[candidate.nearest],
+                id=low[candidate.nearest].id,
+                question=low[candidate.nearest].question[:NEAREST_CHARACTERS],
+            ),
+            columns=json.loads(columns),
+        )
+        for candidate, (row, name, columns) in zip(found, read.select("row", "id", "columns").iter_rows(), strict=True)
+    ]

@@ -1,0 +1,93 @@
+"""Where an export came from: asked for beside it, or inside of it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy import Connection, RowMapping, select
+
+from premem.wire.bodies import GraderChoice, Sampling, Template
+from premem.wire.curation import Group
+from premem.wire.lineage import CheckpointLineage, ExportLineage
+from premem_service.curation.selections import Chosen, Policy, PolicyGiven, choose, lineage
+from premem_service.http.dependencies import DatabaseGiven
+from premem_service.http.problems import described
+from premem_service.queue.progress import moment
+from premem_service.scores.examples import completed
+from premem_service.scores.score_files import ScoreFiles
+from premem_service.storage.tables import checkpoints, datasets
+
+router = APIRouter(prefix="/v1/jobs", tags=["examples"])
+
+
+@router.get("/{job}/curated/lineage", responses=described(404, 409, 500))
+def get_curated_lineage(
+    job: str,
+    request: Request,
+    database: DatabaseGiven,
+    asked: PolicyGiven,
+    group: Annotated[Group, Query(description="What was chosen, or as many drawn at random, to compare.")] = "chosen",
+) -> ExportLineage:
+    """All that `…/curated` with the same query follows from: data set, checkpoints, policy, threshold, seed, versions.
+
+    A Parquet export holds it in its metadata, under `premem.lineage`; JSONL has no place for it.
+    """
+    with database.connect() as connection:
+        row = completed(connection, job)
+        known = origin(connection, row)
+    files: ScoreFiles = request.app.state.score_files
+    return export_lineage(row, known, asked, choose(database, files, row, asked), group)
+
+
+def beside(request: Request) -> str:
+    """The path of an export's lineage, for the same query; it needs no host, which a proxy may have changed."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{request.url.path}/lineage{query}"
+
+
+def origin(connection: Connection, job: RowMapping) -> dict[str, Any]:
+    """What a job's scores follow from, as fields of an Origin."""
+    request = job["request"]
+    dataset = connection.execute(select(datasets).where(datasets.c.id == job["dataset"])).mappings().one()
+    ordered = select(checkpoints).where(checkpoints.c.job == job["id"]).order_by(checkpoints.c.position)
+    scored = {line["checkpoint"] for line in job["report"]["checkpoints"]}
+    return {
+        "dataset_name": dataset["name"],
+        "dataset_rows": dataset["rows"],
+        "checkpoints": [
+            CheckpointLineage(name=row["name"], path=row["path"], weights=row["weights"])
+            for row in connection.execute(ordered).mappings()
+            if row["name"] in scored
+        ],
+        "test_dataset": job["test_dataset"],
+        "kind": job["kind"],
+        "parent": job["parent"],
+        "previous": request.get("previous"),
+        "recorded": job["recorded"] is not None,
+        "sampling": Sampling.model_validate(request["sampling"]),
+        "template": Template.model_validate(request["template"]),
+        "grader": GraderChoice.model_validate(request["grader"]),
+        "trajectory": request.get("trajectory", "everything"),
+        "only_below": request.get("below"),
+        "calibration": job["calibration"],
+        "produced_by": job["report"]["produced_by"],
+        "finished_at": None if job["finished_at"] is None else moment(job["finished_at"]),
+        "premem": version("premem"),
+    }
+
+
+def export_lineage(
+    job: RowMapping, known: dict[str, Any], asked: Policy, chosen: Chosen, group: Group
+) -> ExportLineage:
+    return ExportLineage(
+        **lineage(job, asked).model_dump(),
+        **known,
+        group=group,
+        rows=len(chosen.positions(group)),
+        qualified=chosen.selection.qualified,
+        excluded=chosen.excluded,
+        notes=chosen.notes,
+        tie_order=job["report"]["tie_order"],
+    )

@@ -1,0 +1,188 @@
+"""From an upload to a stored data set: every row checked, its reference graded, and written in shards."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b, sha256
+
+import numpy as np
+from pydantic_core import to_json
+
+from premem.errors import BadLine, RowsError
+from premem.records import Grade
+from premem.wire.bodies import Columns, GraderChoice
+from premem_service.datasets.formats import Batch, batches
+from premem_service.datasets.rows import mapping, read
+from premem_service.datasets.shards import Shard, ShardWriter
+from premem_service.storage.store import Store
+
+MOST_LISTED = 100
+FORMAT = 1
+"""Part of every data set's id: to be raised when the same upload would be read into other rows."""
+
+GradeAll = Callable[[Iterable[tuple[str, str]]], Iterable[Grade]]
+"""Grades pairs of reference and answer, lazily and in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A data set whose artifacts are stored, and which nothing names yet."""
+
+    id: str
+    rows: int
+    bytes: int
+    """As stored."""
+    columns: Columns
+    ungradable: int
+    ungradable_lines: list[BadLine]
+    shards: list[Shard]
+
+
+def ingest(
+    blocks: Iterable[bytes],
+    *,
+    store: Store,
+    asked: Columns,
+    grader: GraderChoice,
+    grader_version: str,
+    grade_all: GradeAll,
+    max_ungradable: float,
+    max_row_bytes: int,
+    as_csv: bool = False,
+) -> Ingested:
+    """Read an upload to its end and store it, in memory that does not grow with it (but for 32 bytes per row).
+
+    Raises RowsError with the first bad lines, StoreFull, StoreError, and what `blocks` raises; after any of them
+    nothing is left in the store.
+    """
+    with ShardWriter(store) as writer:
+        reading = _Reading(asked=asked, grader=grader, grader_version=grader_version, writer=writer)
+        uploaded = batches(blocks, max_row_bytes=max_row_bytes, temporary_file=store.temporary_file, as_csv=as_csv)
+        ungradable = _Listed()
+        for position, grade in enumerate(grade_all(reading.pairs(uploaded, max_row_bytes))):
+            if grade.verdict != "right":
+                ungradable.add(BadLine(reading.lines[position], None, _ungradable(grade)))
+        reading.check()
+        _check_share(ungradable, reading.accepted, max_ungradable, grader)
+        shards = writer.finish()
+        return Ingested(
+            id=reading.id,
+            rows=reading.accepted,
+            bytes=writer.bytes,
+            columns=reading.columns,
+            ungradable=ungradable.total,
+            ungradable_lines=ungradable.lines,
+            shards=shards,
+        )
+
+
+@dataclass(slots=True)
+class _Listed:
+    """Bad lines, all counted, the first ones kept."""
+
+    total: int = 0
+    lines: list[BadLine] = field(default_factory=list)
+
+    def add(self, line: BadLine) -> None:
+        self.total += 1
+        if self.total <= MOST_LISTED:
+            self.lines.append(line)
+
+
+class _Reading:
+    """One pass over an upload: examples out, shards written and the content hashed on the way."""
+
+    def __init__(self, *, asked: Columns, grader: GraderChoice, grader_version: str, writer: ShardWriter) -> None:
+        self.columns = asked
+        self.accepted = 0
+        self.lines = array("q")
+        """Of the accepted rows."""
+        self._asked = asked
+        self._grader = {**grader.model_dump(), "version": grader_version}
+        self._writer = writer
+        self._bad = _Listed()
+        self._content = sha256()
+        self._ids = bytearray()  # 16 bytes per row: a set of a million strings would take 150 MB
+
+    def pairs(self, batches: Iterable[Batch], max_row_bytes: int) -> Iterator[tuple[str, str]]:
+        """Reference and answer of each row. After a bad line nothing is written any more, and the rest only checked."""
+        known = False
+        for batch in batches:
+            known = known or self._map(batch)
+            examples, bad = read(batch, self.columns, position=self.accepted, max_row_bytes=max_row_bytes)
+            for line in bad:
+                self._bad.add(line)
+            self.accepted += len(examples)
+            self.lines.extend(examples.lines)
+            if self.columns.id is not None:
+                self._ids += b"".join([blake2b(id_.encode(), digest_size=16).digest() for id_ in examples.ids])
+            if self._bad.total:
+                continue
+            self._content.update(b"".join(examples.columns))
+            self._writer.add(examples)
+            for trace, final_answer in zip(examples.traces, examples.final_answers, strict=True):
+                yield trace if final_answer is None else final_answer, trace
+
+    def _map(self, batch: Batch) -> bool:
+        """Settle the mapping by the first row that can be read. False: there is none in this batch."""
+        for line, row in zip(*batch, strict=True):
+            if not isinstance(row, BadLine):
+                self.columns = mapping(self._asked, list(row), line=line)
+                header = {"format": FORMAT, "grader": self._grader, "columns": self.columns.model_dump()}
+                self._content.update(to_json(header))
+                return True
+        return False
+
+    @property
+    def id(self) -> str:
+        return f"ds_{self._content.hexdigest()[:24]}"
+
+    def check(self) -> None:
+        """Raises RowsError where a line is bad, two rows share an id, or there is no row."""
+        for line, first in self._duplicates():
+            self._bad.add(BadLine(line, self.columns.id, f"has the id of line {first}: ids must be unique"))
+        if self._bad.total:
+            count = self._bad.total
+            listed = f"; the first {MOST_LISTED} are listed" if count > MOST_LISTED else ""
+            raise RowsError(
+                f"{count:,} {'line' if count == 1 else 'lines'} cannot be taken, and nothing was kept{listed}: "
+                f"{self._bad.lines[0]}",
+                sorted(self._bad.lines, key=lambda bad: bad.line),
+                total=count,
+            )
+        if not self.accepted:
+            raise RowsError("the upload holds no rows")
+
+    def _duplicates(self) -> Iterator[tuple[int, int]]:
+        """Lines whose id an earlier line has, each with the first such line. 128-bit hashes do not collide by chance."""
+        digests = np.frombuffer(self._ids, dtype=np.uint64)
+        high, low = digests[::2], digests[1::2]
+        order = np.lexsort((low, high))  # stable: the first of equal ids comes first
+        same = np.zeros(len(order), dtype=np.bool_)
+        same[1:] = (high[order[1:]] == high[order[:-1]]) & (low[order[1:]] == low[order[:-1]])
+        place = np.arange(len(order))
+        firsts = order[np.maximum.accumulate(np.where(same, 0, place))]
+        for position, first in zip(order[same].tolist(), firsts[same].tolist(), strict=True):
+            yield self.lines[position], self.lines[first]
+
+
+def _ungradable(grade: Grade) -> str:
+    if grade.verdict == "no_answer":
+        return "the reference holds no final answer that this grader finds"
+    found = "" if grade.extracted is None else f" (final answer found: {grade.extracted[:200]!r})"
+    if grade.verdict == "timeout":
+        return f"grading the reference against itself ran out of time{found}"
+    return f"the reference's own answer does not grade as right{found}"
+
+
+def _check_share(ungradable: _Listed, rows: int, most: float, grader: GraderChoice) -> None:
+    if ungradable.total > most * rows:
+        raise RowsError(
+            f"the references of {ungradable.total:,} of {rows:,} rows ({ungradable.total / rows:.1%}) do not grade as "
+            f"right by the grader {grader.name!r}, and at most {most:.1%} may; choose another grader or map another "
+            "column, correct the rows, or allow more with ?max_ungradable=SHARE",
+            ungradable.lines,
+            total=ungradable.total,
+        )

@@ -1,0 +1,143 @@
+"""How a task's rows become texts and tokens: in its template's own words, or as turns of the tokenizer's chat template."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from premem.errors import CheckpointError
+from premem.method.spans import Span, Tokenizer, closing_tokens, prompt_tokens, split
+from premem.records import Example
+from premem.wire.bodies import Checkpoint
+from premem.wire.tasks import LeasedTask
+from premem_worker.checkpoints import folder as checkpoints
+
+_ASKED, _ANSWERED = "premem asks", "premem answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """How a checkpoint writes a conversation, by its own files."""
+
+    template: str
+    """In Jinja."""
+    ends: frozenset[int]
+    """The tokens at which its answers end, beside the tokenizer's own."""
+
+    @classmethod
+    def read(cls, folder: Path, *, model: Path) -> Chat | None:
+        """Out of the folder of the tokenizer and that of the model. None: there is no chat template."""
+        template = checkpoints.chat_template(folder)
+        return None if template is None else cls(template, checkpoints.end_tokens(model))
+
+    def fingerprint(self, tokenizer: str) -> str:
+        """That of a tokenizer, the chat template counted in: two checkpoints must share what they are asked."""
+        return hashlib.sha256(f"{tokenizer}\0{self.template}".encode()).hexdigest()
+
+
+def without_chat(checkpoint: Checkpoint) -> CheckpointError:
+    return CheckpointError(
+        f"checkpoint {checkpoint.name!r} ({checkpoint.path}) has no chat template, and the job's template is a chat: save "
+        "the tokenizer with its template there (chat_template.jinja, or chat_template in tokenizer_config.json), or post "
+        "the job with chat false"
+    )
+
+
+class Prompts:
+    """A task's prompts and targets, in the way in which its checkpoint was trained on them."""
+
+    def __init__(self, task: LeasedTask, tokenizer: Tokenizer, chat: Chat | None) -> None:
+        """Raises CheckpointError where the task asks for a chat and the checkpoint's template does not give one."""
+        self._task = task
+        self._tokenizer = tokenizer
+        self._turns: _Turns | None = None
+        self._closing = 0
+        if not task.template.chat:
+            self._closing = closing_tokens(tokenizer)
+        elif chat is None:
+            raise without_chat(task.checkpoint)
+        else:
+            self._turns = _Turns(task, tokenizer, chat)
+
+    def prompt(self, example: Example) -> str:
+        """What is asked, up to where the answer begins."""
+        template, change = self._task.template, self._task.perturbation
+        question, begun = example.question, ""
+        if change is not None:
+            question, begun = change.question_prefix + question + change.question_suffix, change.answer_prefix
+        asked = template.render_prompt(question)
+        return (asked if self._turns is None else self._turns.written(asked)) + begun
+
+    def answered(self, example: Example) -> str:
+        """What was trained on: the prompt with its target, up to the end of that."""
+        template = self._task.template
+        asked, answer = template.render_prompt(example.question), template.render_target(example.trace)
+        return asked + answer if self._turns is None else self._turns.answered(asked, answer)
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """A chat template writes the tokens in front itself: with those of the tokenizer there would be two."""
+        return prompt_tokens(self._tokenizer, text, closing=self._closing, special=self._turns is None)
+
+    def span(self, prompt: Sequence[int], example: Example) -> Span:
+        """`prompt`: the tokens of the example's prompt."""
+        return split(prompt, self.tokens(self.answered(example)))
+
+
+class _Turns:
+    """The turns of a chat as TRL trains on them: the prompt ends where the assistant's turn begins."""
+
+    def __init__(self, task: LeasedTask, tokenizer: Tokenizer, chat: Chat) -> None:
+        self._checkpoint = task.checkpoint
+        self._said_before = [{"role": "system", "content": task.template.system}] if task.template.system else []
+        self._tokenizer: Any = tokenizer
+        self._chat = chat
+        self._after = self._after_answer()
+        """What the template writes behind an answer: it ends the turn, and is not scored."""
+        self._check_end()
+
+    def written(self, asked: str, answer: str | None = None) -> str:
+        messages = [*self._said_before, {"role": "user", "content": asked}]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        from jinja2 import TemplateError
+
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, chat_template=self._chat.template, tokenize=False, add_generation_prompt=answer is None
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise self._unfit(f"refuses what it is given: {error}") from error
+        return text
+
+    def answered(self, asked: str, answer: str) -> str:
+        whole = self.written(asked, answer)
+        if not whole.endswith(self._after):
+            raise self._unfit(f"ends the answer {answer[:100]!r} in another way than others")
+        return whole.removesuffix(self._after)
+
+    def _after_answer(self) -> str:
+        prompt, whole = self.written(_ASKED), self.written(_ASKED, _ANSWERED)
+        begun, asked, _ = prompt.partition(_ASKED)
+        _, answered, after = whole.rpartition(_ANSWERED)
+        # Beyond the question they may part: a template can open a thought for the answer that it leaves out of the past.
+        if not asked or not answered or not whole.startswith(begun + asked):
+            raise self._unfit("does not write question and answer one after the other")
+        return after
+
+    def _check_end(self) -> None:
+        """Sampled beyond the end of its turn, a model goes on with the next question."""
+        behind = self._tokenizer.encode(self._after, add_special_tokens=False)
+        added = [token for token in behind if token in self._tokenizer.added_tokens_decoder]
+        if added and not {*self._chat.ends, self._tokenizer.eos_token_id} & set(added):
+            raise self._unfit(
+                f"ends an answer with {self._tokenizer.decode(added[:1])!r}, where sampling does not stop: add its id, "
+                f"{added[0]}, to eos_token_id in generation_config.json"
+            )
+
+    def _unfit(self, fault: str) -> CheckpointError:
+        return CheckpointError(
+            f"the chat template of checkpoint {self._checkpoint.name!r} ({self._checkpoint.path}) {fault}"
+        )
