@@ -15,8 +15,10 @@ _SUBSCRIPT = re.compile(
     r"(?P<digits>[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*\)?\s*\}?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<braced>[0-9a-z]+)\s*\}?\s*\}|(?P<base>[0-9]))"
 )
 _IN_BASE = re.compile(rf"\(?\s*-?\s*(?:\\text\{{\s*)?{_SUBSCRIPT.pattern}\)?")
-_BASE_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_OR = re.compile(r"\\cup|\\lor(?![A-Za-z])|\\text\s*\{\s*,?\s*or\s*\}|(?<![A-Za-z\\])or(?![A-Za-z])|,(?=[^()\[\]]*(?:[<>]|\\[lg]e))")
+_BASES = "zero one two three four five six seven eight nine ten eleven twelve"
+_OR = re.compile(
+    r"\\cup|\\lor(?![A-Za-z])|\\text\s*\{\s*,?\s*or\s*\}|(?<![A-Za-z\\])or(?![A-Za-z])|,(?=[^()\[\]]*(?:[<>]|\\[lg]e))"
+)
 _DOTS = "\\ldots"
 _MOST_PARTS = 8
 _ROUNDING = 6
@@ -49,8 +51,8 @@ def _base(formula: str) -> tuple[str, int] | None:
     named = match["braced"] or match["base"]
     if named.isdigit():
         base = int(named[:4])
-    elif named in _BASE_WORDS:
-        base = _BASE_WORDS.index(named)
+    elif named in _BASES.split():
+        base = _BASES.split().index(named)
     else:
         return None
     return match["digits"].lstrip("0"), base
@@ -134,7 +136,9 @@ def _paired(one: Any, other: Any) -> list[tuple[Any, Any]]:
     from sympy import FiniteSet, Interval, Tuple
 
     if isinstance(one, FiniteSet | Tuple) and isinstance(other, FiniteSet | Tuple) and len(one.args) == len(other.args):
-        return list(zip(one.args, other.args, strict=True)) if isinstance(one, Tuple) and isinstance(other, Tuple) else []
+        return (
+            list(zip(one.args, other.args, strict=True)) if isinstance(one, Tuple) and isinstance(other, Tuple) else []
+        )
     if isinstance(one, Interval) and isinstance(other, Interval):
         return [(one.start, other.start), (one.end, other.end)]
     return [(one, other)]

@@ -36,7 +36,21 @@ _HEADING = r"""
 """
 _ANNOUNCED = re.compile(rf"(?:{_HEADING}|{_WEST}|{_EAST}|{_POLISH})", re.VERBOSE | re.IGNORECASE)
 _NEGATED = re.compile(r"[ \t]*(?:not|never|neither|n't|nicht|pas|no|não|non|не|不)(?![^\W_])|\s*不", re.IGNORECASE)
-_STEMS = ("ans", "antwo", "spuesta", "eponse", "sposta", "odpow", "svar", "vastaus", "cevap", "jawab", "jibu", "sagot", "idahun")
+_STEMS = (
+    "ans",
+    "antwo",
+    "spuesta",
+    "eponse",
+    "sposta",
+    "odpow",
+    "svar",
+    "vastaus",
+    "cevap",
+    "jawab",
+    "jibu",
+    "sagot",
+    "idahun",
+)
 _CHOICE_STEMS = (*_STEMS, "option", "opzione", "alternativ", "pilihan", "choice")
 
 

@@ -14,13 +14,13 @@ _ONE_OVER = re.compile("⅟([0-9]+)")
 _FULL_WIDTH = range(0xFF01, 0xFF5F)
 _OTHERS = {
     **dict.fromkeys("‐‑‒–−﹣－➖", "-"),
-    **dict.fromkeys("‘’ʼ′＇", "'"),  # noqa: RUF001
+    **dict.fromkeys("‘’ʼ′＇", "'"),
     **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u061c", ""),
     **dict.fromkeys("\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2008\u200a\u205f\u3000", " "),
     "\u2007": "\u202f",  # as wide as a digit: it stands between groups of them
     "⁄": "/",
-    "∕": "/",  # noqa: RUF001
-    "，": ", ",  # noqa: RUF001  # between two numbers it separates them: 30，200 is no 30,200
+    "∕": "/",
+    "，": ", ",  # between two numbers it separates them: 30，200 is no 30,200
     "、": ", ",
     "،": ", ",
     "٫": ".",
@@ -28,7 +28,7 @@ _OTHERS = {
     "٪": "%",
     "。": ". ",
     "｡": ". ",
-    "．": ".",  # noqa: RUF001
+    "．": ".",
     "।": ". ",
     "￥": "¥",
     "【": "[",

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta lambda mu xi rho sigma tau phi chi psi omega "
+    "Gamma Delta Theta Lambda Sigma Phi Psi Omega"
+)
 _SIGNS = str.maketrans(
     {
         "∞": "\\infty ",
@@ -21,14 +25,14 @@ _SIGNS = str.maketrans(
         "≧": "\\ge ",
         "⩾": "\\ge ",
         "≠": "\\ne ",
-        "×": "\\times ",  # noqa: RUF001
+        "×": "\\times ",
         "·": "\\cdot ",
         "⋅": "\\cdot ",
         "∙": "\\cdot ",
         "÷": "\\div ",
         "±": "\\pm ",
         "∓": "\\mp ",
-        "−": "-",  # noqa: RUF001
+        "−": "-",
         "°": "^\\circ ",
         "º": "^\\circ ",
         "…": "\\ldots ",
@@ -42,7 +46,7 @@ _SIGNS = str.maketrans(
         "∖": "\\setminus ",
         "∠": "\\angle ",
         "△": "\\triangle ",
-        "∨": "\\lor ",  # noqa: RUF001
+        "∨": "\\lor ",
         "∧": "\\land ",
         "π": "\\pi ",
         "ϕ": "\\phi ",
@@ -50,33 +54,39 @@ _SIGNS = str.maketrans(
         "ⅈ": "i",
         "ⅇ": "e",
     }
-    | {
-        letter: f"\\{name} "
-        for letter, name in zip(
-            "αβγδεζηθλμξρστφχψωΓΔΘΛΣΦΨΩ",  # noqa: RUF001
-            "alpha beta gamma delta epsilon zeta eta theta lambda mu xi rho sigma tau phi chi psi omega "
-            "Gamma Delta Theta Lambda Sigma Phi Psi Omega".split(),
-            strict=True,
-        )
-    }
+    | {letter: f"\\{name} " for letter, name in zip("αβγδεζηθλμξρστφχψωΓΔΘΛΣΦΨΩ", _GREEK.split(), strict=True)}
 )
-_REWRITTEN = [
-    (re.compile(r"\\(?:Bigg?|bigg?)[lrm]?(?![A-Za-z])|\\(?:limits|nolimits|strut|null)(?![A-Za-z])|\\phantom\{[^{}]*\}"), ""),
+_REWRITTEN: list[tuple[re.Pattern[str], str]] = [
+    (
+        re.compile(
+            r"\\(?:Bigg?|bigg?)[lrm]?(?![A-Za-z])|\\(?:limits|nolimits|strut|null)(?![A-Za-z])|\\phantom\{[^{}]*\}"
+        ),
+        "",
+    ),
     (re.compile(r"\\(?:rm|bf|it|textstyle|scriptstyle)(?![A-Za-z])"), ""),
     (re.compile(r"∛\s*(?:\{([^{}]*)\}|\(([^()]*)\)|([0-9]+|[A-Za-z]))"), r"\\sqrt[3]{\1\2\3}"),
     (re.compile(r"√\s*(?:\{([^{}]*)\}|\(([^()]*)\)|([0-9.]*[0-9]|[A-Za-z]|\\pi))"), r"\\sqrt{\1\2\3}"),
     (re.compile(r"(?<![A-Za-z\\])sqrt\s*\(([^()]*)\)|(?<![A-Za-z\\])sqrt\s*\{([^{}]*)\}"), r"\\sqrt{\1\2}"),
-    (re.compile(r"(?<![A-Za-z\\])(pi|infty|infinity)(?![A-Za-z])"), lambda m: "\\pi " if m[1] == "pi" else "\\infty "),
+    (re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])"), r"\\pi "),
+    (re.compile(r"(?<![A-Za-z\\])(?:infty|infinity)(?![A-Za-z])"), r"\\infty "),
     (re.compile(r"\\varnothing(?![A-Za-z])|\\O(?![A-Za-z])|\\\{\s*\\\}|\\text\{\s*[Øø]\s*\}"), r"\\emptyset "),
     (re.compile(r"\\(?:mathrm|text|operatorname|mathbf)\s*\{\s*(e|i|d)\s*\}"), r"\1"),
-    (re.compile(r"\\(?:textbf|textit|textrm|textsf|mathbf|mathit|mathsf|mbox|hbox|bold|boldsymbol|bm)\s*\{"), r"\\text{"),
+    (
+        re.compile(r"\\(?:textbf|textit|textrm|textsf|mathbf|mathit|mathsf|mbox|hbox|bold|boldsymbol|bm)\s*\{"),
+        r"\\text{",
+    ),
     (re.compile(r"\\leqslant|\\leqq|\\leq(?![A-Za-z])"), r"\\le"),
     (re.compile(r"\\geqslant|\\geqq|\\geq(?![A-Za-z])"), r"\\ge"),
     (re.compile(r"<=|=<"), r"\\le "),
     (re.compile(r">="), r"\\ge "),
     (re.compile(r"\\degree(?:s)?(?![A-Za-z])"), r"^\\circ "),
     (re.compile(r"\^\s*\^\\circ"), r"^\\circ"),
-    (re.compile(r"\s*(?:\\text\s*\{\s*(?:percent|per cent|pct|Prozent)\s*\}|\\ ?percent|(?<=[0-9}])\s*\b(?:percent|pct)\b)"), r"\\%"),
+    (
+        re.compile(
+            r"\s*(?:\\text\s*\{\s*(?:percent|per cent|pct|Prozent)\s*\}|\\ ?percent|(?<=[0-9}])\s*\b(?:percent|pct)\b)"
+        ),
+        r"\\%",
+    ),
     (re.compile(r"(?<!\\)%"), r"\\%"),
     (re.compile(r"(?<=[0-9])\s+degrees?\b|\\text\s*\{\s*degrees?\s*\}"), r"^\\circ "),
     (re.compile(r"\\dots[cbmio]?(?![A-Za-z])|\\cdots|\\ldotp|\\ldots|\.\.\."), r"\\ldots "),
@@ -89,7 +99,9 @@ _COMMAS = re.compile(r",\s*,")
 _RELATIONS = ("<", ">", "\\le", "\\ge", "\\ne")
 _SPACED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:(?:\\,|\\ |~|'|\{,\}|[ \u00a0\u2009\u202f])[0-9]{3})+(?![0-9/])")
 _MIXED = re.compile(r"(?<![0-9./^_{])([0-9]+)\s+([0-9]+)\s*/\s*([0-9]+)(?![0-9.])")
-_SHORT_FRACTION = re.compile(r"\\frac\s*(?:([0-9a-zA-Z])\s*([0-9a-zA-Z])|([0-9a-zA-Z])\s*(\{)|(\{[^{}]*\})\s*([0-9a-zA-Z]))")
+_SHORT_FRACTION = re.compile(
+    r"\\frac\s*(?:([0-9a-zA-Z])\s*([0-9a-zA-Z])|([0-9a-zA-Z])\s*(\{)|(\{[^{}]*\})\s*([0-9a-zA-Z]))"
+)
 _REPEATING = re.compile(
     r"(?<![0-9.])(?P<whole>[0-9]*)\.(?P<once>[0-9]*?)"
     r"(?:\\(?:overline|bar|widebar)\s*(?:\{\s*(?P<over>[0-9]+)\s*\}|(?P<bar>[0-9]))"

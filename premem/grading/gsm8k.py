@@ -13,8 +13,9 @@ from premem.grading.announcements import announced
 from premem.grading.boxes import boxed_answer
 from premem.grading.characters import plain
 from premem.grading.conventions import Percent, Rounding, Units, equal_numbers, shares
-from premem.grading.numbers import fraction_of, last_number_and_place, scaled
+from premem.grading.numbers import fraction_of, last_number_and_place
 from premem.grading.quantities import Quantity, same_time, stated
+from premem.grading.scales import scaled
 from premem.grading.thoughts import spoken, tagged
 from premem.grading.verdicts import given
 from premem.grading.words import number_in_words
@@ -23,11 +24,17 @@ from premem.records import Grade
 MARK = "####"
 _LONGEST_REMEMBERED = 20_000
 _PLAIN_NUMBER = re.compile(r"[ \t]*\$?(-?)([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,300})\s*\Z")
-_HEADING = re.compile(r"\W*(?:step|part|case|method|approach|problem|question|section|example|day|\d{1,2}[.)]\s+[A-Za-z])\b", re.I)
-_MATH = re.compile(r"\\\((?P<round>[^\n]+?)\\\)|\\\[(?P<square>.+?)\\\]|\$(?P<dollars>[^$\n]*[\\^][^$\n]*)\$", re.DOTALL)
+_HEADING = re.compile(
+    r"\W*(?:step|part|case|method|approach|problem|question|section|example|day|\d{1,2}[.)]\s+[A-Za-z])\b", re.I
+)
+_MATH = re.compile(
+    r"\\\((?P<round>[^\n]+?)\\\)|\\\[(?P<square>.+?)\\\]|\$(?P<dollars>[^$\n]*[\\^][^$\n]*)\$", re.DOTALL
+)
 _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
 _FEW_WORDS = re.compile(r"(?:[^\W\d_]+\W+){0,3}\W{0,3}[0-9][^A-Za-z]*(?:[^\W\d_]+\W*){0,4}")
-_ENDS = re.compile(r"[.!]?\s*\Z|[ ,;](?=[a-su-z])(?!bi?l|mi|la?k|cr|hu|mr|ml)")  # no scale word, such as thousand, follows
+_ENDS = re.compile(
+    r"[.!]?\s*\Z|[ ,;](?=[a-su-z])(?!bi?l|mi|la?k|cr|hu|mr|ml)"
+)  # no scale word, such as thousand, follows
 _COMPOUND = re.compile(r"\\sqrt|√|\\pi|π|[0-9]:[0-9]|[0-9)}]\^\{?[0-9]")
 _BEFORE = 40
 """Characters that may stand between "the answer is" and its number."""
@@ -189,9 +196,15 @@ def _last(text: str) -> Quantity | None:
     for formula in _MATH.finditer(text, line_start) if "\\" in text or "$" in text else ():
         if formula.start() <= start < formula.end() and (found := stated(next(filter(None, formula.groups())))):
             return found
-    before, after = re.search(r"\S*\Z", text[max(line_start, start - 100) : start]), re.match(r"\S*", text[end : end + 100])
+    before, after = (
+        re.search(r"\S*\Z", text[max(line_start, start - 100) : start]),
+        re.match(r"\S*", text[end : end + 100]),
+    )
     word = (before[0] if before else "") + text[start:end] + (after[0] if after else "")
-    if _COMPOUND.search(word) and (found := stated(word + text[end + len(after[0]) :][:5] if after else word)) is not None:
+    if (
+        _COMPOUND.search(word)
+        and (found := stated(word + text[end + len(after[0]) :][:5] if after else word)) is not None
+    ):
         return found
     bigger = scaled(text, end, value)
     percent = text[end : end + 2].lstrip(" \\").startswith("%")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from premem.grading.announcements import announced
-from premem.grading.boxes import boxed_answer, boxes
+from premem.grading.boxes import Box, boxed_answer, boxes
 from premem.grading.characters import plain
 from premem.grading.gsm8k import MARK
 from premem.grading.thoughts import spoken, tagged
@@ -21,14 +20,16 @@ _FORMULA = re.compile(
 _BETWEEN = re.compile(r"[\s,;:.*]*(?:and|or|und|oder|et|ou|y|o|和|或)?[\s,:*]*")
 _REMARK = re.compile(
     r"[.!?](?:\s|$)|,?\s+(?:because|since|which|where|when|so|as|for|with|by|after|if|but|not|in)\s"
-    r"|\s\((?=[A-Za-z]{2,})|,\s+(?!(?:and|or)\s)(?=[^\W\d_]{3,})|\s[—–]\s|<br|\s\|\s|(?<=[0-9)}a-z])\s*(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])"  # noqa: RUF001
+    r"|\s\((?=[A-Za-z]{2,})|,\s+(?!(?:and|or)\s)(?=[^\W\d_]{3,})|\s[—–]\s|<br|\s\|\s|(?<=[0-9)}a-z])\s*(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])"
 )
 _CONCLUDES = re.compile(
     r"(?:so|therefore|thus|hence|finally|in total|in all|altogether|consequently|we get|this gives|所以|因此|故|综上|于是"
     r"|also|somit|donc|ainsi|por lo tanto|entonces|logo|portanto|quindi|итак|значит|следовательно)(?![^\W\d_]*[a-z])",
     re.IGNORECASE,
 )
-_LEAD = re.compile(r"(?:\s|[*_:]|\bthat\b|\b(?:simply|therefore|thus|then|exactly|given by|equal to|just)\b)*", re.IGNORECASE)
+_LEAD = re.compile(
+    r"(?:\s|[*_:]|\bthat\b|\b(?:simply|therefore|thus|then|exactly|given by|equal to|just)\b)*", re.IGNORECASE
+)
 
 
 def last_boxed(text: str) -> str | None:
@@ -72,7 +73,7 @@ def tidy(formula: str) -> str:
     return formula.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\cfrac", "\\frac").strip()
 
 
-def _outermost(text: str) -> list[tuple[str, int, int]]:
+def _outermost(text: str) -> list[Box]:
     found = boxes(text)
     return [box for box in found if not any(other.start < box.start and box.end < other.end for other in found[-50:])]
 
@@ -87,7 +88,7 @@ def _found(text: str) -> str | None:
 def _stated(text: str) -> str | None:
     if (boxed := boxed_answer(text)) is not None:
         return boxed
-    before, mark, tail = text.rpartition(MARK)
+    _, mark, tail = text.rpartition(MARK)
     if mark and (line := tail.lstrip("#").strip().partition("\n")[0]):
         if not (line and _announces_only(line)):
             return _formula(line) or line
@@ -155,9 +156,8 @@ def _concluded(text: str) -> str | None:
         return _formula(bold[-1][1])
     if not _CONCLUDES.match(last_line.lstrip("*")) or not last_line.endswith((".", "$", "\\)", "\\]")):
         return None
-    formulas: Iterator[re.Match[str]] = _FORMULA.finditer(last_line)
-    found = list(formulas)
+    found = list(_FORMULA.finditer(last_line))
     if not found:
         return None
-    formula = next(filter(None, found[-1].groups()))
+    formula: str = next(filter(None, found[-1].groups()))
     return formula.rpartition("=")[2] if formula.count("=") > 1 else formula

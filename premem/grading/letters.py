@@ -59,31 +59,45 @@ class Places:
         lower_alone = rf"{start}{lower}(?=[).:\]}}*]|\s*(?:\n|\Z))"
         self._letters = frozenset(letters)
         self._one = re.compile(upper)
-        self._leading = re.compile(rf"{lead}(?:(?P<several>{several})|(?P<one>{letter}|{start}{lower}(?![A-Za-z0-9' ]))|(?P<run>{run}))")
+        self._leading = re.compile(
+            rf"{lead}(?:(?P<several>{several})|(?P<one>{letter}|{start}{lower}(?![A-Za-z0-9' ]))|(?P<run>{run}))"
+        )
         self._announced = re.compile(
             rf"{lead}(?:(?P<several>{several})|(?P<one>{letter}|{lower_alone})|(?P<run>{run})(?=\s*(?:{closes}|\Z|\n)))"
         )
         self._listed = re.compile(rf"\(?(?:{several}|{run})\)?[.]?")
         self._beginning = re.compile(
             rf"(?:{_DRESS}|(?i:option|choice)\s){{0,10}}(?P<one>{upper}|{lower}(?=[).:]))(?:(?:\*\*|__)?[.):\]](?:\*\*|__)?(?!\w)"
-            rf"|(?:\*\*|__)?[ \t]*(?:\n|\Z)|[\"'*)}}]*\s*(?:[-–—,=]|because\b|since\b))(?!{_WRONG}|\s*{_JOIN}\(?{upper}\b)"  # noqa: RUF001
+            rf"|(?:\*\*|__)?[ \t]*(?:\n|\Z)|[\"'*)}}]*\s*(?:[-–—,=]|because\b|since\b))(?!{_WRONG}|\s*{_JOIN}\(?{upper}\b)"
         )
         self._option_starts = re.compile(rf"(?:^|\n|[.;]\s)\s*(?:[*_-]{{0,3}}\s*)\(?({upper})[.):]")
-        self._alone = re.compile(rf"{_DRESS}{{0,10}}(?P<one>{upper}|{lower})(?:{closes}|\s|\\\)){{0,10}}|{_DRESS}{{0,10}}(?P<label>{upper})[.)](?!{_WRONG})\s.*")
+        self._alone = re.compile(
+            rf"{_DRESS}{{0,10}}(?P<one>{upper}|{lower})(?:{closes}|\s|\\\)){{0,10}}|{_DRESS}{{0,10}}(?P<label>{upper})[.)](?!{_WRONG})\s.*"
+        )
         self._parenthesized = re.compile(rf"(?:(?<!\w)\(|(?<![\w(]))({upper}|{lower})\)(?!{_WRONG})")
         self._not = re.compile(r"(?:\bnot|\brather\s+than|\bneither|\bnor)\s+\(?\Z")
         self._closing = re.compile(rf"(?:(?P<several>{several})|(?P<one>{letter}))[\s.)\]}}*_$!\"'”]{{0,20}}\Z")
         self._several_in_parentheses = re.compile(rf"\({upper}\)(?:{_JOIN}\({upper}\))+")
         mention = rf"(?:\(|\*\*)?(?P<one>{letter})(?:\)|\*\*)?"
         self._chosen = [
-            re.compile(rf"{mention}\s+(?:is|was|would\s+be|must\s+be|should\s+be|has\s+to\s+be|seems|seems\s+to\s+be|ist|est|es|è|é|är|er|jest)\s+"
-                       rf"(?:(?:the|my|clearly|indeed|therefore|thus|also|definitely|most\s+likely|probably|our|a|die|la|le|el|de|het|l')\s+){{0,3}}"
-                       rf"(?i:{_RIGHT})"),
-            re.compile(rf"(?i:(?<![^\W_]){_CHOOSING}(?![^\W_]))(?i:\s+(?:{_OPTION}|the|with|that|it|is|for|correct|right|best|die|la|l'|el|o|a))*"
-                       rf"[\s:]+{_DRESS}{{0,5}}(?P<one>{letter})"),
-            re.compile(rf"(?i:{_IT_IS})(?i:\s+(?:{_OPTION}|only|clearly|therefore|the|then|thus))*\s+{_DRESS}{{0,5}}(?P<one>{letter})"),
-            re.compile(rf"(?<!不)(?:应选|應選|故选|故選|选择|選擇|选|選|答)(?:择|項|项)?\s*[:]?\s*{_DRESS}{{0,3}}(?P<one>{upper})(?![A-Za-z])"),
-            re.compile(rf"(?<![A-Za-z])(?P<one>{upper})\)?\s*(?:项|項|选项)?\s*(?:是|为|才是)?\s*(?:正确|正確|对的|對的|正解|が正|は正|を選|가\s*정답|이\s*정답|번이\s*정답|가\s*맞|이\s*맞|입니다)"),
+            re.compile(
+                rf"{mention}\s+(?:is|was|would\s+be|must\s+be|should\s+be|has\s+to\s+be|seems|seems\s+to\s+be|ist|est|es|è|é|är|er|jest)\s+"
+                rf"(?:(?:the|my|clearly|indeed|therefore|thus|also|definitely|most\s+likely|probably|our|a|die|la|le|el|de|het|l')\s+){{0,3}}"
+                rf"(?i:{_RIGHT})"
+            ),
+            re.compile(
+                rf"(?i:(?<![^\W_]){_CHOOSING}(?![^\W_]))(?i:\s+(?:{_OPTION}|the|with|that|it|is|for|correct|right|best|die|la|l'|el|o|a))*"
+                rf"[\s:]+{_DRESS}{{0,5}}(?P<one>{letter})"
+            ),
+            re.compile(
+                rf"(?i:{_IT_IS})(?i:\s+(?:{_OPTION}|only|clearly|therefore|the|then|thus))*\s+{_DRESS}{{0,5}}(?P<one>{letter})"
+            ),
+            re.compile(
+                rf"(?<!不)(?:应选|應選|故选|故選|选择|選擇|选|選|答)(?:择|項|项)?\s*[:]?\s*{_DRESS}{{0,3}}(?P<one>{upper})(?![A-Za-z])"
+            ),
+            re.compile(
+                rf"(?<![A-Za-z])(?P<one>{upper})\)?\s*(?:项|項|选项)?\s*(?:是|为|才是)?\s*(?:正确|正確|对的|對的|正解|が正|は正|を選|가\s*정답|이\s*정답|번이\s*정답|가\s*맞|이\s*맞|입니다)"
+            ),
             re.compile(rf"सही\s+(?:उत्तर|विकल्प)\s+{_DRESS}{{0,3}}(?P<one>{upper})(?![A-Za-z])"),
         ]
 
@@ -107,12 +121,16 @@ class Places:
         match = self._beginning.match(text)
         if match is None:
             return None
-        others = {found for found in self._option_starts.findall(text)} - {match["one"].upper()}
+        others = set(self._option_starts.findall(text)) - {match["one"].upper()}
         return None if others else match["one"].upper()
 
     def chosen(self, text: str) -> str | None:
         """The letter in the last sentence that chooses one."""
-        found = max((match for pattern in self._chosen for match in self._choices(pattern, text)), key=lambda m: m.end(), default=None)
+        found = max(
+            (match for pattern in self._chosen for match in self._choices(pattern, text)),
+            key=lambda m: m.end(),
+            default=None,
+        )
         return found["one"] if found else None
 
     def alone(self, line: str, *, with_text: bool) -> str | None:
@@ -123,7 +141,11 @@ class Places:
         return (match["one"] or match["label"]).upper()
 
     def parenthesized(self, text: str) -> str | None:
-        matches = [match for match in self._parenthesized.finditer(text) if not self._not.search(text, max(0, match.start() - 20), match.start())]
+        matches = [
+            match
+            for match in self._parenthesized.finditer(text)
+            if not self._not.search(text, max(0, match.start() - 20), match.start())
+        ]
         if not matches:
             return None
         several = last_match(self._several_in_parentheses, text)
@@ -133,13 +155,17 @@ class Places:
 
     def closing(self, text: str) -> str | None:
         match = self._closing.search(text, max(0, len(text) - 400))
-        if match is None or (match["one"] == "I" and not re.search(r"(?:is|be|option|choice)\s\Z", text[: match.start()])):
+        if match is None or (
+            match["one"] == "I" and not re.search(r"(?:is|be|option|choice)\s\Z", text[: match.start()])
+        ):
             return None
         return self._read(match)
 
     def _choices(self, pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
         for match in pattern.finditer(text):
-            if not self._is_word(match, text) and not self._not.search(text, max(0, match.start("one") - 20), match.start("one")):
+            if not self._is_word(match, text) and not self._not.search(
+                text, max(0, match.start("one") - 20), match.start("one")
+            ):
                 yield match
 
     def _is_word(self, match: re.Match[str], text: str) -> bool:

@@ -110,10 +110,10 @@ def only_number(text: str) -> str | None:
 
 def _canonical(text: str, match: re.Match[str]) -> str:
     minus, whole, decimals, divisor = match["minus"], _whole(match), match["decimals"], match["divisor"]
-    if match["scaled"] is None and whole is not None and decimals is None and match["comma_decimals"] is None:
-        if len(whole) <= _LONGEST_PADDING:
-            digits = whole.lstrip("0") or "0"
-            return f"-{digits}" if minus and digits != "0" else digits
+    only_digits = match["scaled"] is None and decimals is None and match["comma_decimals"] is None
+    if only_digits and whole is not None and len(whole) <= _LONGEST_PADDING:
+        digits = whole.lstrip("0") or "0"
+        return f"-{digits}" if minus and digits != "0" else digits
     if (over := match["over"] or match["over_digit"]) is not None:
         return _ratio(minus, over, match["under"] or match["under_digit"])
     decimals = decimals or match["comma_decimals"] or match["only_decimals"] or ""
@@ -199,7 +199,11 @@ def written(value: Fraction) -> str:
     if max(len(over), len(under)) > _LONGEST_RATIO:
         twos_and_fives = _without(_without(value.denominator, 2), 5) == 1
         scale = value.denominator.bit_length()
-        return _decimal(minus, str(abs(value.numerator) * 10**scale // value.denominator), scale) if twos_and_fives else f"{minus or ''}{over}/{under}"
+        return (
+            _decimal(minus, str(abs(value.numerator) * 10**scale // value.denominator), scale)
+            if twos_and_fives
+            else f"{minus or ''}{over}/{under}"
+        )
     return _ratio(minus, over, under)
 
 
@@ -207,37 +211,3 @@ def _without(number: int, factor: int) -> int:
     while number % factor == 0:
         number //= factor
     return number
-
-
-_SCALES = {
-    **dict.fromkeys(["hundred"], 2),
-    **dict.fromkeys(["thousand", "thousands", "tausend", "mille", "mil", "mila", "тысяч", "тысячи", "тысяча", "千", "천", "हज़ार"], 3),
-    **dict.fromkeys(["万", "萬", "만"], 4),
-    **dict.fromkeys(["lakh", "lakhs", "लाख"], 5),
-    **dict.fromkeys(
-        ["million", "millions", "mio", "millionen", "millón", "millones", "milhão", "milhões", "milione", "milioni", "mln"]
-        + ["миллион", "миллиона", "миллионов", "млн", "百万"],
-        6,
-    ),
-    **dict.fromkeys(["crore", "crores"], 7),
-    **dict.fromkeys(["亿", "億", "억"], 8),
-    **dict.fromkeys(["billion", "billions", "bn", "milliarde", "milliarden", "milliard", "milliards", "mrd", "миллиард", "миллиарда", "миллиардов", "млрд", "十亿"], 9),
-    **dict.fromkeys(["trillion", "trillions"], 12),
-}
-_SCALE_WORD = re.compile(r"[ \u00a0]?([^\W\d_]{1,12})\.?")
-
-
-def scaled(text: str, end: int, canonical: str) -> tuple[str, int] | None:
-    """The number with the word behind it, and where that ends: 2 million is 2000000. None: no such word is there."""
-    word = _SCALE_WORD.match(text, end)
-    if word is None:
-        return None
-    name = word[1].lower()
-    known = name if name in _SCALES else name[:2] if name[:2] in _SCALES else name[:1]
-    if known != name and known.isascii():
-        return None
-    zeros = _SCALES.get(known)
-    value = fraction_of(canonical) if zeros is not None and re.fullmatch("[-0-9./e]+", canonical) else None
-    if value is None or zeros is None:
-        return None
-    return written(value * 10**zeros), word.start(1) + len(known)

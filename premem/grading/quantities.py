@@ -10,7 +10,8 @@ import re
 from typing import NamedTuple
 
 from premem.grading.arithmetic import value_of
-from premem.grading.numbers import CURRENCY, number_at, only_number, scaled
+from premem.grading.numbers import CURRENCY, number_at, only_number
+from premem.grading.scales import scaled
 
 _LONGEST = 500
 """Characters of a line that are read. An answer is shorter."""
@@ -31,7 +32,7 @@ _TIDY = [
     (re.compile(rf"\\?[{CURRENCY}]"), ""),
     (re.compile(r"\\[dt]frac"), r"\\frac"),
     (re.compile(r"\\,(?![0-9]{3}(?![0-9]))|\\[;: ]|\\q?quad|~"), " "),
-    (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])|[×·∙✕✖]|(?<=[0-9)])\s*[xX]\s*(?=[0-9(])"), "*"),  # noqa: RUF001
+    (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])|[×·∙✕✖]|(?<=[0-9)])\s*[xX]\s*(?=[0-9(])"), "*"),
     (re.compile(r"\\div(?![A-Za-z])|÷"), "/"),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\\colon(?![A-Za-z])"), ":"),
@@ -42,14 +43,16 @@ _TIDY = [
     (re.compile(r"\\frac\s*\{([^{}]*[^0-9{}\s][^{}]*)\}\s*\{([^{}]*)\}"), r"(\1)/(\2)"),
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*[^0-9{}\s][^{}]*)\}"), r"(\1)/(\2)"),
     (re.compile(r"\^\s*\{\s*([^{}]*?)\s*\}"), r"^\1"),
-    (re.compile(r"−"), "-"),  # noqa: RUF001
+    (re.compile(r"−"), "-"),
     (re.compile(r"(?:\\approx|≈|≒)"), "="),
 ]
 _WORD = r"[^\W\d_]{2,}"
-_PARENTHESES = re.compile(rf"(?<!sqrt)(?<!root[0-9])(?:(?<=[\s\w%.])\s+|(?<=[^\W\dA-Za-z]))\([^()]*(?:{_WORD}|=)[^()]*\)")
+_PARENTHESES = re.compile(
+    rf"(?<!sqrt)(?<!root[0-9])(?:(?<=[\s\w%.])\s+|(?<=[^\W\dA-Za-z]))\([^()]*(?:{_WORD}|=)[^()]*\)"
+)
 _CUT = re.compile(
     r"[,;:]?\s+(?:because|since|as|where|with|when|which|so|if|after|for|but|than|that|per|in total)(?![^\W_])"
-    rf"|[,;]\s+(?!(?:and|or|y|et|und|e|o|ou|oder)\s){_WORD}|[.!?;](?=\s|$)|\s(?:—|–|--?)\s+(?={_WORD})|=>|⇒|→|\n|<[|/]"  # noqa: RUF001
+    rf"|[,;]\s+(?!(?:and|or|y|et|und|e|o|ou|oder)\s){_WORD}|[.!?;](?=\s|$)|\s(?:—|–|--?)\s+(?={_WORD})|=>|⇒|→|\n|<[|/]"
 )
 _EQUALS = re.compile(r"(?<![<>!:=])=(?![=>])")
 _NAMED = re.compile(r"\s*([A-Za-z](?:_?\w)?)\s*=\s*([^=]+)")
@@ -139,9 +142,8 @@ def _list(part: str, start: int) -> Quantity | None:
 
 def _one(part: str, start: int) -> tuple[Quantity, int] | None:
     start += len(part[start:]) - len(part[start:].lstrip())
-    if date := _DATE.match(part, start):
-        if date[2] == "/" or max(len(date[1]), len(date[4])) == 4:
-            return Quantity("/".join(str(int(date[group])) for group in (1, 3, 4))), date.end()
+    if (date := _DATE.match(part, start)) and (date[2] == "/" or max(len(date[1]), len(date[4])) == 4):
+        return Quantity("/".join(str(int(date[group])) for group in (1, 3, 4))), date.end()
     if times := _TIMES.match(part, start):
         return _times(part, times)
     read = value_of(part, start)
@@ -171,7 +173,9 @@ def _times(part: str, times: re.Match[str]) -> tuple[Quantity, int]:
 
 def _singular(unit: str) -> str:
     unit = unit.lower()
-    return {"percent": "%", "pct": "%", "prozent": "%"}.get(unit, unit[:-1] if len(unit) > 2 and unit.endswith("s") and unit not in _VERBS else unit)
+    return {"percent": "%", "pct": "%", "prozent": "%"}.get(
+        unit, unit[:-1] if len(unit) > 2 and unit.endswith("s") and unit not in _VERBS else unit
+    )
 
 
 def same_time(expected: Quantity, found: Quantity) -> bool:

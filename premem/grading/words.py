@@ -6,12 +6,12 @@ import re
 
 from premem.grading.quantities import Quantity
 
-_SMALL = (
+_BELOW_TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_VALUES = {word: value for value, word in enumerate(_SMALL)} | {word: 20 + 10 * at for at, word in enumerate(_TENS)}
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_VALUES = {word: value for value, word in enumerate(_BELOW_TWENTY.split())} | {word: 20 + 10 * at for at, word in enumerate(_TENS.split())}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _ANY = "|".join([*sorted(_VALUES, key=len, reverse=True), "hundred", *_SCALES])
 _NUMBER = re.compile(rf"\b(?:(?:{_ANY})\b(?:[\s-]+(?:and\s+)?(?=(?:{_ANY})\b))?){{1,20}}", re.IGNORECASE)
