@@ -27,7 +27,7 @@ from premem import Client
 from premem.local import LocalService
 from premem.method.sample_seeds import sample_seed
 from premem.method.spans import split_target
-from premem.wire.bodies import Checkpoint, JobRequest, Template
+from premem.wire.jobs import Checkpoint, JobRequest, Template
 from premem_worker.engines.vllm.engine import VllmEngine, scoring_params, tokens_input
 
 

@@ -28,7 +28,7 @@ from benchmarks.measured import Measured, Ratio, header
 from lab.model import prompt_and_target
 from lab.questions import training_rows
 from premem.method.sample_seeds import sample_seed
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.protocol import SampleRequest
 from premem_worker.engines.transformers.engine import TransformersEngine
 

@@ -27,7 +27,7 @@ from benchmarks.measured import Measured, Ratio, header
 from lab.model import load as load_lab_model
 from lab.questions import training_rows
 from premem.method.sample_seeds import sample_seed
-from premem.wire.bodies import Sampling, Template
+from premem.wire.jobs import Sampling, Template
 from premem_worker.engines.protocol import SampleRequest, ScoreRequest
 from premem_worker.engines.vllm.engine import VllmEngine, scoring_params, tokens_input
 

@@ -32,7 +32,7 @@ import structlog
 from lab.questions import training_rows, write_jsonl
 from premem import Client
 from premem.local import LocalService
-from premem.wire.bodies import Checkpoint, JobRequest, Sampling
+from premem.wire.jobs import Checkpoint, JobRequest, Sampling
 from premem_worker.engines.choose import EngineName, engine_name, make_engine
 from premem_worker.lifetime.shutdown import Ending
 from premem_worker.loop import Worker

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from premem.wire.bodies import Sampling, Template
+from premem.wire.jobs import Sampling, Template
 
 
 def perplexities(rows: list[dict[str, str]], folders: list[Path]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ from premem.client.client import Client
 from premem.grading import get_grader
 from premem.local import LocalService
 from premem.method.memorization import pre_memorization_accuracies
-from premem.wire.bodies import Checkpoint, GraderChoice, JobRequest, Sampling
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Checkpoint, JobRequest, Sampling
 
 HOUSE = Path(__file__).parents[1]
 SAMPLING = Sampling(max_tokens=96)

@@ -22,7 +22,7 @@ from benchmarks.pipelining import HOUSE, SAMPLING
 from lab.questions import training_rows, write_jsonl
 from premem import Client
 from premem.local import LocalService
-from premem.wire.bodies import Checkpoint, JobRequest
+from premem.wire.jobs import Checkpoint, JobRequest
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "PREMEM_WORKER_GRADERS": "1"}
 TIMES = (1, 2, 4)

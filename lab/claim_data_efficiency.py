@@ -41,9 +41,10 @@ from lab.demo import MEMORIZED_BELOW
 from lab.finetune import finetune
 from lab.model import load
 from lab.questions import FINETUNING_VERBS, Row, training_rows, twin_rows
-from premem.cli.exits import complain, say
+from premem.cli.exits import complain
 from premem.errors import PrememError
 from premem.method.memorization import pre_memorization_accuracies
+from premem.output.console import say
 
 Floats = NDArray[np.float64]
 

@@ -31,15 +31,16 @@ from lab.demo import MAX_TOKENS, TWINS
 from lab.finetune import finetune
 from lab.plots import Axis, curves, scatter
 from lab.questions import read_jsonl, training_rows, twin_rows, write_jsonl
-from premem.cli.exits import complain, say
+from premem.cli.exits import complain
 from premem.cli.jobs import watched
 from premem.client.client import Client
 from premem.errors import NotFound, PrememError
 from premem.forecasting.calibration import Fit, fit
 from premem.forecasting.rules import RULES
 from premem.local import LocalService
-from premem.wire.bodies import ENDED, Checkpoint, Job, JobRequest, Sampling
+from premem.output.console import say
 from premem.wire.calibrations import CalibrationReply, FitReply
+from premem.wire.jobs import ENDED, Checkpoint, Job, JobRequest, Sampling
 from premem.wire.reports import CheckpointReport
 
 BASE = Path(__file__).parent / "base"

@@ -23,9 +23,10 @@ import torch
 from lab.answers import accuracies
 from lab.claim_data_efficiency import Floats, Round, first_round, mean_and_error
 from lab.model import load
-from premem.cli.exits import complain, say
+from premem.cli.exits import complain
 from premem.errors import PrememError
 from premem.method.robustness import Drop, drops
+from premem.output.console import say
 
 PREFIXES = (" First,", " We know that")
 BANDS = (0.0, 0.5, 0.8, 1.0)

@@ -27,13 +27,17 @@ from rich.text import Text
 
 from lab.questions import training_rows, twin_rows, write_jsonl
 from premem.cli.examples import first_examples
-from premem.cli.exits import complain, say
+from premem.cli.exits import complain
 from premem.cli.jobs import send, show_job, warn_of_ungradable, watched
 from premem.client.client import Client
 from premem.errors import InputError, PrememError, Unreachable
 from premem.local import LocalService
-from premem.output.reports import printable, show, show_report
-from premem.wire.bodies import AnswerReply, Checkpoint, Columns, ExampleDetail, Job, JobRequest, Sampling
+from premem.output.console import say, show
+from premem.output.reports import show_report
+from premem.output.text import printable
+from premem.wire.datasets import Columns
+from premem.wire.examples import AnswerReply, ExampleDetail
+from premem.wire.jobs import Checkpoint, Job, JobRequest, Sampling
 
 EXAMPLES = 200
 TWINS = 2

@@ -20,7 +20,7 @@ import torch
 from lab.answers import IGNORED, encode, pad_batch, token_losses
 from lab.model import load, save
 from lab.questions import Row, read_jsonl
-from premem.cli.exits import progress
+from premem.output.progress import progress
 
 BATCH = 16
 WARM_UP = 20

@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from lab.questions import FINETUNING_VERBS, NUMBERS, PRETRAINING_VERBS, draw_problem
-from premem.wire.bodies import Template
+from premem.wire.jobs import Template
 
 VOCABULARY = 609
 CONTEXT = 1024

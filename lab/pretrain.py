@@ -23,7 +23,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from lab import questions
 from lab.answers import IGNORED, Batch, accuracies, mean_losses, pad_batch, token_losses
 from lab.model import load, new_model, new_tokenizer, prompt_and_target, save
-from premem.cli.exits import progress
+from premem.output.progress import progress
 
 BATCH = 64
 CHAINS = 14

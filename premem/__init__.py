@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from premem.errors import PrememError
     from premem.method.memorization import is_memorized, pre_memorization_accuracies, pre_memorization_accuracy
     from premem.records import Answer, Example, Grade, Observation, Verdict
-    from premem.wire.bodies import Checkpoint, Columns, GraderChoice, JobRequest, Sampling, Template
+    from premem.wire.bodies import GraderChoice
+    from premem.wire.datasets import Columns
+    from premem.wire.jobs import Checkpoint, JobRequest, Sampling, Template
 
 __all__ = [
     "Answer",
@@ -43,7 +45,9 @@ _HOMES = {
     "premem.errors": ("PrememError",),
     "premem.method.memorization": ("is_memorized", "pre_memorization_accuracies", "pre_memorization_accuracy"),
     "premem.records": ("Answer", "Example", "Grade", "Observation", "Verdict"),
-    "premem.wire.bodies": ("Checkpoint", "Columns", "GraderChoice", "JobRequest", "Sampling", "Template"),
+    "premem.wire.bodies": ("GraderChoice",),
+    "premem.wire.datasets": ("Columns",),
+    "premem.wire.jobs": ("Checkpoint", "JobRequest", "Sampling", "Template"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -16,13 +16,12 @@ from typing import IO, Self
 import httpx
 
 from premem.errors import InputError, ServiceError
+from premem.wire.tasks import ENGINE_HANGS
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 12.0
 """A worker gives its task back within 10."""
 TAIL_LINES = 15
-ENGINE_HANGS = 75
-"""Exit status of a worker whose engine hangs in a way that only its end can end: start it again (EX_TEMPFAIL)."""
 RESTARTS = 3
 """Of one worker for that reason."""
 LISTENING = "premem listens on "

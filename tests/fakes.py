@@ -23,8 +23,9 @@ from fastapi.responses import JSONResponse
 
 from premem.errors import Interrupted
 from premem.records import Example, Grade
-from premem.wire.bodies import Checkpoint, GraderChoice, Perturbation, Sampling, TaskKind, Template
-from premem.wire.tasks import AttemptBody, DrawPlan, FailureReport, LeasedTask, LeaseRequest, ResultSummary
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Checkpoint, Perturbation, Sampling, Template
+from premem.wire.tasks import AttemptBody, DrawPlan, FailureReport, LeasedTask, LeaseRequest, ResultSummary, TaskKind
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.protocol import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from premem.cli.exits import FAILED, print_json, say
+from premem.cli.exits import FAILED, print_json
 from premem.cli.options import AsJson, Rule, ServiceUrl, asked, memorized_below_from
+from premem.output.console import say
 
 if TYPE_CHECKING:
-    from premem.wire.bodies import Job
+    from premem.wire.jobs import Job
 
 
 def add_to(app: typer.Typer, *, panel: str) -> None:
@@ -37,7 +38,8 @@ def calibrate(
     Example: `premem calibrate llama-gsm8k job_01 job_02 job_03 job_04`
     """
     from premem.client.client import Client
-    from premem.output.reports import show, stored_calibration_text
+    from premem.output.calibrations import stored_calibration_text
+    from premem.output.console import show
     from premem.wire.calibrations import CalibrationRequest
 
     asked(CalibrationRequest, name=name, jobs=jobs, rule=rule.value, memorized_below=memorized_below)
@@ -63,7 +65,8 @@ def calibrations(
     """
     from premem.client.client import Client
     from premem.errors import InputError
-    from premem.output.reports import calibrations_table, show, stored_calibration_text
+    from premem.output.calibrations import calibrations_table, stored_calibration_text
+    from premem.output.console import show
 
     if delete and name is None:
         raise InputError("--delete: name the calibration that is to be forgotten")
@@ -117,10 +120,11 @@ def import_recorded(
     from premem.errors import InputError
     from premem.forecasting.calibration import doubtful_subset
     from premem.forecasting.recorded_runs import read_runs
-    from premem.output.reports import jobs_table, show
+    from premem.output.console import show
+    from premem.output.reports import jobs_table
     from premem.payloads.recordings import described
-    from premem.wire.bodies import Columns
     from premem.wire.calibrations import RecordedRun
+    from premem.wire.datasets import Columns
 
     runs = read_runs(folder)
     if not Path(data).is_file() and ("." in data or "/" in data):

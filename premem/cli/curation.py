@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from premem.cli.exits import FAILED, print_json, say
+from premem.cli.exits import FAILED, print_json
 from premem.cli.jobs import watched
 from premem.cli.options import AsJson, CuratedFormat, JobId, RowsFormat, ServiceUrl, asked
+from premem.output.console import say
 
 if TYPE_CHECKING:
     from premem.client.client import Client
-    from premem.wire.bodies import Job
     from premem.wire.curation import Acquisition, Choice, Group
+    from premem.wire.jobs import Job
 
 
 class PolicyName(StrEnum):
@@ -75,7 +76,8 @@ def select(
     Example: `premem select job_0123 --policy band --above 0.2 --below 0.8 --budget 500`
     """
     from premem.client.client import Client
-    from premem.output.reports import selection_lines, show
+    from premem.output.choices import selection_lines
+    from premem.output.console import show
 
     with Client(service) as client:
         found = client.selection(job, **_choice(policy, below, above, budget, seed))
@@ -110,7 +112,8 @@ def overlap(
     Example: `premem overlap job_0123 --budget 500 --other-policy band --other-above 0.2 --other-below 0.8`
     """
     from premem.client.client import Client
-    from premem.output.reports import overlap_lines, show
+    from premem.output.choices import overlap_lines
+    from premem.output.console import show
 
     one = _choice(policy, below, above, budget, seed)
     other = _choice(other_policy, other_below, other_above, other_budget, other_seed)
@@ -275,9 +278,10 @@ def acquire(
     Example: `premem acquire job_0123 --pool ds_0456 --budget 500 -o more.jsonl`
     """
     from premem.client.client import Client
-    from premem.output.reports import acquisition_lines, show
-    from premem.wire.bodies import Job
+    from premem.output.choices import acquisition_lines
+    from premem.output.console import show
     from premem.wire.curation import AcquireRequest
+    from premem.wire.jobs import Job
 
     request = asked(
         AcquireRequest, pool=pool, budget=budget, by=by.value, policy=policy.value, below=below, above=above, seed=seed

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from premem.cli.exits import FAILED, print_json, say
+from premem.cli.exits import FAILED, print_json
 from premem.cli.jobs import watched
 from premem.cli.options import AsJson, GraderOptions, JobId, ServiceUrl, asked, options_from
+from premem.output.console import say
 
 if TYPE_CHECKING:
     from premem.client.client import Client
-    from premem.wire.bodies import Job
+    from premem.wire.jobs import Job
 
 
 def add_to(app: typer.Typer, *, panel: str) -> None:

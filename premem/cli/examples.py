@@ -12,8 +12,7 @@ from premem.cli.options import AsJson, JobId, ServiceUrl
 
 if TYPE_CHECKING:
     from premem.client.client import Client
-    from premem.wire.bodies import ExamplePage
-    from premem.wire.examples import Wanted
+    from premem.wire.examples import ExamplePage, Wanted
 
 FILTERS, ORDER = "Which ones", "In which order"
 
@@ -103,7 +102,10 @@ def examples(
     """
     from premem.client.client import Client
     from premem.errors import InputError
-    from premem.output.reports import example_text, examples_table, printable, show, threshold_text
+    from premem.output.choices import example_text, examples_table
+    from premem.output.console import show
+    from premem.output.reports import threshold_text
+    from premem.output.text import printable
 
     asked = {
         "above": above,

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from premem.output.text import printable
+
+if TYPE_CHECKING:
+    from premem.client.client import Client
+    from premem.wire.curation import Choice
+    from premem.wire.jobs import Job
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from premem.cli.exits import FAILED, SHOWN_LINES, duration, job_progress, print_json, progress, say
+from premem.cli.exits import FAILED, SHOWN_LINES, print_json
 from premem.cli.options import (
     AsJson,
     FinalAnswer,
@@ -24,10 +32,15 @@ from premem.cli.options import (
     columns_from,
     options_from,
 )
+from premem.output.console import say
+from premem.output.html import SHOWN, page
+from premem.output.progress import job_progress, progress
+from premem.output.text import duration
 
 if TYPE_CHECKING:
     from premem.client.client import Client
-    from premem.wire.bodies import Columns, Dataset, Job
+    from premem.wire.datasets import Columns, Dataset
+    from premem.wire.jobs import Job
 
 JOBS_LISTED = 20
 
@@ -65,7 +78,7 @@ def upload(
     Example: `premem upload train.jsonl --grader gsm8k --question prompt --trace solution`
     """
     from premem.client.client import Client
-    from premem.output.reports import printable, show
+    from premem.output.console import show
 
     columns = columns_from(question=question, trace=trace, final_answer=final_answer, id_=id_, messages=messages)
     with Client(service) as client:
@@ -123,7 +136,8 @@ def status(
     from itertools import islice
 
     from premem.client.client import Client
-    from premem.output.reports import jobs_table, show
+    from premem.output.console import show
+    from premem.output.reports import jobs_table
 
     with Client(service) as client:
         if job is None:
@@ -156,7 +170,8 @@ def watched(client: Client, job: str, *, doing: str = "scoring", **waiting: Any)
 
 
 def show_job(job: Job) -> None:
-    from premem.output.reports import checkpoints_table, printable, show, threshold_text
+    from premem.output.console import show
+    from premem.output.reports import checkpoints_table, threshold_text
 
     counts = job.counts
     show(
@@ -199,7 +214,8 @@ def workers(service: ServiceUrl = None, as_json: AsJson = False) -> None:
     Example: `premem workers --service http://127.0.0.1:8321`
     """
     from premem.client.client import Client
-    from premem.output.reports import show, workers_table
+    from premem.output.console import show
+    from premem.output.reports import workers_table
 
     with Client(service) as client:
         found = list(client.workers())
@@ -215,7 +231,7 @@ def cancel(job: JobId, service: ServiceUrl = None, as_json: AsJson = False) -> N
     Example: `premem cancel job_0123`
     """
     from premem.client.client import Client
-    from premem.output.reports import printable, show
+    from premem.output.console import show
 
     with Client(service) as client:
         found = client.cancel(job)
@@ -267,9 +283,17 @@ def report(
 
 def _write_html(client: Client, job: str, path: Path) -> None:
     from premem.files import whole_file
-    from premem.output.html import html_report
 
     content = html_report(client, job).encode()
     with whole_file(path) as out:
         out.write(content)
     say(f"the report: {path}")
+
+
+def html_report(client: Client, job: str, *, examples: int = SHOWN) -> str:
+    """The whole file. Raises Conflict until the job is completed."""
+    about, report, matrix = client.job(job), client.report(job), client.matrix(job)
+    lowest = [client.example(job, int(row)) for row in matrix.row_E[:examples]]
+    # The policy does not matter for where the scores came from; this one fits every job.
+    choice: Choice = {} if about.below is None else {"below": about.below}
+    return page(about, report, matrix.score_E.astype(float), lowest, client.curated_lineage(job, **choice))

@@ -16,8 +16,9 @@ from premem.cli import jobs as cli_jobs
 from premem.cli import recorded as cli_recorded
 from premem.cli import score_options as cli_score
 from premem.cli import tags as cli_tags
-from premem.cli.exits import EXIT_CODES, complain, say
+from premem.cli.exits import EXIT_CODES, complain
 from premem.cli.options import GraderOptions, asked, options_from
+from premem.output.console import say
 
 app = typer.Typer(
     name="premem",

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from premem.wire.bodies import Columns
+    from premem.wire.datasets import Columns
 
     Model = TypeVar("Model", bound=BaseModel)
 
@@ -112,7 +112,7 @@ Messages = Annotated[
 def columns_from(
     *, question: str | None, trace: str | None, final_answer: str | None, id_: str | None, messages: str | None
 ) -> Columns:
-    from premem.wire.bodies import Columns
+    from premem.wire.datasets import Columns
 
     return Columns(question=question, trace=trace, final_answer=final_answer, id=id_, messages=messages)
 

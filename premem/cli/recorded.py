@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from premem.cli.exits import print_json, say
+from premem.cli.exits import print_json
+from premem.output.console import say
 
 if TYPE_CHECKING:
     from premem.forecasting.calibration import Calibration
@@ -57,7 +58,8 @@ def recorded(
     from premem.forecasting.calibration import calibrate, doubtful_subset
     from premem.forecasting.recorded_runs import read_runs
     from premem.forecasting.thresholds import NEEDS_CALIBRATION
-    from premem.output.reports import calibration_text, recorded_table, show
+    from premem.output.calibrations import calibration_text, recorded_table
+    from premem.output.console import show
 
     if memorized_below is not None and not memorized_below > 1.0:
         raise InputError(f"--memorized-below is a perplexity above 1, not {memorized_below}")

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from premem.cli.exits import FAILED, print_json, progress, say
+from premem.cli.exits import FAILED, print_json
 from premem.cli.jobs import send, show_job, warn_of_ungradable, watched
 from premem.cli.options import RowsFormat
+from premem.output.console import say
+from premem.output.progress import progress
 
 if TYPE_CHECKING:
     from premem.client.client import Client
-    from premem.wire.bodies import Checkpoint, Job, JobRequest
+    from premem.wire.jobs import Checkpoint, Job, JobRequest
     from premem.wire.reports import JobReport
 
 SCORES_PER_PAGE = 1000
@@ -95,7 +97,8 @@ def score_privately(scoring: Scoring, *, engine: str | None, workers: int, hub: 
 
 def _tell_cost(client: Client, request: JobRequest, *, as_json: bool, **waiting: Any) -> None:
     from premem.client.estimates import measured_estimate
-    from premem.output.reports import estimate_lines, show
+    from premem.output.console import show
+    from premem.output.reports import estimate_lines
 
     def wait(client: Client, job: Job) -> Job:
         return watched(client, job.id, doing="measuring", **waiting)
@@ -161,7 +164,7 @@ def _same_or_new_job(client: Client, request: JobRequest, memo: Path) -> Job:
     """The job of an earlier run that asked for the same, or a new one; nobody waits for any other job."""
     from premem.errors import NotFound
     from premem.files import whole_file
-    from premem.wire.bodies import ENDED
+    from premem.wire.jobs import ENDED
 
     asked = _fingerprint(request)
     try:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from premem.cli.exits import say
 from premem.cli.options import (
     AsJson,
     Dtype,
@@ -31,6 +30,7 @@ from premem.cli.options import (
     unescaped,
 )
 from premem.cli.score import Scoring, score_privately, score_with
+from premem.output.console import say
 
 PERTURBED_PANEL = "Perturbed prompts"
 SAMPLING_PANEL = "How answers are drawn (the defaults are the paper's)"
@@ -245,7 +245,7 @@ def score(
     Example: `premem score train.jsonl out/checkpoint-* --test test.jsonl --grader gsm8k`
     """
     from premem.client.sources import is_source
-    from premem.wire.bodies import JobRequest, Sampling, Template
+    from premem.wire.jobs import JobRequest, Sampling, Template
 
     grading = options_from(grader_options)
     sampling: dict[str, Any] = {"stop": [unescaped(text) for text in stop]} if stop else {}

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from premem.cli.exits import print_json, say
+from premem.cli.exits import print_json
 from premem.cli.options import AsJson, ServiceUrl
+from premem.output.console import say
 
 
 def add_to(app: typer.Typer, *, panel: str) -> None:

@@ -27,23 +27,13 @@ from premem.errors import InputError, ServiceError
 from premem.forecasting.rules import RuleName
 from premem.forecasting.runs import ScoredRun
 from premem.payloads.matrix import ScoreMatrix
-from premem.wire.bodies import (
-    ENDED,
-    Checkpoint,
-    Columns,
-    Dataset,
-    ExampleDetail,
-    ExamplePage,
-    GraderChoice,
-    Job,
-    JobRequest,
-    ScoredExample,
-    Template,
-)
+from premem.wire.bodies import GraderChoice
 from premem.wire.calibrations import CalibrationReply, CalibrationRequest, RecordedRun
 from premem.wire.curation import AcquireRequest, Acquisition, Choice, Overlap, Selection
+from premem.wire.datasets import Columns, Dataset
 from premem.wire.estimates import Estimate, WorkerReply
-from premem.wire.examples import Wanted, asked_for
+from premem.wire.examples import ExampleDetail, ExamplePage, ScoredExample, Wanted, asked_for
+from premem.wire.jobs import ENDED, Checkpoint, Job, JobRequest, Template
 from premem.wire.previews import Preview
 from premem.wire.reports import JobReport, RegradeRequest, ResampleRequest, SoFar
 

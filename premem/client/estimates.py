@@ -9,8 +9,8 @@ from premem.errors import PrememError
 
 if TYPE_CHECKING:
     from premem.client.client import Client
-    from premem.wire.bodies import Job, JobRequest
     from premem.wire.estimates import Estimate
+    from premem.wire.jobs import Job, JobRequest
 
 MEASURED_ROWS = 32
 NOTHING_IS_MEMORIZED = 1.0000001

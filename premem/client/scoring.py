@@ -6,14 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from premem.cli.exits import job_progress
 from premem.client.checkpoint_order import in_order_of_steps, unique_names
 from premem.client.routes.exports import Curated
 from premem.client.transport import Async, Steps, Sync, asked
 from premem.client.upload import Rows
 from premem.errors import InputError
-from premem.wire.bodies import Checkpoint, Dataset, ExamplePage, Job, JobRequest
+from premem.output.progress import job_progress
 from premem.wire.curation import Choice, Group
+from premem.wire.datasets import Dataset
+from premem.wire.examples import ExamplePage
+from premem.wire.jobs import Checkpoint, Job, JobRequest
 from premem.wire.reports import JobReport
 
 if TYPE_CHECKING:

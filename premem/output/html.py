@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from premem.output.reports import printable
+from premem.output.text import printable
 
 if TYPE_CHECKING:
-    from premem.client.client import Client
-    from premem.wire.bodies import ExampleDetail, Job
-    from premem.wire.curation import Choice
+    from premem.wire.examples import ExampleDetail
+    from premem.wire.jobs import Job
     from premem.wire.lineage import ExportLineage
     from premem.wire.reports import CheckpointReport, JobReport
 
@@ -45,15 +44,6 @@ details { border-top: 1px solid var(--line); padding: 8px 0 } summary { cursor: 
 """
 
 Floats = NDArray[np.float64]
-
-
-def html_report(client: Client, job: str, *, examples: int = SHOWN) -> str:
-    """The whole file. Raises Conflict until the job is completed."""
-    about, report, matrix = client.job(job), client.report(job), client.matrix(job)
-    lowest = [client.example(job, int(row)) for row in matrix.row_E[:examples]]
-    # The policy does not matter for where the scores came from; this one fits every job.
-    choice: Choice = {} if about.below is None else {"below": about.below}
-    return page(about, report, matrix.score_E.astype(float), lowest, client.curated_lineage(job, **choice))
 
 
 def page(job: Job, report: JobReport, score_E: Floats, lowest: Sequence[ExampleDetail], lineage: ExportLineage) -> str:

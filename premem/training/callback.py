@@ -27,7 +27,8 @@ from premem.client.upload import Rows
 from premem.errors import InputError, NotFound
 from premem.files import whole_file
 from premem.training.following import Following, Saved
-from premem.wire.bodies import ENDED, Checkpoint, Columns, Job, JobRequest
+from premem.wire.datasets import Columns
+from premem.wire.jobs import ENDED, Checkpoint, Job, JobRequest
 
 HELD = "premem-held"
 """Folder beside the checkpoints, out of reach of `save_total_limit`."""

@@ -12,7 +12,7 @@ from uuid import uuid4
 from premem.client.client import Client
 from premem.client.replies import PASSING
 from premem.errors import Conflict, PrememError, ServiceError, Unreachable
-from premem.wire.bodies import ENDED, Checkpoint, Job
+from premem.wire.jobs import ENDED, Checkpoint, Job
 from premem.wire.reports import CheckpointReport
 
 MOST_WAITING = 1000

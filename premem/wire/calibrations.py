@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from premem.forecasting.rules import RuleName
-from premem.wire.bodies import Body, CalibrationName, GraderChoice, MemorizedBelow, Name, Reply, Share, Template
+from premem.wire.bodies import Body, GraderChoice, Name, Reply, Share
+from premem.wire.jobs import CalibrationName, MemorizedBelow, Template
 
 
 class CalibrationRequest(Body):

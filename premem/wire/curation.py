@@ -7,7 +7,8 @@ from typing import Any, Literal, TypedDict
 from pydantic import Field
 
 from premem.curation.policies import PolicyName
-from premem.wire.bodies import Body, Name, Reply, Share, ThresholdReply
+from premem.wire.bodies import Body, Name, Reply, Share
+from premem.wire.jobs import ThresholdReply
 
 Group = Literal["chosen", "control"]
 """What a policy chose, or as many examples drawn at random to compare it with."""

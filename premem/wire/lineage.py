@@ -6,8 +6,9 @@ from datetime import datetime
 
 from pydantic import Field
 
-from premem.wire.bodies import GraderChoice, JobKind, Reply, Sampling, Template, ThresholdReply
+from premem.wire.bodies import GraderChoice, Reply
 from premem.wire.curation import Group, Lineage
+from premem.wire.jobs import JobKind, Sampling, Template, ThresholdReply
 
 LINEAGE_KEY = "premem.lineage"
 """Of the metadata of a Parquet file: an ExportLineage or a WeightsLineage as JSON."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from premem.wire.bodies import Dataset, Reply, Template
+from premem.wire.bodies import Reply
+from premem.wire.datasets import Dataset
+from premem.wire.jobs import Template
 
 
 class PreviewTokens(Reply):

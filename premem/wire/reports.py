@@ -6,8 +6,10 @@ from pydantic import Field
 
 from premem.forecasting.thresholds import NEEDS_CALIBRATION
 from premem.records import Verdict
-from premem.wire.bodies import Body, GraderChoice, IntervalReply, JobState, Reply, ThresholdReply
+from premem.wire.bodies import Body, GraderChoice, Reply
 from premem.wire.curation import TraitReply
+from premem.wire.examples import IntervalReply
+from premem.wire.jobs import JobState, ThresholdReply
 
 
 class ForecastReply(Reply):

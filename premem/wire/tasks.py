@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from premem.wire.bodies import Body, Checkpoint, GraderChoice, Name, Perturbation, Reply, Sampling, TaskKind, Template
+if TYPE_CHECKING:
+    pass
+
+
+from premem.wire.bodies import Body, GraderChoice, Name, Reply
+from premem.wire.jobs import Checkpoint, Perturbation, Sampling, Template
 
 
 class LeaseRequest(Body):
@@ -88,3 +94,12 @@ class ResultSummary(Reply):
     task: str
     attempt: int
     rows: int
+
+
+TaskState = Literal["queued", "leased", "completed", "failed", "cancelled"]
+TaskKind = Literal["train", "perplexity", "draw", "test", "perturbed", "embed"]
+"""`train`: the reference's log-probability and sampled answers; `perplexity`: the first of these alone, `draw`: the second
+for the examples that still need them; `test`: sampled answers only; `perturbed`: the same for training examples under
+another prompt; `embed`: the mean hidden state of each prompt."""
+ENGINE_HANGS = 75
+"""Exit status of a worker whose engine hangs in a way that only its end can end: start it again (EX_TEMPFAIL)."""

@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import structlog
 
+from premem_service import finalizing, garbage
 from premem_service.http.metrics import Metrics
 from premem_service.queue import draws, leases
-from premem_service.reports import writing as scores
 from premem_service.settings import Settings
-from premem_service.storage import garbage
 from premem_service.storage.db import Database, now
 from premem_service.storage.store import Store
 
@@ -75,7 +74,7 @@ class Rounds:
     def finalize(self) -> None:
         """Every job that waits for it."""
         self._woken.clear()
-        while not self._stopped.is_set() and scores.finalize_next(
+        while not self._stopped.is_set() and finalizing.finalize_next(
             self._database, self._store, stopped=self._stopped.is_set
         ):
             pass

@@ -11,7 +11,8 @@ import pytest
 
 from premem.client.client import Client
 from premem.local import LocalService
-from premem.wire.bodies import Checkpoint, ExampleDetail, JobRequest, Sampling, Template
+from premem.wire.examples import ExampleDetail
+from premem.wire.jobs import Checkpoint, JobRequest, Sampling, Template
 from tests.checkpoints import CHAT, make_checkpoint
 from tests.worker.checkpoints.test_adapters import make_adapter
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from premem import Client
-from premem.wire.bodies import Checkpoint, JobRequest, Sampling
+from premem.wire.jobs import Checkpoint, JobRequest, Sampling
 from tests.checkpoints import make_checkpoint
 from tests.end_to_end.processes import HOUSE, Service
 

@@ -12,7 +12,7 @@ import pytest
 
 from premem.client.client import Client
 from premem.local import LocalService
-from premem.wire.bodies import Checkpoint, Job, JobRequest, Sampling
+from premem.wire.jobs import Checkpoint, Job, JobRequest, Sampling
 from tests.checkpoints import make_checkpoint
 
 ROWS = 12

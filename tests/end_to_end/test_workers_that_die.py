@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, select
 
 from premem import Client
-from premem.wire.bodies import Checkpoint, JobRequest, Sampling
+from premem.wire.jobs import Checkpoint, JobRequest, Sampling
 from premem_service.storage.tables import tasks
 from tests.end_to_end.processes import HOUSE, Service, Worker, await_that
 from tests.postgres import postgres_server

@@ -14,7 +14,8 @@ import pytest
 from lab.demo import fresh, is_free, wrong_answer
 from premem.errors import InputError
 from premem.records import Verdict
-from premem.wire.bodies import AnswerReply, CheckpointAnswers, ExampleDetail, ThresholdReply
+from premem.wire.examples import AnswerReply, CheckpointAnswers, ExampleDetail
+from premem.wire.jobs import ThresholdReply
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -9,7 +9,9 @@ from fastapi import Response
 
 from premem.errors import CheckpointError, EngineError, GraderError, InputError, NotFound, ServiceError
 from premem.payloads.embeddings import check as check_embeddings
-from premem.wire.bodies import GraderChoice, Perturbation, TaskKind
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Perturbation
+from premem.wire.tasks import TaskKind
 from premem_worker.engines.protocol import Scored, ScoreRequest
 from premem_worker.loop import failure_report
 from tests.fakes import FakeEngine, FakeService, examples, make_task, nan, problem

@@ -22,10 +22,9 @@ from premem.errors import (
     PrememError,
     ServiceError,
 )
-from premem.local import ENGINE_HANGS
 from premem.payloads.results import weights_of
 from premem.wire.bodies import GraderChoice
-from premem.wire.tasks import FailureReport, LeasedTask, LeaseRequest
+from premem.wire.tasks import ENGINE_HANGS, FailureReport, LeasedTask, LeaseRequest
 from premem_worker.checkpoints import fingerprints
 from premem_worker.engines.protocol import Engine
 from premem_worker.lifetime.processes import end_now

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from premem.grading.pool import GradingPool
-from premem.wire.bodies import Checkpoint, GraderChoice
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Checkpoint
 from premem_worker.checkpoints import adapters, fingerprints, hub, remote
 from premem_worker.checkpoints import folder as checkpoints
 from premem_worker.checkpoints.cache import Cache

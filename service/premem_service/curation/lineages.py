@@ -8,14 +8,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from sqlalchemy import Connection, RowMapping, select
 
-from premem.wire.bodies import GraderChoice, Sampling, Template
+from premem.wire.bodies import GraderChoice
 from premem.wire.curation import Group
+from premem.wire.jobs import Sampling, Template
 from premem.wire.lineage import CheckpointLineage, ExportLineage
 from premem_service.curation.selections import Chosen, Policy, PolicyGiven, choose, lineage
 from premem_service.http.dependencies import DatabaseGiven
 from premem_service.http.problems import described
 from premem_service.queue.progress import moment
-from premem_service.scores.examples import completed
+from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
 from premem_service.storage.tables import checkpoints, datasets
 

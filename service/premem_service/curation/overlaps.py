@@ -16,7 +16,6 @@ from premem_service.curation.selections import (
     Budget,
     Chosen,
     How,
-    Ints,
     Policy,
     PolicyGiven,
     Seed,
@@ -26,8 +25,9 @@ from premem_service.curation.selections import (
 )
 from premem_service.http.dependencies import DatabaseGiven
 from premem_service.http.problems import described
-from premem_service.scores.examples import completed
+from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
+from premem_service.scores.traits import Ints
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 

@@ -12,11 +12,12 @@ from fastapi.responses import StreamingResponse
 
 from premem.curation.acquisition import seed_requests
 from premem_service.curation.curated import MEDIA_TYPES
-from premem_service.curation.selections import PolicyGiven, choose, examples_at
+from premem_service.curation.selections import PolicyGiven, choose
 from premem_service.http.dependencies import DatabaseGiven, StoreGiven
 from premem_service.http.problems import described
-from premem_service.scores.examples import completed
+from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
+from premem_service.scores.traits import examples_at
 
 MOST_REQUESTS = 50_000
 """Of one batch, at OpenAI's and at those that follow it."""

@@ -15,27 +15,21 @@ from sqlalchemy import RowMapping
 
 from premem.curation import policies as curation
 from premem.curation.policies import PolicyName
-from premem.curation.traits import traits
 from premem.errors import Conflict
-from premem.records import Example
-from premem.wire.curation import Group, Lineage, SelectedExample, Selection, TraitReply
+from premem.wire.curation import Group, Lineage, SelectedExample, Selection
 from premem.wire.tags import EXCLUDED
-from premem_service.datasets.routes import read_rows_at
 from premem_service.datasets.tags import rows_with
 from premem_service.http.dependencies import DatabaseGiven, StoreGiven
 from premem_service.http.problems import described
 from premem_service.queue.progress import threshold_reply
-from premem_service.scores.examples import completed
+from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
+from premem_service.scores.traits import Ints, in_common
 from premem_service.storage.db import Database
-from premem_service.storage.store import Store
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 MOST_LISTED = 10_000
-MOST_COMPARED = 10_000
-"""Of the chosen examples, and of the rest: their texts are read to say what they have in common."""
 
 How = Annotated[
     PolicyName,
@@ -149,32 +143,6 @@ def choose_each(database: Database, files: ScoreFiles, job: RowMapping, *asked: 
 
 def lineage(job: RowMapping, asked: Policy) -> Lineage:
     return Lineage(job=job["id"], dataset=job["dataset"], threshold=threshold_reply(job), **asdict(asked))
-
-
-def examples_at(database: Database, store: Store, dataset: str, rows: Ints | list[int]) -> list[Example]:
-    """Raises ArtifactLost, StoreError."""
-    # Not the rows as uploaded: they are longer than all these.
-    columns = ["id", "question", "trace", "final_answer"]
-    read = read_rows_at(database, store, dataset, np.asarray(rows).tolist(), columns=columns)
-    return [Example(*fields) for fields in read.iter_rows()]
-
-
-def in_common(
-    database: Database, store: Store, dataset: str, row_E: Ints, chosen_E: NDArray[np.bool_], *, seed: int
-) -> tuple[list[TraitReply], list[str]]:
-    """What the chosen examples have in common against the rest, and notes where that rests on a part of them."""
-    random = np.random.default_rng([seed, 2])
-    drawn, notes = [], []
-    for positions, name in ((np.flatnonzero(chosen_E), "chosen examples"), (np.flatnonzero(~chosen_E), "rest")):
-        if len(positions) > MOST_COMPARED:
-            notes.append(f"traits are of {MOST_COMPARED:,} of the {len(positions):,} {name}, drawn at random")
-            positions = np.sort(random.choice(positions, MOST_COMPARED, replace=False))
-        drawn.append(positions)
-    if not all(map(len, drawn)):
-        return [], []
-    compared = np.concatenate(drawn)
-    examples = examples_at(database, store, dataset, row_E[compared])
-    return [TraitReply(**asdict(trait)) for trait in traits(examples, chosen_E[compared])], notes
 
 
 def listed(files: ScoreFiles, job: RowMapping, chosen: Chosen, positions: Ints) -> list[SelectedExample]:

@@ -19,12 +19,12 @@ from premem.wire.lineage import LINEAGE_KEY, WeightsLineage
 from premem.wire.tags import EXCLUDED
 from premem_service.curation.curated import MEDIA_TYPES
 from premem_service.curation.lineages import beside, origin
-from premem_service.datasets.routes import read_columns
+from premem_service.datasets.reading import read_columns
 from premem_service.datasets.tags import rows_with
 from premem_service.http.dependencies import DatabaseGiven, StoreGiven
 from premem_service.http.problems import described
 from premem_service.queue.progress import threshold_reply
-from premem_service.scores.examples import completed
+from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
 from premem_service.storage.db import Database
 from premem_service.storage.store import Store

@@ -12,7 +12,8 @@ from pydantic_core import to_json
 
 from premem.errors import BadLine, RowsError
 from premem.records import Grade
-from premem.wire.bodies import Columns, GraderChoice
+from premem.wire.bodies import GraderChoice
+from premem.wire.datasets import Columns
 from premem_service.datasets.formats import Batch, batches
 from premem_service.datasets.rows import mapping, read
 from premem_service.datasets.shards import Shard, ShardWriter

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query
 from pydantic import ValidationError
 
 from premem.errors import CheckpointError
-from premem.wire.bodies import Template
+from premem.wire.jobs import Template
 from premem.wire.previews import Preview, PreviewRow
-from premem_service.datasets.routes import get_dataset, read_rows
+from premem_service.datasets.reading import read_rows
+from premem_service.datasets.routes import get_dataset
 from premem_service.datasets.tokens import FileTokenizer, tokenizer_of
 from premem_service.http.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
 from premem_service.http.problems import FieldError, described

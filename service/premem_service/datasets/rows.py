@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from pydantic_core import PydanticSerializationError, to_json
 
 from premem.errors import BadLine, RowsError
-from premem.wire.bodies import Columns
+from premem.wire.datasets import Columns
 from premem_service.datasets.formats import Batch, Row, too_long
 
 INSTRUCTION, INPUT = "instruction", "input"  # of Alpaca: the input, where there is one, goes on from the instruction

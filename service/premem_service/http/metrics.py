@@ -13,9 +13,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from premem_service.queue.states import PLAN
 from premem_service.storage.db import Database, now
-from premem_service.storage.tables import jobs, tasks
+from premem_service.storage.tables import PLAN, jobs, tasks
 
 router = APIRouter(tags=["operation"])
 

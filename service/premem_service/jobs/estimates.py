@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, RowMapping, func, select
 
 from premem.errors import Conflict, NotFound
-from premem.wire.bodies import JobRequest, Template
 from premem.wire.estimates import Between, Estimate
-from premem_service.datasets.routes import read_columns
+from premem.wire.jobs import JobRequest, Template
+from premem_service.datasets.reading import read_columns
 from premem_service.http.problems import FieldError
 from premem_service.queue.workers import connected
 from premem_service.storage.db import Database

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from premem.wire.bodies import ENDED, Job
+from premem.wire.jobs import ENDED, Job
 from premem_service.http.dependencies import DatabaseGiven
 from premem_service.http.problems import described
 from premem_service.queue.progress import job_reply

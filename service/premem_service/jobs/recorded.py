@@ -10,10 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 from premem.errors import InputError
 from premem.payloads.recordings import COLUMNS, METADATA, Recording, decode
-from premem.wire.bodies import Checkpoint, Job, JobRequest, Sampling
+from premem.wire.jobs import Checkpoint, Job, JobRequest, Sampling
 from premem_service.http.dependencies import DatabaseGiven, SettingsGiven, StoreGiven, Wake
 from premem_service.http.problems import FieldError, TooLarge, described
-from premem_service.jobs.routes import insert_job
+from premem_service.jobs.inserting import insert_job
 from premem_service.queue.progress import job_reply
 from premem_service.storage.db import Database, now
 from premem_service.storage.store import Store

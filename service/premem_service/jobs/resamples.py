@@ -7,15 +7,15 @@ from typing import Any
 from fastapi import APIRouter, Response
 from sqlalchemy import Connection, RowMapping, insert
 
-from premem.wire.bodies import Job, Sampling
+from premem.wire.jobs import Job, Sampling
 from premem.wire.reports import ResampleRequest
 from premem_service.http.dependencies import DatabaseGiven, SettingsGiven
 from premem_service.http.problems import FieldError, described
-from premem_service.jobs.checkpoints import new_task
-from premem_service.jobs.routes import check_answers_are_here, insert_going_on
+from premem_service.jobs.inserting import check_answers_are_here, insert_going_on
 from premem_service.queue import draws, states
+from premem_service.queue.new_tasks import new_task
 from premem_service.queue.progress import job_reply
-from premem_service.scores.examples import completed
+from premem_service.queue.states import completed
 from premem_service.storage.tables import tasks
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

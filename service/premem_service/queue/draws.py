@@ -28,11 +28,11 @@ from premem.forecasting.thresholds import from_first_checkpoint
 from premem.method.memorization import memorized
 from premem.method.planning import Goal, next_goal
 from premem.payloads.results import GROUP_ROWS
-from premem_service.jobs.checkpoints import check_room, new_task, shard_tasks
 from premem_service.queue import states
+from premem_service.queue.new_tasks import check_room, new_task, shard_tasks
 from premem_service.storage.db import Database, now
 from premem_service.storage.store import ArtifactLost, Store
-from premem_service.storage.tables import checkpoints, datasets, jobs, tasks
+from premem_service.storage.tables import PLAN, checkpoints, datasets, jobs, tasks
 
 PREFIX = "partials/"
 SHARD_KINDS = ("perplexity", "draw")
@@ -52,7 +52,7 @@ def add_plans(connection: Connection, job: RowMapping, *, max_tasks: int) -> Non
     """One for every shard of a new planned job. Raises FieldError where the job would have more than `max_tasks`."""
     rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job["dataset"])) or 0
     check_room(connection, job, [rows], max_tasks=max_tasks)
-    plans = list(shard_tasks(job, _SERVICE, kind=states.PLAN, dataset=job["dataset"], rows=rows))
+    plans = list(shard_tasks(job, _SERVICE, kind=PLAN, dataset=job["dataset"], rows=rows))
     if plans:
         connection.execute(insert(tasks), plans)
 
@@ -165,7 +165,7 @@ def _due(database: Database) -> Iterator[tuple[str, int]]:
     closed = select(jobs.c.id).where(jobs.c.open.is_(False), jobs.c.state.in_(states.ACTIVE))
     page = (
         select(tasks.c.job_number, tasks.c.start, tasks.c.job)
-        .where(tasks.c.state == "queued", tasks.c.kind == states.PLAN, tasks.c.job.in_(closed), ~outstanding)
+        .where(tasks.c.state == "queued", tasks.c.kind == PLAN, tasks.c.job.in_(closed), ~outstanding)
         .order_by(tasks.c.job_number, tasks.c.start)
         .limit(DUE_AT_ONCE)
     )
@@ -185,7 +185,7 @@ def _shard(connection: Connection, job: str, start: int) -> _Shard | str:
     row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one()
     of_shard = select(tasks).where(tasks.c.job == job, tasks.c.start == start)
     every = connection.execute(of_shard.order_by(tasks.c.checkpoint, tasks.c.variant)).mappings().all()
-    plan = next((task for task in every if task["kind"] == states.PLAN and task["state"] == "queued"), None)
+    plan = next((task for task in every if task["kind"] == PLAN and task["state"] == "queued"), None)
     mine = [task for task in every if task["kind"] in SHARD_KINDS]
     waiting = any(task["state"] in states.OUTSTANDING for task in mine)
     if plan is None or waiting or row["open"] or row["state"] not in states.ACTIVE:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, sele
 
 from premem.errors import NotFound, StaleAttempt
 from premem_service.queue import states
-from premem_service.storage.tables import jobs, tasks
+from premem_service.storage.tables import PLAN, jobs, tasks
 
 
 def requeue_expired(connection: Connection, *, max_losses: int, at: float) -> None:
@@ -41,7 +41,7 @@ def claim(
     The checkpoint that the worker has loaded goes first, then the order of jobs and of the turns of their tasks. A worker
     without an engine gets what is graded again.
     """
-    waiting = and_(tasks.c.state == "queued", tasks.c.kind != states.PLAN)
+    waiting = and_(tasks.c.state == "queued", tasks.c.kind != PLAN)
     if not has_engine:
         waiting = and_(waiting, tasks.c.source.is_not(None))
     if loaded is not None:

@@ -12,19 +12,11 @@ from sqlalchemy import Connection, RowMapping, case, func, select
 from premem.errors import NotFound
 from premem.forecasting.thresholds import NEEDS_CALIBRATION
 from premem.method.copying import COPIED_FROM
-from premem.wire.bodies import (
-    CheckpointProgress,
-    GraderChoice,
-    Job,
-    JobCounts,
-    Sampling,
-    TaskCounts,
-    Template,
-    ThresholdReply,
-)
-from premem_service.queue.states import ACTIVE, PLAN, is_planned
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import CheckpointProgress, Job, JobCounts, Sampling, TaskCounts, Template, ThresholdReply
+from premem_service.queue.states import ACTIVE, is_planned
 from premem_service.storage.db import now
-from premem_service.storage.tables import checkpoints, jobs, tasks
+from premem_service.storage.tables import PLAN, checkpoints, jobs, tasks
 
 RECENT_TASKS = 32
 """The estimate rests on as many of the last finished tasks: workers come and go."""

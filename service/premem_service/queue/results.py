@@ -16,7 +16,7 @@ from premem.errors import InputError, NotFound, StaleAttempt
 from premem.payloads import embeddings
 from premem.payloads.effort import read_effort
 from premem.payloads.results import SCHEMA, WEIGHTS, check, check_partial, read, written_anew
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem.wire.tasks import ResultSummary
 from premem_service.http.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven, Wake
 from premem_service.http.problems import TooLarge, described

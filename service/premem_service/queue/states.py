@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, select, update
 
-from premem.errors import NotFound
-from premem.wire.bodies import ENDED
-from premem_service.storage.tables import checkpoints, jobs, tasks
+from premem.errors import Conflict, NotFound
+from premem.wire.jobs import ENDED
+from premem_service.storage.tables import PLAN, checkpoints, jobs, tasks
 
 ACTIVE = ("queued", "running")
 CANCELLED = ("cancelling", "cancelled")
@@ -25,8 +25,6 @@ MEASURED = ("train", "perplexity", "embed")
 """Kinds of tasks without all of which a checkpoint does not count."""
 NEEDED = (*MEASURED, "draw")
 """Kinds of tasks whose failure ends their checkpoint."""
-PLAN = "plan"
-"""Kind of the tasks that the service keeps for itself: one per shard of a planned job, done when nothing is left to draw."""
 PLANNED = ("final", "full")
 """Trajectories of which not everything is drawn."""
 
@@ -132,3 +130,15 @@ def scored_checkpoints(job: str) -> Select[int, str]:
         )
         .order_by(checkpoints.c.position)
     )
+
+
+def completed(connection: Connection, job: str) -> RowMapping:
+    """The job. Raises NotFound, and Conflict where it has no scores."""
+    row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job}")
+    if row["kind"] == "acquire":
+        raise Conflict(f"job {job} acquires examples and scores none; it has `…/candidates`")
+    if row["state"] != "completed":
+        raise Conflict(f"job {job} is {row['state']}; it has scores once it is completed")
+    return row

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Response
 from sqlalchemy import Connection, RowMapping, select
 
 from premem.errors import NotFound
-from premem.wire.bodies import Checkpoint, GraderChoice, Perturbation, Sampling, Template
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Checkpoint, Perturbation, Sampling, Template
 from premem.wire.tasks import AttemptBody, DrawPlan, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest
 from premem_service.http.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven
 from premem_service.http.problems import described

@@ -16,14 +16,15 @@ from premem.errors import Conflict, NotFound
 from premem.forecasting.calibration import Calibration, Fit, calibrate
 from premem.forecasting.forecast import Setting
 from premem.forecasting.thresholds import Threshold
-from premem.wire.bodies import ENDED, Page
+from premem.wire.bodies import Page
 from premem.wire.calibrations import CalibrationReply, CalibrationRequest
+from premem.wire.jobs import ENDED
 from premem_service.http import cursors
 from premem_service.http.dependencies import Cursor, DatabaseGiven, Limit
 from premem_service.http.problems import FieldError, described
 from premem_service.queue.progress import moment
+from premem_service.queue.states import completed
 from premem_service.reports.runs import UNKNOWN_MODEL, scored_run, setting_of
-from premem_service.scores.examples import completed
 from premem_service.scores.score_files import ScoreFiles
 from premem_service.storage.db import now
 from premem_service.storage.tables import calibrations, jobs

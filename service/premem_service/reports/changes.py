@@ -10,10 +10,9 @@ import pyarrow as pa
 from sqlalchemy import Connection, RowMapping, select
 
 from premem.method.uncertainty import mean_interval
-from premem.wire.bodies import IntervalReply
+from premem.wire.examples import IntervalReply
 from premem.wire.reports import ChangesReply, JobReport
-from premem_service.datasets.routes import read_columns
-from premem_service.http.problems import FieldError
+from premem_service.datasets.reading import read_columns
 from premem_service.scores.observations import Floats
 from premem_service.storage.db import Database
 from premem_service.storage.store import Store
@@ -22,15 +21,6 @@ from premem_service.storage.tables import jobs
 LOW = 0.5
 """Below it an example counts as low, as it does by default in a curated subset."""
 COMPARED = {"sampling": "how answers are sampled", "template": "the template", "grader": "the grader"}
-
-
-def check_previous(connection: Connection, previous: str) -> None:
-    """Raises FieldError."""
-    row = connection.execute(select(jobs.c.state, jobs.c.kind).where(jobs.c.id == previous)).one_or_none()
-    if row is None:
-        raise FieldError("previous", f"there is no job {previous!r}")
-    if row.kind == "acquire" or row.state != "completed":
-        raise FieldError("previous", f"job {previous} has no scores (it is {row.state}): name a completed one")
 
 
 def previous_job(connection: Connection, job: RowMapping) -> RowMapping | None:

@@ -12,7 +12,8 @@ import numpy as np
 from sqlalchemy import Connection, RowMapping, select
 
 from premem.method.robustness import Drop, drops
-from premem.wire.bodies import BASELINE, IntervalReply
+from premem.wire.examples import IntervalReply
+from premem.wire.jobs import BASELINE
 from premem.wire.reports import DropReply, RobustnessReply
 from premem_service.scores.observations import Floats, accuracies
 from premem_service.storage.store import Store

@@ -15,14 +15,14 @@ from premem.forecasting.rules import RuleName, scores
 from premem.forecasting.runs import ScoredRun
 from premem.forecasting.thresholds import NEEDS_CALIBRATION
 from premem.method.memorization import memorized
-from premem.wire.bodies import CalibrationName, ThresholdReply
+from premem.wire.jobs import CalibrationName, ThresholdReply
 from premem.wire.reports import CheckpointReport, ForecastReply, JobReport
 from premem_service.http.dependencies import DatabaseGiven
 from premem_service.http.problems import described
 from premem_service.queue.progress import threshold_reply
+from premem_service.queue.states import completed
 from premem_service.reports.calibrations import calibrated_for, calibration_of, found_calibration, threshold_of
 from premem_service.reports.runs import UNKNOWN_MODEL, scored_run, setting_of
-from premem_service.scores.examples import completed
 from premem_service.scores.score_files import ScoreFiles
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

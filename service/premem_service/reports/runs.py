@@ -13,7 +13,8 @@ from premem.errors import Conflict
 from premem.forecasting.forecast import SPAN, Setting
 from premem.forecasting.runs import Floats, ScoredRun
 from premem.grading import get_grader
-from premem.wire.bodies import GraderChoice, Template
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Template
 from premem_service.queue.states import is_planned
 from premem_service.scores.score_files import ScoreFiles
 

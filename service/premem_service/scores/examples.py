@@ -10,21 +10,29 @@ import numpy as np
 import pyarrow.parquet as pq
 from fastapi import APIRouter, Path, Query, Request
 from numpy.typing import NDArray
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
-from premem.errors import Conflict, NotFound
-from premem.wire.bodies import AnswerReply, CheckpointAnswers, ExampleDetail, ExamplePage, IntervalReply, ScoredExample
-from premem_service.datasets.routes import read_rows_at
+from premem.errors import NotFound
+from premem.wire.examples import (
+    AnswerReply,
+    CheckpointAnswers,
+    ExampleDetail,
+    ExamplePage,
+    IntervalReply,
+    ScoredExample,
+)
+from premem_service.datasets.reading import read_rows_at
 from premem_service.datasets.tags import rows_with, tags_at
 from premem_service.http import cursors
 from premem_service.http.dependencies import Cursor, DatabaseGiven, Limit, StoreGiven
 from premem_service.http.problems import FieldError, described
 from premem_service.queue.progress import threshold_reply
+from premem_service.queue.states import completed
 from premem_service.scores.filters import Filtered, FilterGiven, TagFilter, TagFilterGiven
 from premem_service.scores.score_files import ScoreFiles
 from premem_service.storage.db import Database
 from premem_service.storage.store import Store
-from premem_service.storage.tables import checkpoints, datasets, jobs, tasks
+from premem_service.storage.tables import checkpoints, datasets, tasks
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
@@ -132,18 +140,6 @@ def get_example(
         ],
         threshold=threshold_reply(completed_job),
     )
-
-
-def completed(connection: Connection, job: str) -> RowMapping:
-    """The job. Raises NotFound, and Conflict where it has no scores."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one_or_none()
-    if row is None:
-        raise NotFound(f"there is no job {job}")
-    if row["kind"] == "acquire":
-        raise Conflict(f"job {job} acquires examples and scores none; it has `…/candidates`")
-    if row["state"] != "completed":
-        raise Conflict(f"job {job} is {row['state']}; it has scores once it is completed")
-    return row
 
 
 def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from premem.wire.examples import Sort
 from premem.wire.tags import TAG_PATTERN
-from premem_service.datasets.routes import read_columns
+from premem_service.datasets.reading import read_columns
 from premem_service.http.problems import FieldError
 from premem_service.scores.score_files import Scores
 from premem_service.storage.db import Database

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from premem.payloads.matrix import ScoreMatrix
 from premem_service.http.dependencies import DatabaseGiven
 from premem_service.http.problems import described
-from premem_service.scores.examples import completed
+from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])

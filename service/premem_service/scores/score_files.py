@@ -95,3 +95,24 @@ class ScoreFiles:
                 while len(self._known) > REMEMBERED_FILES:
                     self._known.popitem(last=False)
             yield Scores(file)
+
+
+GROUP_ROWS = 2_048
+"""What a page reads at least."""
+SCHEMA = pa.schema(
+    [
+        pa.field("rank", pa.int64(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),  # its first characters
+        pa.field("score", pa.float64(), nullable=False),  # pre-memorization accuracy at the last checkpoint
+        pa.field("mean_accuracy", pa.float64()),  # null: not every answer was drawn
+        pa.field("accuracy", pa.list_(pa.float64()), nullable=False),  # per checkpoint, null as the mean
+        pa.field("perplexity", pa.list_(pa.float64()), nullable=False),
+        pa.field("memorized", pa.list_(pa.bool_()), nullable=False),
+        pa.field("low", pa.float64(), nullable=False),  # of the score's 90% interval
+        pa.field("high", pa.float64(), nullable=False),
+        pa.field("copied", pa.list_(pa.float64()), nullable=False),  # per checkpoint; null: the answers are not here
+        pa.field("perturbed", pa.list_(pa.float64()), nullable=False),  # accuracy per variant, the baseline first
+    ]
+)

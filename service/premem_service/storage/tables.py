@@ -21,6 +21,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+PLAN = "plan"
+"""Kind of the tasks that the service keeps for itself: one per shard of a planned job, done when nothing is left to draw."""
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_N_label)s",

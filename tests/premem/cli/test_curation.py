@@ -10,7 +10,7 @@ import pytest
 
 from premem.client.client import Client
 from premem.local import LocalService
-from premem.wire.bodies import Columns
+from premem.wire.datasets import Columns
 from tests.premem.cli.test_calibrations import Ended, premem
 
 EXAMPLES = 60

@@ -18,7 +18,8 @@ from premem.errors import (
     StaleAttempt,
     Unreachable,
 )
-from premem.wire.bodies import Columns, JobRequest
+from premem.wire.datasets import Columns
+from premem.wire.jobs import JobRequest
 from tests.premem.grading.steered import REPORT, Reply, Steered, dataset_of, job_of, page_of, problem, scored
 
 REQUEST = JobRequest(dataset="ds_1", checkpoints=[{"path": "/runs/checkpoint-5"}])

@@ -7,7 +7,8 @@ import pytest
 from premem import Client
 from premem.errors import Conflict, InputError, NotFound, RowsError
 from premem.local import LocalService
-from premem.wire.bodies import Columns, JobRequest
+from premem.wire.datasets import Columns
+from premem.wire.jobs import JobRequest
 
 
 @pytest.fixture(scope="module")

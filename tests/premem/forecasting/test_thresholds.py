@@ -9,7 +9,7 @@ import pytest
 from premem.errors import InputError
 from premem.forecasting import thresholds
 from premem.forecasting.runs import ScoredRun
-from premem.wire.bodies import MemorizedBelow
+from premem.wire.jobs import MemorizedBelow
 
 
 def test_presets_are_the_authors_thresholds_in_plain_perplexity():

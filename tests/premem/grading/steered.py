@@ -12,15 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel
 
-from premem.wire.bodies import (
-    CheckpointAnswers,
-    Dataset,
-    ExampleDetail,
-    ExamplePage,
-    Job,
-    ScoredExample,
-    ThresholdReply,
-)
+from premem.wire.datasets import Dataset
+from premem.wire.examples import CheckpointAnswers, ExampleDetail, ExamplePage, ScoredExample
+from premem.wire.jobs import Job, ThresholdReply
 from premem.wire.lineage import ExportLineage
 from premem.wire.reports import CheckpointReport, JobReport
 

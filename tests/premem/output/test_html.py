@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from premem.output.html import page
-from premem.wire.bodies import GraderChoice, Sampling, Template
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Sampling, Template
 from premem.wire.lineage import CheckpointLineage, ExportLineage
 from tests.premem.grading.steered import REPORT, detail_of, job_of
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from premem.cli import score_options as cli_score
 from premem.cli.main import app
 from premem.cli.score import Scoring
-from premem.wire.bodies import JobRequest, Template
+from premem.wire.jobs import JobRequest, Template
 
 
 def test_a_template_that_is_no_chat_is_written_as_it_always_was():

@@ -12,9 +12,9 @@ import pytest
 from premem.curation.acquisition import acquire as acquire_arrays
 from premem.payloads.embeddings import SCHEMA, Embedding, encode
 from premem.records import Observation
-from premem_service.curation import acquisitions
-from premem_service.reports import writing as scores
-from premem_service.storage import garbage
+from premem_service import garbage
+from premem_service.curation import acquisitions, candidates
+from premem_service.queue import finalizing
 from tests.service.conftest import on_sqlite, upload
 from tests.service.recording import imported, made_run
 from tests.service.working import PRODUCED_BY, ended, fail, lease, must_lease, put, work_off
@@ -211,9 +211,9 @@ def test_the_candidates_are_those_of_the_method_over_centred_embeddings(client, 
 
 
 def test_a_finalizing_that_broke_off_starts_again(client, scored, pool, monkeypatch):
-    monkeypatch.setattr(scores, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(finalizing, "RETRY_SECONDS", 0.01)
     broken = threading.Event()
-    mean = acquisitions._mean
+    mean = candidates._mean
 
     def breaks_once(*given):
         if not broken.is_set():
@@ -221,7 +221,7 @@ def test_a_finalizing_that_broke_off_starts_again(client, scored, pool, monkeypa
             raise OSError("the store is away")
         return mean(*given)
 
-    monkeypatch.setattr(acquisitions, "_mean", breaks_once)
+    monkeypatch.setattr(candidates, "_mean", breaks_once)
     job = acquire(client, scored, pool)
     embed_all(client)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from premem.records import Observation
-from premem_service.curation import curated, jsontypes
+from premem_service.curation import jsontypes, subset
 from tests.service.conftest import on_sqlite
 from tests.service.working import always_right, ended, must_lease, put, result, work_off
 
@@ -125,8 +125,8 @@ def test_an_empty_subset_is_a_whole_parquet_file(client, scored):
 @on_sqlite
 def test_a_subset_larger_than_what_is_read_at_once_is_whole(client, scored, monkeypatch):
     whole = client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).text
-    monkeypatch.setattr(curated, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(curated, "READ_AT_ONCE", 4)
+    monkeypatch.setattr(subset, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(subset, "READ_AT_ONCE", 4)
 
     assert client.get(f"/v1/jobs/{scored}/curated", params={"below": 1.0}).text == whole
 

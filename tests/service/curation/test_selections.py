@@ -18,6 +18,7 @@ from premem.payloads.results import RowResult, encode
 from premem.records import Answer, Grade, Observation
 from premem.wire.tags import EXCLUDED
 from premem_service.curation import selections
+from premem_service.scores import traits
 from premem_service.storage.db import Database
 from premem_service.storage.store import Store
 from premem_service.storage.tables import dataset_shards
@@ -215,7 +216,7 @@ def test_what_the_chosen_have_in_common_is_told_with_its_effect(client, long_one
 
 @on_sqlite
 def test_traits_of_many_examples_rest_on_a_draw_and_say_so(client, long_ones_fail, monkeypatch):
-    monkeypatch.setattr(selections, "MOST_COMPARED", 4)
+    monkeypatch.setattr(traits, "MOST_COMPARED", 4)
     monkeypatch.setattr(selections, "MOST_LISTED", 3)
 
     found = client.get(f"/v1/jobs/{long_ones_fail}/selection").json()

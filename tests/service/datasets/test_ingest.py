@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from premem.errors import GraderError, RowsError
 from premem.records import Grade
-from premem.wire.bodies import Columns, GraderChoice
+from premem.wire.bodies import GraderChoice
+from premem.wire.datasets import Columns
 from premem_service.datasets import rows as rows_module
 from premem_service.datasets.ingest import Ingested, ingest
 from premem_service.datasets.rows import mapping, read

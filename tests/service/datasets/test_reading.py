@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import insert, select
 
-from premem_service.datasets import routes
+from premem_service.datasets import reading
 from premem_service.storage.tables import dataset_shards, jobs
 from tests.service.datasets.uploading import as_frame, jsonl, left, rows, upload
 
@@ -52,15 +52,15 @@ def test_rows_at_positions_come_in_their_order(app: FastAPI, client: TestClient)
     dataset = upload(client, jsonl(rows(20_000)))["id"]
     positions = [19_999, 3, 16_384, 3, 0]
 
-    frame = routes.read_rows_at(app.state.database, app.state.store, dataset, positions)
+    frame = reading.read_rows_at(app.state.database, app.state.store, dataset, positions)
 
     assert frame["row"].to_list() == positions
     assert frame["question"].to_list() == [f"What is {n} + 1?" for n in positions]
-    part = routes.read_rows_at(app.state.database, app.state.store, dataset, positions, columns=["question", "row"])
+    part = reading.read_rows_at(app.state.database, app.state.store, dataset, positions, columns=["question", "row"])
     assert part.equals(frame.select("question", "row"))
-    assert routes.read_rows_at(app.state.database, app.state.store, dataset, []).height == 0
+    assert reading.read_rows_at(app.state.database, app.state.store, dataset, []).height == 0
     with pytest.raises(IndexError, match="no row 20000"):
-        routes.read_rows_at(app.state.database, app.state.store, dataset, [0, 20_000])
+        reading.read_rows_at(app.state.database, app.state.store, dataset, [0, 20_000])
 
 
 def test_the_list_is_paged_newest_first(client: TestClient):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from premem.errors import BadLine, RowsError
-from premem.wire.bodies import Columns
+from premem.wire.datasets import Columns
 from premem_service.datasets.rows import Examples, mapping, read
 
 CHAT = [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "5"}]

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from premem.client.upload import Upload
 from premem.errors import BadLine, RowsError
-from premem.wire.bodies import Columns
+from premem.wire.datasets import Columns
 from premem_service.datasets import formats
 from premem_service.datasets.formats import batches
 from premem_service.datasets.rows import mapping

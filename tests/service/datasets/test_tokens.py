@@ -20,7 +20,7 @@ from tokenizers import processors
 
 from premem.errors import CheckpointError
 from premem.records import Example
-from premem.wire.bodies import Template
+from premem.wire.jobs import Template
 from premem_service.datasets.tokens import tokenizer_of
 from premem_service.settings import Settings
 from premem_worker.engines.loading import load_tokenizer

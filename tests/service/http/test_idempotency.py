@@ -7,7 +7,7 @@ import threading
 import pytest
 from sqlalchemy import select, update
 
-from premem_service.storage import garbage
+from premem_service import garbage
 from premem_service.storage.tables import idempotency
 from tests.service.conftest import on_sqlite
 

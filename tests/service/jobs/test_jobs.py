@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from premem_service.reports import writing as scores
+from premem_service.queue import finalizing
 from tests.service.conftest import on_sqlite, upload
 from tests.service.working import always_right, ended, fail, must_lease, put, result, work_off
 
@@ -263,7 +263,7 @@ def test_a_failed_test_task_costs_the_checkpoint_only_its_test_accuracy(client, 
 
 
 def test_a_job_whose_results_vanished_fails_and_says_so(client, app, post_job, monkeypatch):
-    monkeypatch.setattr(scores, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(finalizing, "RETRY_SECONDS", 0.01)
     job = post_job(shard_rows=12)
     first = must_lease(client)
     put(client, first, result(first, always_right))

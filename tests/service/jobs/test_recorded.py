@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from premem.method.memorization import pre_memorization_accuracies
 from premem.payloads.recordings import METADATA, SCHEMA, described, encode
-from premem_service.storage import garbage
+from premem_service import garbage
 from premem_service.storage.tables import jobs
 from tests.service.conftest import upload
 from tests.service.recording import LINE, MODEL, SAMPLES, imported, made_run, post_recorded

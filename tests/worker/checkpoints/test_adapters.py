@@ -16,7 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from premem.errors import CheckpointError
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.checkpoints import adapters
 from premem_worker.checkpoints.adapters import WEIGHTS
 from premem_worker.engines.protocol import Engine, SampleRequest, ScoreRequest

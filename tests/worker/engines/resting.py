@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from premem.errors import EngineError
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
 from tests.fakes import FakeEngine

@@ -16,7 +16,7 @@ import torch
 from scipy.stats import chisquare
 
 from premem.errors import CheckpointError, EngineError, Interrupted
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.checkpoints import folder as checkpoints
 from premem_worker.engines.choose import make_engine
 from premem_worker.engines.feed import Feed

@@ -12,7 +12,7 @@ import pytest
 
 from premem.errors import CheckpointError, EngineError
 from premem.payloads.results import RowResult, decode
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem.wire.tasks import LeasedTask
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from premem.errors import CheckpointError, EngineError
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
 from premem_worker.engines.transformers import scoring as scoring_module
 from premem_worker.engines.transformers.drawing import Chance, draw

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from premem.errors import EngineError
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.choose import engine_name, make_engine
 from premem_worker.engines.loading import is_out_of_memory
 from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest

@@ -12,7 +12,8 @@ import pytest
 
 from premem.grading.pool import GradingPool
 from premem.payloads.results import check
-from premem.wire.bodies import GraderChoice, Sampling
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Sampling
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
 from premem_worker.lifetime.processes import descendants

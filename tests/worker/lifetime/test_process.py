@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from premem.payloads.results import check
-from premem.wire.bodies import GraderChoice, Sampling
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Sampling
 from premem_worker.__main__ import main
 from premem_worker.passes.scoring import run_pass
 from tests.checkpoints import make_checkpoint

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from premem.errors import EngineError, Interrupted
-from premem.local import ENGINE_HANGS
+from premem.wire.tasks import ENGINE_HANGS
 from premem_worker.lifetime.watchdog import Watch, watched
 from tests.fakes import FakeService, examples, make_task
 from tests.worker.lifetime.test_process import gone_within, start_stuck_worker

@@ -9,7 +9,7 @@ import torch
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.payloads.embeddings import check
 from premem.records import Example
-from premem.wire.bodies import Sampling, Template
+from premem.wire.jobs import Sampling, Template
 from premem_worker.engines.protocol import EmbedRequest
 from premem_worker.engines.transformers.engine import TransformersEngine
 from premem_worker.passes.embedding import run_embedding

@@ -13,7 +13,7 @@ from premem.errors import CheckpointError
 from premem.payloads.embeddings import check as check_embeddings
 from premem.payloads.results import check
 from premem.records import Example
-from premem.wire.bodies import Perturbation, Sampling, Template
+from premem.wire.jobs import Perturbation, Sampling, Template
 from premem_worker.engines.loading import load_tokenizer
 from premem_worker.engines.protocol import SampleRequest, ScoreRequest
 from premem_worker.engines.transformers.engine import TransformersEngine

@@ -14,7 +14,8 @@ from premem.grading.pool import GradingPool
 from premem.method.sample_seeds import sample_seed
 from premem.payloads.results import check, check_partial, decode
 from premem.records import Example, Grade
-from premem.wire.bodies import GraderChoice, Perturbation, Sampling, Template
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Perturbation, Sampling, Template
 from premem.wire.tasks import DrawPlan, LeasedTask
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest

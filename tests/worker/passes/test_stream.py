@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from premem.errors import EngineError, Interrupted
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.feed import Feed, Joint
 from premem_worker.engines.protocol import Sampled, SampleRequest, Scored
 from premem_worker.passes.stream import Stream

@@ -9,7 +9,7 @@ import pytest
 from fastapi import Response
 
 from premem.payloads.results import check_partial, decode
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.protocol import Sampled, SampleRequest
 from tests.fakes import FakeEngine, FakeService, examples, make_task
 from tests.worker.workplace import Workplace

@@ -16,7 +16,8 @@ from premem.errors import EngineError
 from premem.payloads.effort import read_effort
 from premem.payloads.results import decode
 from premem.records import Grade
-from premem.wire.bodies import Checkpoint, GraderChoice, Sampling, Template
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import Checkpoint, Sampling, Template
 from premem.wire.tasks import DrawPlan, LeasedTask
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest

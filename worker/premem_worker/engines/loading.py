@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from premem.errors import CheckpointError
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.protocol import SampleRequest, ScoreRequest
 
 CANARY_TOKENS = 24

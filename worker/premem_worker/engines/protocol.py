@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from premem.method.spans import Tokenizer
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 
 if TYPE_CHECKING:
     from premem_worker.engines.feed import Feed

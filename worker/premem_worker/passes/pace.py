@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar, cast
 
 from premem.payloads.effort import Effort
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.protocol import (
     Embedded,

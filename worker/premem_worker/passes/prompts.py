@@ -11,7 +11,7 @@ from typing import Any
 from premem.errors import CheckpointError
 from premem.method.spans import Span, Tokenizer, closing_tokens, prompt_tokens, split
 from premem.records import Example
-from premem.wire.bodies import Checkpoint
+from premem.wire.jobs import Checkpoint
 from premem.wire.tasks import LeasedTask
 from premem_worker.checkpoints import folder as checkpoints
 

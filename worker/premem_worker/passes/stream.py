@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.feed import Feed, Joint
 from premem_worker.engines.protocol import Engine, MixingEngine, Sampled, SampleRequest, Scored, ScoreRequest
 from premem_worker.passes.engine_proxy import Lent

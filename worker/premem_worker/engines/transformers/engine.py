@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.method.spans import Tokenizer
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.checkpoints import folder as checkpoints
 from premem_worker.checkpoints.adapters import attached
 from premem_worker.checkpoints.folder import Dtype, Signature

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from premem.errors import Interrupted
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.engines.protocol import Sampled, SampleRequest
 from premem_worker.engines.transformers.drawing import Chance, draw
 from premem_worker.engines.transformers.scoring import only_last

@@ -21,7 +21,7 @@ import structlog
 
 from premem.errors import CheckpointError, EngineError, PrememError
 from premem.method.spans import Tokenizer
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.checkpoints import adapters
 from premem_worker.checkpoints import folder as checkpoints
 from premem_worker.checkpoints.folder import Dtype, Signature

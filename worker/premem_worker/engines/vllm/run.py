@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from premem.errors import EngineError, Interrupted
-from premem.wire.bodies import Sampling
+from premem.wire.jobs import Sampling
 from premem_worker.checkpoints.folder import Dtype, Signature
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.loading import DoesNotFit, check_requests

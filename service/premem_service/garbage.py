@@ -11,7 +11,7 @@ from premem_service.datasets import shards
 from premem_service.jobs.recorded import PREFIX as RECORDED
 from premem_service.queue.draws import PREFIX as PARTIALS
 from premem_service.queue.results import PREFIX as RESULTS
-from premem_service.reports.writing import PREFIX as SCORES
+from premem_service.scores.ranking import PREFIX as SCORES
 from premem_service.settings import Settings
 from premem_service.storage.db import Database, now
 from premem_service.storage.store import Store
