@@ -77,6 +77,8 @@ class Routes(Exports, TagRoutes):
 
         Sources are `hf://org/name?split=train` and `s3://bucket/key.jsonl`, read here and sent on as they come.
 
+        Where no `grader` is named, the references choose it, and the data set's `grader_reason` says why.
+
         The same rows are the same data set. `max_ungradable` is the share of rows whose own reference may fail to grade
         as right. `progress` is told the bytes sent so far. What can be read only once (a pipe, a generator) is sent
         only once. Raises RowsError with the bad lines; then nothing was kept.

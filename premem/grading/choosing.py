@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from premem.grading.announcements import announced
 from premem.grading.boxes import boxes
 from premem.grading.characters import plain
 from premem.grading.letters import places_of
 from premem.grading.thoughts import spoken
 from premem.wire.bodies import GraderChoice
 
-SAMPLE = 1000
+SAMPLE = 200
 """References that are looked at: the first ones of a data set."""
 _MOST = 0.5
 """Share of references that must have a form for it to decide."""
@@ -30,16 +31,27 @@ class Chosen(NamedTuple):
     """For people: what in the references decided."""
 
 
-def choose_grader(references: Iterable[str]) -> Chosen:
+def choose_grader(references: Iterable[str], traces: Iterable[str] = ()) -> Chosen:
     """The grader for data whose grader nobody named, by a sample of its references.
 
     References that end in `####` are for gsm8k, boxed ones and bare formulas for math, and letters of options for
-    choice, with as many letters as the sample needs. Where none of these is usual, gsm8k: numbers need no mark.
-    The same sample always gives the same grader.
+    choice, with as many letters as the sample needs. Where the references are bare numbers or words, the `traces` decide
+    that they come from; and where those have no usual form either, gsm8k: numbers need no mark. The same sample always
+    gives the same grader.
     """
+    chosen = _by_form(references)
+    if chosen is None:
+        chosen = _by_form(traces)
+    if chosen is None:
+        return Chosen(GraderChoice(name="gsm8k"), "no usual form was found, and gsm8k reads numbers without a mark")
+    return chosen
+
+
+def _by_form(references: Iterable[str]) -> Chosen | None:
+    """By what most of the texts have in common. None: nothing that decides."""
     texts = [plain(spoken(text)).strip() for text, _ in zip(references, range(SAMPLE), strict=False)]
     if not texts:
-        return Chosen(GraderChoice(), "there are no references to choose a grader by")
+        return None
     shares = {
         name: sum(map(has_form, texts)) / len(texts)
         for name, has_form in (("marked", _is_marked), ("boxed", _is_boxed), ("formula", _is_formula))
@@ -52,8 +64,10 @@ def choose_grader(references: Iterable[str]) -> Chosen:
     if shares["boxed"] >= _MOST:
         return Chosen(GraderChoice(name="math"), f"{shares['boxed']:.0%} of the references have a \\boxed{{}} answer")
     if shares["boxed"] + shares["formula"] >= _MOST:
-        return Chosen(GraderChoice(name="math"), f"{shares['boxed'] + shares['formula']:.0%} of the references are formulas")
-    return Chosen(GraderChoice(name="gsm8k"), "the references have no usual form, and gsm8k finds numbers without a mark")
+        return Chosen(
+            GraderChoice(name="math"), f"{shares['boxed'] + shares['formula']:.0%} of the references are formulas"
+        )
+    return None
 
 
 def _choice(letters: str, share: float) -> Chosen:
@@ -75,13 +89,16 @@ def _is_boxed(text: str) -> bool:
 
 def _is_formula(text: str) -> bool:
     """A bare answer that is more than a number."""
-    return "\n" not in text and len(text) <= _LONGEST_BARE and "\\boxed" not in text and _FORMULA.search(text) is not None
+    return (
+        "\n" not in text and len(text) <= _LONGEST_BARE and "\\boxed" not in text and _FORMULA.search(text) is not None
+    )
 
 
 def _option(text: str) -> str | None:
-    """The letters of options that a reference states, where it is short; a bare word is none."""
+    """The letter of an option that a reference names: by itself, before its text, or at the end of a solution."""
+    places = places_of(_ALPHABET)
+    for start, _ in reversed(announced(text)):
+        return places.announced(text[start : start + _LONGEST_BARE])
     if len(text) > _LONGEST_BARE or "\n" in text:
         return None
-    places = places_of(_ALPHABET)
-    found = places.alone(text, with_text=True) or places.beginning(text)
-    return None if found is None or re.match(r"[aI]\s", text) else found
+    return places.alone(text, with_text=True) or places.beginning(text)

@@ -11,7 +11,9 @@ _BELOW_TWENTY = (
     "eighteen nineteen"
 )
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_VALUES = {word: value for value, word in enumerate(_BELOW_TWENTY.split())} | {word: 20 + 10 * at for at, word in enumerate(_TENS.split())}
+_VALUES = {word: value for value, word in enumerate(_BELOW_TWENTY.split())} | {
+    word: 20 + 10 * at for at, word in enumerate(_TENS.split())
+}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _ANY = "|".join([*sorted(_VALUES, key=len, reverse=True), "hundred", *_SCALES])
 _NUMBER = re.compile(rf"\b(?:(?:{_ANY})\b(?:[\s-]+(?:and\s+)?(?=(?:{_ANY})\b))?){{1,20}}", re.IGNORECASE)

@@ -37,6 +37,9 @@ class Dataset(Reply):
     bytes: int = Field(description="As stored.")
     columns: Columns = Field(description="The mapping that was used.")
     grader: GraderChoice
+    grader_reason: str | None = Field(
+        None, description="Of an upload that named no grader: why this one was chosen. Said in its reply only."
+    )
     ungradable: int = Field(description="Rows whose own reference does not grade as right.")
     ungradable_lines: list[BadLineReply] = Field(description="The first 100 of them.")
     created_at: datetime

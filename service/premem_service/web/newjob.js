@@ -10,7 +10,7 @@ export async function newJobPage({ el, ask, main, signal }) {
   const say = el("p", { role: "status", class: "quiet" }), wrong = el("p", { role: "alert", class: "warn" });
   const field = (name, input, help) => el("p", {}, el("label", { for: input.id }, name), el("br"), input, help ? el("span", { class: "quiet" }, " ", help) : "");
   const file = el("input", { type: "file", id: "file", accept: ".jsonl,.json,.ndjson,.csv,.parquet,.arrow,.gz,.zst" });
-  const grader = el("input", { id: "grader", value: "gsm8k", size: "12" });
+  const grader = el("input", { id: "grader", placeholder: "by the data", size: "12" });
   const known = el("select", { id: "dataset" }, el("option", { value: "" }, "Choose a data set"), ...items.map(option));
   const test = el("select", { id: "test" }, el("option", { value: "" }, "None"), ...items.map(option));
   const preview = el("div", { id: "preview" });
@@ -74,7 +74,7 @@ export async function newJobPage({ el, ask, main, signal }) {
     const [chosen] = file.files;
     if (!chosen) return;
     say.textContent = `Sending ${chosen.name} and grading its references …`;
-    const query = new URLSearchParams({ name: chosen.name, grader: grader.value.trim() });
+    const query = new URLSearchParams({ name: chosen.name, ...(grader.value.trim() ? { grader: grader.value.trim() } : {}) });
     const type = chosen.name.endsWith(".csv") ? "text/csv" : "application/octet-stream";
     const made = await ask(`/v1/datasets?${query}`, "json", { method: "POST", headers: { "Content-Type": type }, body: chosen });
     if (![...known.options].some((one) => one.value === made.id)) { known.append(option(made)); test.append(option(made)); }
@@ -91,7 +91,7 @@ export async function newJobPage({ el, ask, main, signal }) {
       ...found.notes.map((note) => el("p", { class: "quiet" }, note)));
   }));
   const form = el("form", {},
-    el("section", { class: "card" }, el("h2", {}, "Data"), field("Uploaded before", known), field("Or a file", file, "JSONL, JSON, CSV, Parquet or Arrow, also compressed"), field("Grader", grader, "gsm8k, math, exact, choice, regex, …"), field("Trained as a chat", chat, "asked through the chat template of the checkpoints' tokenizer"), preview),
+    el("section", { class: "card" }, el("h2", {}, "Data"), field("Uploaded before", known), field("Or a file", file, "JSONL, JSON, CSV, Parquet or Arrow, also compressed"), field("Grader", grader, "gsm8k, math, exact, choice, regex, …; empty: chosen by the references"), field("Trained as a chat", chat, "asked through the chat template of the checkpoints' tokenizer"), preview),
     el("section", { class: "card" }, el("h2", {}, "Run"), field("Checkpoints, one per line", paths, "Folders that the workers can read"), field("Answers per example and checkpoint", samples), field("Memorized below perplexity", below, "or gsm8k-llama3, math-llama3; empty: from the first checkpoint"), field("How much is drawn", trajectory), field("Test set", test)),
     say, wrong, cost, estimate, " ", start);
   form.addEventListener("submit", (event) => {

@@ -40,7 +40,7 @@ ROWS = st.lists(
 )
 
 
-def right(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+def right(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
     for _ in pairs:
         yield Grade("right")
 
@@ -51,7 +51,6 @@ def stored(store: Store, blocks: Iterable[bytes], grade_all=right) -> Ingested:
         store=store,
         asked=Columns(),
         grader=GraderChoice(),
-        grader_version="1",
         grade_all=grade_all,
         max_ungradable=0.0,
         max_row_bytes=2**20,
