@@ -123,8 +123,7 @@ async def upload_dataset(
             max_row_bytes=settings.max_row_bytes,
             as_csv=request.headers.get("content-type", "").partition(";")[0].strip().lower() == CSV,
         )
-        dataset, created = keep(database, store, ingested, name=name, grader=ingested.grader)
-        return dataset.model_copy(update={"grader_reason": ingested.grader_reason}), created
+        return keep(database, store, ingested, name=name)
 
     dataset, created = await read_upload(request, work, max_bytes=settings.max_upload_bytes)
     response.status_code = 201 if created else 200

@@ -132,7 +132,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path, error: BaseExc
 def test_a_grader_that_fails_leaves_nothing(tmp_path: Path):
     store = Store(tmp_path)
 
-    def fail(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+    def fail(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
         for count, _ in enumerate(pairs):
             if count == 40_000:
                 raise GraderError("the grader broke")
@@ -147,7 +147,7 @@ def test_a_grader_that_fails_leaves_nothing(tmp_path: Path):
 def test_nothing_is_graded_after_a_bad_line(tmp_path: Path):
     graded = []
 
-    def count(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+    def count(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
         for pair in pairs:
             graded.append(pair)
             yield Grade("right")
