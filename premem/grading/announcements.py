@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 
+_MOST = 50
+"""Announcements that are looked at, the last ones: a text may be nothing else."""
 _LINK = (  # between the noun and the answer, by language
     r"is|are|was|would\s+be|should\s+be|must\s+be|will\s+be|equals|comes\s+to"
     r"|ist|lautet|wäre|est|es|sería|é|è|sarà|są|jest|brzmi|este|er|är|on|je|là|adalah|ialah|ni|ay|olur"
@@ -55,7 +58,7 @@ _CHOICE_STEMS = (*_STEMS, "option", "opzione", "alternativ", "pilihan", "choice"
 
 
 def announced(text: str, *, choices: bool = False) -> list[tuple[int, bool]]:
-    """Where announced answers begin, in their order, and whether a colon stands there rather than a verb.
+    """Where the last announced answers begin, in their order, and whether a colon stands there rather than a verb.
 
     `choices`: "the correct option is" announces one too.
     """
@@ -63,7 +66,7 @@ def announced(text: str, *, choices: bool = False) -> list[tuple[int, bool]]:
         return []
     return [
         (match.end(), match[0].rstrip().endswith((":", "=")))
-        for match in _ANNOUNCED.finditer(text)
+        for match in deque(_ANNOUNCED.finditer(text), maxlen=_MOST)
         if (choices or match["choice"] is None) and not _NEGATED.match(text, match.end())
     ]
 

@@ -36,6 +36,8 @@ _ENDS = re.compile(
     r"[.!]?\s*\Z|[ ,;](?=[a-su-z])(?!bi?l|mi|la?k|cr|hu|mr|ml)"
 )  # no scale word, such as thousand, follows
 _COMPOUND = re.compile(r"\\sqrt|√|\\pi|π|[0-9]:[0-9]|[0-9)}]\^\{?[0-9]")
+_LONGEST_LINE = 1000
+"""Characters before and behind the last number in which its formula is looked for."""
 _BEFORE = 40
 """Characters that may stand between "the answer is" and its number."""
 
@@ -178,7 +180,7 @@ def _bold(text: str) -> Quantity | None:
     """The last bold number of the last line."""
     if "**" not in text:
         return None
-    last_line = text.rstrip().rpartition("\n")[2]
+    last_line = text.rstrip().rpartition("\n")[2][-_LONGEST_LINE:]
     for bold in reversed(_BOLD.findall(last_line)):
         if _FEW_WORDS.fullmatch(bold.strip()) and (found := stated(bold)) is not None:
             return found
@@ -193,7 +195,8 @@ def _last(text: str) -> Quantity | None:
     if _ENDS.match(text, end) and text[start - 1 : start] in (" ", "$", "\n") and "\\" not in text:
         return Quantity(value)
     line_start = text.rfind("\n", 0, start) + 1
-    for formula in _MATH.finditer(text, line_start) if "\\" in text or "$" in text else ():
+    line_start = max(line_start, start - _LONGEST_LINE)
+    for formula in _MATH.finditer(text, line_start, end + _LONGEST_LINE) if "\\" in text or "$" in text else ():
         if formula.start() <= start < formula.end() and (found := stated(next(filter(None, formula.groups())))):
             return found
     before, after = (

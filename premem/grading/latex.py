@@ -13,6 +13,8 @@ from premem.grading.thoughts import spoken, tagged
 _COMMANDS = re.compile(r"\\(?:text|mbox|mathrm|textbf)\s?\{[^{}]*\}|\\[A-Za-z]+")
 _PROSE = re.compile(r"(?:[A-Za-z]{2,30}[ ,]{1,3}){2}[A-Za-z]{2,30}")
 _LONGEST_BARE = 1000
+_LONGEST_LINE = 4000
+"""Characters of a line in which an answer is looked for."""
 _FORMULA = re.compile(
     r"\$\$(?P<display>[^$]+)\$\$|(?<!\\)\$(?P<dollars>(?:\\.|[^$\n\\])+)\$|\\\((?P<round>.+?)\\\)|\\\[(?P<square>.+?)\\\]",
     re.DOTALL,
@@ -74,8 +76,11 @@ def tidy(formula: str) -> str:
 
 
 def _outermost(text: str) -> list[Box]:
-    found = boxes(text)
-    return [box for box in found if not any(other.start < box.start and box.end < other.end for other in found[-50:])]
+    outermost: list[Box] = []
+    for box in reversed(boxes(text)):  # a box ends before the one that it stands in
+        if not outermost or box.end <= outermost[-1].start:
+            outermost.append(box)
+    return outermost[::-1]
 
 
 def _found(text: str) -> str | None:
@@ -90,8 +95,8 @@ def _stated(text: str) -> str | None:
         return boxed
     _, mark, tail = text.rpartition(MARK)
     if mark and (line := tail.lstrip("#").strip().partition("\n")[0]):
-        if not (line and _announces_only(line)):
-            return _formula(line) or line
+        if not _announces_only(line):
+            return _formula(line[:_LONGEST_LINE]) or line
         text = tail
     for start, _ in reversed(announced(text)):
         if (found := _formula(_line_at(text, start))) is not None:
@@ -105,7 +110,7 @@ def _announces_only(line: str) -> bool:
 
 def _line_at(text: str, start: int) -> str:
     """The rest of the line; where that is empty, the next line that is not."""
-    rest = text[start : start + 4000]
+    rest = text[start : start + _LONGEST_LINE]
     stripped = rest.lstrip(" \t*_.:")
     if not stripped.startswith("\n"):
         stripped = rest
@@ -150,7 +155,7 @@ def _bare(text: str) -> str | None:
 
 def _concluded(text: str) -> str | None:
     """The last formula of a last line that concludes, or a bold one alone in it."""
-    last_line = text.rstrip().rpartition("\n")[2].strip()
+    last_line = text.rstrip().rpartition("\n")[2][-_LONGEST_LINE:].strip()
     bold = list(re.finditer(r"\*\*([^*]+)\*\*", last_line))
     if bold and not _PROSE.search(_COMMANDS.sub(" ", bold[-1][1])) and any(map(str.isdigit, bold[-1][1])):
         return _formula(bold[-1][1])

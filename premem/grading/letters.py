@@ -70,7 +70,7 @@ class Places:
             rf"(?:{_DRESS}|(?i:option|choice)\s){{0,10}}(?P<one>{upper}|{lower}(?=[).:]))(?:(?:\*\*|__)?[.):\]](?:\*\*|__)?(?!\w)"
             rf"|(?:\*\*|__)?[ \t]*(?:\n|\Z)|[\"'*)}}]*\s*(?:[-–—,=]|because\b|since\b))(?!{_WRONG}|\s*{_JOIN}\(?{upper}\b)"
         )
-        self._option_starts = re.compile(rf"(?:^|\n|[.;]\s)\s*(?:[*_-]{{0,3}}\s*)\(?({upper})[.):]")
+        self._option_starts = re.compile(rf"(?:^|\n|[.;]\s)\s{{0,20}}(?:[*_-]{{0,3}}\s*)\(?({upper})[.):]")
         self._alone = re.compile(
             rf"{_DRESS}{{0,10}}(?P<one>{upper}|{lower})(?:{closes}|\s|\\\)){{0,10}}|{_DRESS}{{0,10}}(?P<label>{upper})[.)](?!{_WRONG})\s.*"
         )
