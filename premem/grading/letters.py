@@ -20,6 +20,7 @@ _LEAD_WORDS = (
 )
 _JOIN = r"(?:\s*(?:,|/|&)\s*(?:and\s+|or\s+)?|\s+(?:and|or|und|oder|et|ou|y|o|e)\s+|\s*[和或与と]\s*)"
 _GOES_ON = r"(?:because|since|as|for|is|was|and|or|but|which|due|given|not|rather|with|in\s+this|by|if|when|will|would|ist|est|es)"
+_GOES_ON_BEHIND_I = r"(?:because|since|as|for|is|and|or|but|which|due|given|not|rather|in\s+this|by|if|when)"
 _WRONG = (
     r"\s*(?:\\\)|[\"'*])?\s*(?:is|are|was|were|would\s+be|seems?|looks?|can(?:not|'t)|does|doesn't|isn't|ignores?|has|have)\s+"
     r"(?:too|not|n't|wrong|incorrect|false|impossible|irrelevant|out|also|clearly\s+(?:wrong|false)|be|only|never|no)\b"
@@ -82,7 +83,7 @@ class Places:
         self._chosen = [
             re.compile(
                 rf"{mention}\s+(?:is|was|would\s+be|must\s+be|should\s+be|has\s+to\s+be|seems|seems\s+to\s+be|ist|est|es|è|é|är|er|jest)\s+"
-                rf"(?:(?:the|my|clearly|indeed|therefore|thus|also|definitely|most\s+likely|probably|our|a|die|la|le|el|de|het|l')\s+){{0,3}}"
+                rf"(?:(?:the|my|clearly|indeed|therefore|thus|also|definitely|most\s+likely|probably|just|our|a|die|la|le|el|de|het|l')\s+){{0,3}}"
                 rf"(?i:{_RIGHT})"
             ),
             re.compile(
@@ -97,6 +98,11 @@ class Places:
             ),
             re.compile(
                 rf"(?<![A-Za-z])(?P<one>{upper})\)?\s*(?:项|項|选项)?\s*(?:是|为|才是)?\s*(?:正确|正確|对的|對的|正解|が正|は正|を選|가\s*정답|이\s*정답|번이\s*정답|가\s*맞|이\s*맞|입니다)"
+            ),
+            re.compile(rf"{mention}\s+(?:alone\s+)?(?:fits|works|remains|holds|matches|satisfies|it\s+is|is\s+left)\b"),
+            re.compile(
+                rf"(?i:(?<![^\W_])(?:answer|antwort|respuesta|réponse|resposta|risposta|ответ|cevap|yanıt|odpowiedź|jawaban))"
+                rf"\s+(?P<one>{letter})(?!{_WRONG})"
             ),
             re.compile(rf"सही\s+(?:उत्तर|विकल्प)\s+{_DRESS}{{0,3}}(?P<one>{upper})(?![A-Za-z])"),
         ]
@@ -172,7 +178,8 @@ class Places:
         """Whether it is the article or the pronoun: "A careful look", "I think"."""
         if "one" not in match.re.groupindex or match["one"] not in ("A", "I"):
             return False
-        return re.match(rf"\s+(?!{_GOES_ON}\b)[a-z]", text[match.end("one") : match.end("one") + 40]) is not None
+        goes_on = _GOES_ON if match["one"] == "A" else _GOES_ON_BEHIND_I
+        return re.match(rf"\s+(?!{goes_on}\b)[a-z]", text[match.end("one") : match.end("one") + 40]) is not None
 
     def _read(self, match: re.Match[str]) -> str:
         if match["one"]:

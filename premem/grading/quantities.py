@@ -24,9 +24,11 @@ class Quantity(NamedTuple):
     """What follows the number, in lower case: "%", "cm", "pm"."""
 
 
+_WRAPPED = (re.compile(r"\\(?:boxed|fbox|text|textbf|mathrm|mathbf|textit|mbox|operatorname)\s*\{([^{}]*)\}"), r" \1 ")
 _TIDY = [
     (re.compile(r"<<[^<>]*>>(?=[^\s])"), ""),
-    (re.compile(r"\\(?:boxed|fbox|text|textbf|mathrm|mathbf|textit|mbox|operatorname)\s*\{([^{}]*)\}"), r" \1 "),
+    _WRAPPED,
+    _WRAPPED,  # one in another
     (re.compile(r"(?<=[0-9)])\*\*(?=[0-9({])"), "^"),
     (re.compile(r"\\(?:left|right|displaystyle|!|\(|\)|\[|\])|\*\*|__|`"), ""),
     (re.compile(rf"\\?[{CURRENCY}]"), ""),
@@ -43,6 +45,8 @@ _TIDY = [
     (re.compile(r"\\frac\s*\{([^{}]*[^0-9{}\s][^{}]*)\}\s*\{([^{}]*)\}"), r"(\1)/(\2)"),
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*[^0-9{}\s][^{}]*)\}"), r"(\1)/(\2)"),
     (re.compile(r"\^\s*\{\s*([^{}]*?)\s*\}"), r"^\1"),
+    (re.compile(r"</?[a-z]{1,6}>"), " "),
+    (re.compile(r"(?<![^\W_])(?:minus|negative)\s+(?=[0-9.])", re.IGNORECASE), "-"),
     (re.compile(r"−"), "-"),
     (re.compile(r"(?:\\approx|≈|≒)"), "="),
 ]
@@ -52,10 +56,13 @@ _PARENTHESES = re.compile(
 )
 _CUT = re.compile(
     r"[,;:]?\s+(?:because|since|as|where|with|when|which|so|if|after|for|but|than|that|per|in total)(?![^\W_])"
-    rf"|[,;]\s+(?!(?:and|or|y|et|und|e|o|ou|oder)\s){_WORD}|[.!?;](?=\s|$)|\s(?:—|–|--?)\s+(?={_WORD})|=>|⇒|→|\n|<[|/]"
+    rf"|[,;]\s+(?!(?:and|or|y|et|und|e|o|ou|oder)\s){_WORD}|[.!?](?=\s|$)|;(?!\s*-?[0-9])(?=\s|$)|\s(?:—|–|--?)\s+(?={_WORD})|=>|⇒|→|\n|<[|/]"
 )
 _EQUALS = re.compile(r"(?<![<>!:=])=(?![=>])")
 _NAMED = re.compile(r"\s*([A-Za-z](?:_?\w)?)\s*=\s*([^=]+)")
+_NAMES = re.compile(r"\s*[A-Za-z](?:_?\w)?\s*=")
+_SYMBOLIC = re.compile(r"\s*-?\s*[0-9]*\s*\\(?!frac|,|[^A-Za-z])[A-Za-z]+")
+_RELATION = re.compile(r"(?<![A-Za-z])[A-Za-z]\s*(?:[<>≤≥≠]|\\[lgn]e)|(?:[<>≤≥≠]|\\[lgn]eq?)\s*[A-Za-z](?![A-Za-z])")
 _BETWEEN = r"(?:\s*[,;&]\s*(?:and\s+|or\s+)?|\s+(?:and|or|und|oder|et|ou|y|e|o|和|或)\s+)"
 _SEPARATOR = re.compile(_BETWEEN)
 _START = re.compile(r"(?:-\s{0,2})?(?:(?<![0-9])\.?[0-9]|\\frac|sqrt\(|root[0-9]+\(|\((?=[-0-9.\s]*[0-9]))")
@@ -76,7 +83,11 @@ def stated(text: str) -> Quantity | None:
     for pattern, plain in _TIDY:
         line = pattern.sub(plain, line)
     line = _PARENTHESES.sub("", line)
+    if _NAMES.match(line):
+        line = line.replace(";", ",")
     line = _first_clause(line)
+    if _SYMBOLIC.match(line) or _RELATION.search(line):
+        return Quantity(re.sub(r"\s", "", line))
     items = [part for part in _SEPARATOR.split(line) if part.strip()]
     named = [_NAMED.fullmatch(item) for item in items]
     if len(items) > 1 and all(named):
@@ -130,6 +141,8 @@ def _list(part: str, start: int) -> Quantity | None:
         following = _one(part, between.end())
         if following is None:
             return quantity
+        if _is_aside(quantity, between[0], following[0]):
+            return quantity
         listed.append(following[0])
         end = following[1]
     if len(listed) == 1:
@@ -138,6 +151,14 @@ def _list(part: str, start: int) -> Quantity | None:
     if len(units) > 1 or (units and not listed[-1].unit) or units & _VERBS:
         return quantity
     return Quantity(";".join(sorted(one.value for one in listed)), listed[-1].unit)
+
+
+def _is_aside(first: Quantity, between: str, following: Quantity) -> bool:
+    """Whether 24 is said again, as in "24, i.e. 4 * 6" and "24, or 2 dozen"."""
+    is_number = first.value[-1:].isdigit()
+    return is_number and (
+        following.value.isalpha() or ("or" in between.split() and bool(following.unit) and not first.unit)
+    )
 
 
 def _one(part: str, start: int) -> tuple[Quantity, int] | None:

@@ -165,7 +165,7 @@ def test_every_verdict_but_right_is_explained(tmp_path: Path):
         stored(
             Store(tmp_path),
             [b'{"question": "q", "answer": "a"}\n' * 4],
-            lambda pairs: [g for g, _ in zip(grades, pairs, strict=False)],
+            lambda pairs, _grader: [g for g, _ in zip(grades, pairs, strict=False)],
         )
 
     assert [(line.line, line.message) for line in caught.value.lines] == [
