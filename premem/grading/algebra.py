@@ -25,13 +25,15 @@ _ROUNDING = 6
 _TINY = 1e-3
 _RELATIVE = 1e-3
 """Numbers below _TINY are equal when they differ by less than this share of the larger."""
-_DIFFERENTIAL = re.compile(r"\\int|\\frac\s*\{d|/\s*d[a-z]|\\(?:d|partial)")
-_ADJACENT_D = re.compile(r"(?<![A-Za-z\\])d(?=[a-z](?![a-z]))|(?<=[a-z])d(?=[a-z](?![a-z]))")
+_SUMMED = re.compile(r"([-+]?)\s*\\ldots\s*([-+]?)")
+_PRODUCT = re.compile(
+    r"(?<![A-Za-z\\])(?!(?:sin|cos|tan|cot|sec|csc|log|ln|exp|lim|max|min|mod|gcd|lcm)(?![A-Za-z]))[A-Za-z]{2,5}(?![A-Za-z])"
+)
 
 
 def equal(gold: str, found: str, *, rounding: int | None = None) -> bool:
     """Of two formulas as `premem.grading.formulas.normal` writes them. May take any time and memory."""
-    if gold == found:
+    if re.sub(r"\s", "", gold) == re.sub(r"\s", "", found):
         return True
     bases = _base(gold), _base(found)
     if all(bases):
@@ -40,7 +42,12 @@ def equal(gold: str, found: str, *, rounding: int | None = None) -> bool:
         return _equal_sequences(gold, found, rounding)
     if "\\cup" in gold + found and _OR.search(gold + found):
         return _equal_unions(gold, found, rounding)
-    return _verified(_multiplied(gold), _multiplied(found), rounding)
+    if _verified(gold, found, rounding):
+        return True
+    factors = _factors(gold), _factors(found)
+    if factors == (gold, found) or "\\text" in gold + found or sorted(_letters(gold)) != sorted(_letters(found)):
+        return False
+    return _verified(*factors, rounding)
 
 
 def _base(formula: str) -> tuple[str, int] | None:
@@ -87,18 +94,19 @@ def _terms(formula: str) -> tuple[list[str], list[str]]:
     """Before the first dots, and behind the last."""
     if formula.startswith(("(", "\\{", "[")):
         formula = formula.removeprefix("\\")[1:-1].removesuffix("\\")
-    for sign in ("+", "-"):
-        if f"{sign} {_DOTS}" in formula or f"{sign}{_DOTS}" in formula:
-            formula = re.sub(rf"{re.escape(sign)}\s*\{_DOTS}", f", {_DOTS}", formula)
-    formula = re.sub(rf"\{_DOTS}\s*([-+])", rf"{_DOTS}".replace("\\", "\\\\") + r", \1", formula)
+    formula = _SUMMED.sub(lambda dots: f"{dots[1] and ','} {_DOTS} {dots[2] and ', ' + dots[2]}", formula)
     parts = [part for part in listed(formula) if part]
     dotted = [place for place, part in enumerate(parts) if _DOTS in part]
     return parts[: dotted[0]], parts[dotted[-1] + 1 :]
 
 
-def _multiplied(formula: str) -> str:
-    """`dc` is a product in a formula without integrals."""
-    return formula if _DIFFERENTIAL.search(formula) else _ADJACENT_D.sub("{d}", formula)
+def _letters(formula: str) -> str:
+    return re.sub(r"\\[A-Za-z]+|[^A-Za-z]", "", formula)
+
+
+def _factors(formula: str) -> str:
+    """`dc` and `2ba` as products of letters, where they would be read as a differential or a unit."""
+    return _PRODUCT.sub(lambda letters: "".join(f"{{{letter}}}" for letter in letters[0]), formula)
 
 
 def _verified(gold: str, found: str, rounding: int | None, *, may_be_pair: bool = True) -> bool:

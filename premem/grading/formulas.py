@@ -75,6 +75,7 @@ _REWRITTEN: list[tuple[re.Pattern[str], str]] = [
         re.compile(r"\\(?:textbf|textit|textrm|textsf|mathbf|mathit|mathsf|mbox|hbox|bold|boldsymbol|bm)\s*\{"),
         r"\\text{",
     ),
+    (re.compile(r"[€£¥₹₩₽]"), ""),
     (re.compile(r"\\leqslant|\\leqq|\\leq(?![A-Za-z])"), r"\\le"),
     (re.compile(r"\\geqslant|\\geqq|\\geq(?![A-Za-z])"), r"\\ge"),
     (re.compile(r"<=|=<"), r"\\le "),
