@@ -79,33 +79,7 @@ class Places:
         self._not = re.compile(r"(?:\bnot|\brather\s+than|\bneither|\bnor)\s+\(?\Z")
         self._closing = re.compile(rf"(?:(?P<several>{several})|(?P<one>{letter}))[\s.)\]}}*_$!\"'”]{{0,20}}\Z")
         self._several_in_parentheses = re.compile(rf"\({upper}\)(?:{_JOIN}\({upper}\))+")
-        mention = rf"(?:\(|\*\*)?(?P<one>{letter})(?:\)|\*\*)?"
-        self._chosen = [
-            re.compile(
-                rf"{mention}\s+(?:is|was|would\s+be|must\s+be|should\s+be|has\s+to\s+be|seems|seems\s+to\s+be|ist|est|es|è|é|är|er|jest)\s+"
-                rf"(?:(?:the|my|clearly|indeed|therefore|thus|also|definitely|most\s+likely|probably|just|our|a|die|la|le|el|de|het|l')\s+){{0,3}}"
-                rf"(?i:{_RIGHT})"
-            ),
-            re.compile(
-                rf"(?i:(?<![^\W_]){_CHOOSING}(?![^\W_]))(?i:\s+(?:{_OPTION}|the|with|that|it|is|for|correct|right|best|die|la|l'|el|o|a))*"
-                rf"[\s:]+{_DRESS}{{0,5}}(?P<one>{letter})"
-            ),
-            re.compile(
-                rf"(?i:{_IT_IS})(?i:\s+(?:{_OPTION}|only|clearly|therefore|the|then|thus))*\s+{_DRESS}{{0,5}}(?P<one>{letter})"
-            ),
-            re.compile(
-                rf"(?<!不)(?:应选|應選|故选|故選|选择|選擇|选|選|答)(?:择|項|项)?\s*[:]?\s*{_DRESS}{{0,3}}(?P<one>{upper})(?![A-Za-z])"
-            ),
-            re.compile(
-                rf"(?<![A-Za-z])(?P<one>{upper})\)?\s*(?:项|項|选项)?\s*(?:是|为|才是)?\s*(?:正确|正確|对的|對的|正解|が正|は正|を選|가\s*정답|이\s*정답|번이\s*정답|가\s*맞|이\s*맞|입니다)"
-            ),
-            re.compile(rf"{mention}\s+(?:alone\s+)?(?:fits|works|remains|holds|matches|satisfies|it\s+is|is\s+left)\b"),
-            re.compile(
-                rf"(?i:(?<![^\W_])(?:answer|antwort|respuesta|réponse|resposta|risposta|ответ|cevap|yanıt|odpowiedź|jawaban))"
-                rf"\s+(?P<one>{letter})(?!{_WRONG})"
-            ),
-            re.compile(rf"सही\s+(?:उत्तर|विकल्प)\s+{_DRESS}{{0,3}}(?P<one>{upper})(?![A-Za-z])"),
-        ]
+        self._chosen = _choosing(letter, upper)
 
     def leading(self, text: str) -> str | None:
         """The letter that a box or the text behind a mark begins with."""
@@ -190,3 +164,34 @@ class Places:
         """The single letters in the text, without words such as "and"."""
         run = re.sub(rf"(?i:{_OPTION})|[^A-Za-z]|[a-z]+", "", text)
         return "".join(sorted(set(run) & self._letters))
+
+
+def _choosing(letter: str, upper: str) -> list[re.Pattern[str]]:
+    """Sentences that choose an option: "C is correct", "I pick C", "it must be C"."""
+    mention = rf"(?:\(|\*\*)?(?P<one>{letter})(?:\)|\*\*)?"
+    return [
+        re.compile(
+            rf"{mention}\s+(?:is|was|would\s+be|must\s+be|should\s+be|has\s+to\s+be|seems|seems\s+to\s+be|ist|est|es|è|é|är|er|jest)\s+"
+            rf"(?:(?:the|my|clearly|indeed|therefore|thus|also|definitely|most\s+likely|probably|just|our|a|die|la|le|el|de|het|l')\s+){{0,3}}"
+            rf"(?i:{_RIGHT})"
+        ),
+        re.compile(
+            rf"(?i:(?<![^\W_]){_CHOOSING}(?![^\W_]))(?i:\s+(?:{_OPTION}|the|with|that|it|is|for|correct|right|best|die|la|l'|el|o|a))*"
+            rf"[\s:]+{_DRESS}{{0,5}}(?P<one>{letter})"
+        ),
+        re.compile(
+            rf"(?i:{_IT_IS})(?i:\s+(?:{_OPTION}|only|clearly|therefore|the|then|thus))*\s+{_DRESS}{{0,5}}(?P<one>{letter})"
+        ),
+        re.compile(
+            rf"(?<!不)(?:应选|應選|故选|故選|选择|選擇|选|選|答)(?:择|項|项)?\s*[:]?\s*{_DRESS}{{0,3}}(?P<one>{upper})(?![A-Za-z])"
+        ),
+        re.compile(
+            rf"(?<![A-Za-z])(?P<one>{upper})\)?\s*(?:项|項|选项)?\s*(?:是|为|才是)?\s*(?:正确|正確|对的|對的|正解|が正|は正|を選|가\s*정답|이\s*정답|번이\s*정답|가\s*맞|이\s*맞|입니다)"
+        ),
+        re.compile(rf"{mention}\s+(?:alone\s+)?(?:fits|works|remains|holds|matches|satisfies|it\s+is|is\s+left)\b"),
+        re.compile(
+            rf"(?i:(?<![^\W_])(?:answer|antwort|respuesta|réponse|resposta|risposta|ответ|cevap|yanıt|odpowiedź|jawaban))"
+            rf"\s+(?P<one>{letter})(?!{_WRONG})"
+        ),
+        re.compile(rf"सही\s+(?:उत्तर|विकल्प)\s+{_DRESS}{{0,3}}(?P<one>{upper})(?![A-Za-z])"),
+    ]
