@@ -29,7 +29,8 @@ export function showPreview({ dataset, template, rows, untokenized }, into) {
 function columnsOf({ rows, columns, grader, grader_reason }) {
   const named = Object.entries(columns).filter(([, column]) => column !== null);
   const parts = named.map(([part, column]) => `${part} from “${column}”`);
-  return `${count(rows)} rows; ${parts.join(", ")}; grader ${grader.name}${grader_reason ? ` (${grader_reason})` : ""}.`;
+  const reason = grader_reason ? ` (${grader_reason})` : "";
+  return `${count(rows)} rows; ${parts.join(", ")}; grader ${grader.name}${reason}.`;
 }
 
 /** @param {Dataset} dataset */
