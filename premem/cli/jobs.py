@@ -109,7 +109,11 @@ def send(client: Client, data: str | Path, *, columns: Columns, **asked: Any) ->
     name = source(str(data)).name if away else Path(data).name
     total = None if away or not Path(data).is_file() else Path(data).stat().st_size
     with progress(f"sending {name}", unit="bytes") as meter:
-        return client.upload(data, columns=columns, progress=lambda sent: meter(sent, total), **asked)
+        dataset = client.upload(data, columns=columns, progress=lambda sent: meter(sent, total), **asked)
+    if dataset.grader_reason is not None:
+        options = "".join(f" {option}={value}" for option, value in dataset.grader.options.items())
+        say(f"grader {dataset.grader.name}{options}, because {dataset.grader_reason}; --grader NAME takes another")
+    return dataset
 
 
 def warn_of_rows(dataset: Dataset) -> None:

@@ -79,6 +79,8 @@ class Routes(Exports, TagRoutes):
 
         Sources are `hf://org/name?split=train` and `s3://bucket/key.jsonl`, read here and sent on as they come.
 
+        Where no `grader` is named, the references choose it, and the data set's `grader_reason` says why.
+
         The same rows are the same data set. `max_ungradable` is the share of rows whose own reference may fail to grade
         as right. `repair_latex` puts back the backslashes of LaTeX that JSON took for escapes; False takes such rows as
         they are, absent they are refused. `progress` is told the bytes sent so far. What can be read only once (a pipe, a generator) is sent

@@ -76,8 +76,8 @@ class Chosen:
     @property
     def notes(self) -> list[str]:
         """Remarks about the choice."""
-        told = f"{self.excluded:,} scored examples are left out: they are tagged {EXCLUDED!r}"
-        return [*self.selection.notes, *([told] if self.excluded else [])]
+        left_out = f"{self.excluded:,} scored examples are left out: they are tagged {EXCLUDED!r}"
+        return [*self.selection.notes, *([left_out] if self.excluded else [])]
 
     def positions(self, group: Group) -> Ints:
         return self.selection.positions if group == "chosen" else self.selection.control
@@ -118,14 +118,14 @@ def get_selection(
 # For other routes
 
 
-def choose(database: Database, files: ScoreFiles, job: JobRow, asked: Policy) -> Chosen:
+def choose(database: Database, files: ScoreFiles, job: JobRow, policy: Policy) -> Chosen:
     """Choose by a policy. Raises InputError for thresholds that do not fit, Conflict, ArtifactLost, StoreError."""
-    return choose_each(database, files, job, asked)[0]
+    return choose_each(database, files, job, policy)[0]
 
 
-def choose_each(database: Database, files: ScoreFiles, job: JobRow, *asked: Policy) -> list[Chosen]:
+def choose_each(database: Database, files: ScoreFiles, job: JobRow, *policies: Policy) -> list[Chosen]:
     """Choose by several policies, reading the scores once. Raises the same errors as `choose`."""
-    for each in asked:
+    for each in policies:
         _check_settled(job, each)
     with database.connect() as connection:
         excluded_rows = rows_with(connection, job.dataset, EXCLUDED)
@@ -141,12 +141,12 @@ def choose_each(database: Database, files: ScoreFiles, job: JobRow, *asked: Poli
     first_E = first_R[rank_E]
     excluded = len(row_R) - len(rank_E)
     return [
-        Chosen(row_R[rank_E], rank_E, score_E, _selected(each, score_E, mean_E, first_E), excluded) for each in asked
+        Chosen(row_R[rank_E], rank_E, score_E, _selected(each, score_E, mean_E, first_E), excluded) for each in policies
     ]
 
 
-def lineage(job: JobRow, asked: Policy) -> Lineage:
-    return Lineage(job=job.id, dataset=job.dataset, threshold=threshold_reply(job), **asdict(asked))
+def lineage(job: JobRow, policy: Policy) -> Lineage:
+    return Lineage(job=job.id, dataset=job.dataset, threshold=threshold_reply(job), **asdict(policy))
 
 
 def listed(files: ScoreFiles, job: JobRow, chosen: Chosen, positions: Ints) -> list[SelectedExample]:
@@ -157,23 +157,23 @@ def listed(files: ScoreFiles, job: JobRow, chosen: Chosen, positions: Ints) -> l
     return [SelectedExample(**record) for record in table.to_pylist()]
 
 
-def _check_settled(job: JobRow, asked: Policy) -> None:
+def _check_settled(job: JobRow, policy: Policy) -> None:
     settled = job.request.below
-    if settled is not None and (asked.policy not in ("lowest", "random") or asked.below != settled):
+    if settled is not None and (policy.policy not in ("lowest", "random") or policy.below != settled):
         raise Conflict(
             f"of job {job.id} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "
             f"below={settled:g}, or score again without below"
         )
 
 
-def _selected(asked: Policy, score_E: Floats, mean_E: Floats, first_E: Floats) -> curation.Selection:
+def _selected(policy: Policy, score_E: Floats, mean_E: Floats, first_E: Floats) -> curation.Selection:
     return curation.select(
-        asked.policy,
+        policy.policy,
         score_E,
         mean_E[None],
         first_E[None],
-        below=asked.below,
-        above=asked.above,
-        budget=asked.budget,
-        seed=asked.seed,
+        below=policy.below,
+        above=policy.above,
+        budget=policy.budget,
+        seed=policy.seed,
     )
