@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, ClassVar, Literal, TypedDict
 
 from pydantic import Field
 
 from premem.curation.policies import PolicyName
 from premem.wire.bodies import Body, Name, Reply, Share
+from premem.wire.display import DisplayedReply
 from premem.wire.jobs import ThresholdReply
 
 Group = Literal["chosen", "control"]
@@ -61,8 +62,10 @@ class TraitReply(Reply):
     )
 
 
-class Selection(Reply):
+class Selection(DisplayedReply):
     """What a policy chose, and a random control of the same size."""
+
+    repr_fields: ClassVar = ("qualified", "total", "chosen", "control", "notes")
 
     lineage: Lineage
     qualified: int = Field(description="How many the policy would have chosen without a budget.")

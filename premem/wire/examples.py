@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 from typing import TypedDict
 
 from premem.wire.bodies import Reply
+from premem.wire.display import DisplayedReply
 
 Sort = Literal["rank", "mean_accuracy", "last_accuracy", "perplexity", "interval", "memorized_at", "row"]
 
 
-class Wanted(TypedDict, total=False):
-    """Which examples, and in which order; what is absent filters nothing."""
+class ExampleQuery(TypedDict, total=False):
+    """Which examples of a job, and in which order. What is absent filters nothing."""
 
     above: float
     """Score, inclusive."""
@@ -46,11 +47,11 @@ class Wanted(TypedDict, total=False):
     order: Literal["ascending", "descending"]
 
 
-def asked_for(wanted: Wanted) -> dict[str, str | float | None]:
-    """As the query has it."""
+def query_parameters(query: ExampleQuery) -> dict[str, str | float | None]:
+    """As the URL has them: true and false in lower case."""
     return {
         name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in wanted.items()
+        for name, value in query.items()
         if value is None or isinstance(value, str | float | int)
     }
 
@@ -92,7 +93,11 @@ class ScoredExample(Reply):
     tags: list[str] = Field(default_factory=list, description="What people said of its row in the data set, by name.")
 
 
-class ExamplePage(Reply):
+class ExamplePage(DisplayedReply):
+    """One page of a job's scored examples."""
+
+    repr_fields: ClassVar = ("items", "checkpoints", "total", "next_cursor")
+
     items: list[ScoredExample]
     checkpoints: list[str]
     threshold: ThresholdReply

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from premem.forecasting.thresholds import Basis
 from premem.method.copying import COPIED_FROM
-
-if TYPE_CHECKING:
-    pass
 from premem.wire.bodies import Body, GraderChoice, Name, Reply, Share
+from premem.wire.display import DisplayedReply
 
 
 class Sampling(Body):
@@ -273,7 +271,11 @@ class CheckpointProgress(Reply):
     error: str | None = None
 
 
-class Job(Reply):
+class Job(DisplayedReply):
+    """A job: what it scores, how, and how far it is."""
+
+    repr_fields: ClassVar = ("id", "kind", "name", "state", "dataset", "checkpoints")
+
     id: str
     kind: JobKind = "score"
     parent: str | None = Field(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from premem.forecasting.thresholds import NEEDS_CALIBRATION
 from premem.records import Verdict
 from premem.wire.bodies import Body, GraderChoice, Reply
 from premem.wire.curation import TraitReply
+from premem.wire.display import DisplayedReply
 from premem.wire.examples import IntervalReply
 from premem.wire.jobs import JobState, ThresholdReply
 
@@ -116,7 +119,11 @@ class LowReply(Reply):
     notes: list[str]
 
 
-class JobReport(Reply):
+class JobReport(DisplayedReply):
+    """A job's report: per checkpoint what was solved and what was memorized, and what that rests on."""
+
+    repr_fields: ClassVar = ("job", "dataset", "rule", "checkpoints", "skipped", "warnings")
+
     job: str
     dataset: str
     threshold: ThresholdReply
