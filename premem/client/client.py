@@ -1,4 +1,4 @@
-"""The two clients: `with Client() as client: job = client.create_job(…)`. Their routes stand in routes/, by noun."""
+"""The two clients: `with Client() as client: job = client.create_job(…)`. Their methods are in routes/, by noun."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class CurationRoutes(RouteGroup):
             job: Id of a completed job.
             one: The first policy with its bounds, such as `{"policy": "lowest", "budget": 100}`.
             other: The second policy with its bounds.
-            limit: How many examples of each part are listed. Absent: the service's default.
+            limit: How many examples of each part are listed. Absent: 10.
 
         Raises:
             NotFound: There is no such job.
