@@ -15,6 +15,7 @@ from premem.client.routes.all import Routes
 from premem.client.scoring import AsyncScoring, CheckpointLike, Data, Scoring, start_scoring
 from premem.client.transport import Async, Sync
 from premem.errors import InputError
+from premem.wire.compatibility import user_agent
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -134,7 +135,7 @@ class AsyncClient(Routes, Async):
 
 def _settings(base_url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
     """Arguments of httpx.Client and httpx.AsyncClient."""
-    headers = {"User-Agent": "premem-client"}
+    headers = {"User-Agent": user_agent("client")}
     if api_key := (api_key or os.environ.get("PREMEM_API_KEY", "")).strip():
         if not (api_key.isascii() and api_key.isprintable()):
             raise InputError("the API key holds characters that no key has: it looks like pmk_<id>_<secret>")

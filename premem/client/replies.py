@@ -23,6 +23,7 @@ from premem.errors import (
     Unreachable,
 )
 from premem.wire.bodies import Problem, Reply
+from premem.wire.compatibility import read_reply
 
 PASSING = frozenset({429, 502, 503, 504})
 """Statuses of requests that may succeed a moment later."""
@@ -34,7 +35,7 @@ ReplyKind = TypeVar("ReplyKind", bound=Reply)
 def parse(kind: type[ReplyKind], response: httpx.Response) -> ReplyKind:
     """The body of a successful response as a `kind`. Raises ServiceError where it is none."""
     try:
-        return kind.model_validate_json(response.content)
+        return read_reply(kind, response.content)
     except ValidationError as error:
         raise ServiceError(
             f"{_request_line(response)} answered something else than a {kind.__name__}; is this a premem service? {error}",

@@ -55,8 +55,7 @@ def report_parts(report: JobReport) -> list[Table | Text | str]:
     if report.skipped:
         reasons = "; ".join(f"{number:,} x {reason}" for reason, number in report.skipped_reasons.items())
         parts.append(printable(f"Skipped training examples: {report.skipped:,} ({reasons})"))
-    if report.low is not None:
-        parts += low_lines(report.low)
+    parts += low_lines(report.low)
     if report.robustness:
         parts.append(robustness_table(report.robustness))
     if report.regrade is not None:
