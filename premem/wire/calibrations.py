@@ -118,7 +118,7 @@ class RecordedRun(Body):
     calibration: CalibrationName | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> RecordedRun:
+    def _sound(self) -> RecordedRun:
         if self.calibration is not None and self.memorized_below is not None:
             raise ValueError("give memorized_below or a calibration, not both: a calibration brings its threshold")
         names = [checkpoint.name for checkpoint in self.checkpoints]

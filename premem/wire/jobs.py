@@ -190,8 +190,9 @@ class JobRequest(Body):
     )
     shard_rows: int = Field(256, ge=1, le=100_000, description="Examples per task.")
 
+    # A stored request overrides this one by its name.
     @model_validator(mode="after")
-    def _consistent(self) -> JobRequest:
+    def _sound(self) -> JobRequest:
         if self.calibration is not None and self.memorized_below is not None:
             raise ValueError("give memorized_below or a calibration, not both: a calibration brings its threshold")
         if self.calibration is not None and self.trajectory in ("final", "full"):
