@@ -12,6 +12,7 @@ from premem.client.replies import decode_rows
 from premem.client.routes.shared import RouteGroup, path_of
 from premem.client.transport import Listing, Params, Steps, endpoint, paginated
 from premem.client.upload import Rows, Upload
+from premem.errors import RowsError
 from premem.wire.datasets import Columns, Dataset
 from premem.wire.jobs import Template
 from premem.wire.previews import Preview
@@ -33,6 +34,7 @@ class DatasetRoutes(RouteGroup):
         grader_options: Mapping[str, Any] | None = None,
         columns: Columns | None = None,
         max_ungradable: float | None = None,
+        repair_latex: bool | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Steps[Dataset]:
         """Upload rows as a data set. The same rows are the same data set, however often they are uploaded.
@@ -46,6 +48,8 @@ class DatasetRoutes(RouteGroup):
             grader_options: Options of the grader.
             columns: Which column holds the question, the trace and the final answer. Absent: the usual names.
             max_ungradable: Share of the rows, from 0 to 1, whose own reference may fail to grade as right.
+            repair_latex: True: put back the backslashes of LaTeX that JSON took for escapes; False: take such rows as they are.
+                Absent: they are refused.
             progress: Called with the number of bytes sent so far.
 
         Returns:
@@ -61,12 +65,17 @@ class DatasetRoutes(RouteGroup):
             "grader": grader,
             "grader_options": json.dumps(dict(grader_options)) if grader_options else None,
             "max_ungradable": max_ungradable,
+            "repair_latex": None if repair_latex is None else str(repair_latex).lower(),
             **(columns.model_dump(exclude_none=True) if columns else {}),
         }
         timeout = httpx.Timeout(UPLOAD_SECONDS, connect=10.0)
-        return (
-            yield from self._request(Dataset, "POST", "/v1/datasets", params=params, upload=upload, timeout=timeout)
-        )
+        try:
+            return (
+                yield from self._request(Dataset, "POST", "/v1/datasets", params=params, upload=upload, timeout=timeout)
+            )
+        except RowsError as error:
+            file = f"{upload.name}: " if upload.name else ""
+            raise RowsError(f"{file}{error}", error.lines, total=error.total) from error
 
     @paginated
     def datasets(self) -> Listing[Dataset]:
