@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from premem.errors import InputError, NotFound, RowsError, ServiceError, Unreachable
 from premem.output.console import say
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
 
 OK, FAILED, BAD_INPUT, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = (
@@ -26,8 +26,6 @@ def print_json(value: BaseModel | dict[str, Any]) -> None:
 
 def complain(error: BaseException) -> int:
     """One line on stderr (bad rows, a line each), and the exit code that fits."""
-    from premem.errors import InputError, NotFound, RowsError, ServiceError, Unreachable
-
     say(f"premem: {error}")
     if isinstance(error, RowsError):
         for line in error.lines[:SHOWN_LINES]:

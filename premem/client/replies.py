@@ -22,6 +22,7 @@ from premem.errors import (
     StaleAttempt,
     Unreachable,
 )
+from premem.extras import brought_by
 from premem.wire.bodies import Problem, Reply
 
 PASSING = frozenset({429, 502, 503, 504})
@@ -111,6 +112,7 @@ def _asked(response: httpx.Response) -> str:
 
 def uploaded_rows(content: bytes) -> list[dict[str, Any]]:
     """Out of the Parquet that the service sends of a data set."""
-    import polars
+    with brought_by("frames"):
+        import polars
 
     return [json.loads(row) for row in polars.read_parquet(io.BytesIO(content), columns=["columns"])["columns"]]

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
+from premem.extras import check_packages
 from premem.grading.latex import final_answer
 from premem.grading.numbers import only_number
 from premem.grading.verdicts import given
@@ -22,6 +23,10 @@ class Math(BaseModel, frozen=True, extra="forbid"):
 
     name: ClassVar[str] = "math"
     unbounded: ClassVar[bool] = True
+
+    def model_post_init(self, context: object, /) -> None:
+        # Said before the first answer, many of which are graded without it.
+        check_packages("math_verify", extra="math")
 
     @property
     def version(self) -> str:

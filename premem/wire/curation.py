@@ -10,6 +10,8 @@ from premem.curation.policies import PolicyName
 from premem.wire.bodies import Body, Name, Reply, Share
 from premem.wire.jobs import ThresholdReply
 
+By = Literal["tfidf", "embedding"]
+"""What makes questions alike."""
 Group = Literal["chosen", "control"]
 """What a policy chose, or as many examples drawn at random to compare it with."""
 
@@ -98,7 +100,7 @@ class AcquireRequest(Body):
 
     pool: Name = Field(description="Id of the data set to look in.")
     budget: int = Field(100, ge=1, le=10_000, description="How many candidates to take.")
-    by: Literal["tfidf", "embedding"] = Field(
+    by: By = Field(
         "tfidf",
         description="What makes questions alike. tfidf: their words and pairs of words, answered at once; embedding: the "
         "mean last hidden state of the prompt at the run's last checkpoint, for which workers are needed: a job.",

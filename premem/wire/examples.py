@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from pydantic import Field
 
+from premem.extras import brought_by
 from premem.records import Verdict
+from premem.wire.bodies import Reply
 from premem.wire.jobs import ThresholdReply
 
 if TYPE_CHECKING:
     import pandas
     import polars
-from typing import TypedDict
-
-from premem.wire.bodies import Reply
 
 Sort = Literal["rank", "mean_accuracy", "last_accuracy", "perplexity", "interval", "memorized_at", "row"]
 
@@ -101,7 +100,8 @@ class ExamplePage(Reply):
 
     def to_polars(self) -> polars.DataFrame:
         """A row per example, with the columns of ScoredExample; what is per checkpoint is a list."""
-        import polars
+        with brought_by("frames"):
+            import polars
 
         return polars.DataFrame([item.model_dump() for item in self.items], infer_schema_length=None)
 

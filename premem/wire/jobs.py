@@ -123,6 +123,7 @@ class Perturbation(Body):
 BASELINE = "baseline"
 """The unperturbed answers that are drawn anew beside the perturbed ones, and compared with them."""
 CalibrationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Dtype = Literal["float32", "bfloat16", "float16"]
 Trajectory = Literal["final", "full", "everything"]
 """What is drawn: `final` only what can change the final scores; `full` also what the scores as they stood at every
 checkpoint need; `everything` every answer at every checkpoint. With the same seeds the final scores are the same."""
@@ -178,9 +179,7 @@ class JobRequest(Body):
         max_length=4096,
         description="Folder or hub id of the model that LoRA adapters among the checkpoints belong to. Absent: what each names itself.",
     )
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Absent: what the first checkpoint was saved in."
-    )
+    dtype: Dtype | None = Field(None, description="Absent: what the first checkpoint was saved in.")
     trajectory: Trajectory | None = Field(
         None,
         description="How much is drawn: only what can change the final scores, what every checkpoint's scores need, or everything. Absent: everything with a test_dataset, a calibration or open, else final.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from premem.client.routes.shared import Target, Told, as_query, quoted
 from premem.client.transport import Steps, Work, asked
+from premem.extras import brought_by, check_packages
 from premem.wire.curation import Choice, Group
 from premem.wire.lineage import ExportLineage, WeightsLineage
 
@@ -36,7 +37,8 @@ class Curated:
         return self.lineage.rows
 
     def to_polars(self) -> polars.DataFrame:
-        import polars
+        with brought_by("frames"):
+            import polars
 
         return polars.read_parquet(io.BytesIO(self.parquet))
 
@@ -99,6 +101,7 @@ class Exports(Told):
         """
         from premem.client.folders import describe, split, whole_folder
 
+        check_packages("pyarrow", extra="frames")
         with whole_folder(Path(folder)) as made:
             rows = yield from Exports.curated.steps(
                 self, job, made / "rows.parquet", group=group, format="parquet", **choice
