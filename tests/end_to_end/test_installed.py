@@ -22,6 +22,7 @@ from lab.questions import training_rows, twin_rows, write_jsonl
 
 HOUSE = Path(__file__).parents[2]
 EXAMPLES, EPOCHS, EVERY = 40, 4, 2
+SECONDS = 600
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +37,7 @@ def uv(*arguments: str | Path) -> None:
         environment["UV_FIND_LINKS"] = environment["PIP_FIND_LINKS"]
     elif "+cpu" in version("torch"):
         environment["UV_TORCH_BACKEND"] = "cpu"
-    subprocess.run([sys.executable, "-m", "uv", *map(str, arguments)], check=True, env=environment, timeout=280)
+    subprocess.run([sys.executable, "-m", "uv", *map(str, arguments)], check=True, env=environment, timeout=SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "test.jsonl", twin_rows(rows, twins=1, seed=0))
     command = [sys.executable, "-m", "lab.finetune", "--data", folder / "train.jsonl", "--out", folder / "run"]
     command += ["--epochs", str(EPOCHS), "--every", str(EVERY), "--lr", str(LEARNING_RATE)]
-    subprocess.run(command, cwd=HOUSE, check=True, timeout=280)
+    subprocess.run(command, cwd=HOUSE, check=True, timeout=SECONDS)
     return folder
 
 
@@ -80,7 +81,7 @@ def outside() -> dict[str, str]:
 
 def said(premem: Path, *arguments: str | Path, cwd: Path, service: str | None = None) -> str:
     command = [premem, *map(str, arguments), *(["--service", service] if service else [])]
-    shown = subprocess.run(command, cwd=cwd, env=outside(), capture_output=True, text=True, timeout=280, check=False)
+    shown = subprocess.run(command, cwd=cwd, env=outside(), capture_output=True, text=True, timeout=SECONDS, check=False)
     assert shown.returncode == 0, shown.stderr
     return shown.stdout
 
@@ -111,7 +112,7 @@ def test_each_wheel_holds_one_package_with_its_licence_and_what_it_needs(wheels)
     assert page <= held["premem_service"]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(4 * SECONDS)
 def test_a_run_is_scored_looked_at_and_curated_away_from_the_checkout(premem, run, tmp_path):
     score = ["score", run / "train.jsonl", *sorted((run / "run").glob("checkpoint-*")), "--test", run / "test.jsonl"]
     score += ["--grader", "gsm8k", "--samples", "2", "--max-tokens", "48", "--memorized-below", str(MEMORIZED_BELOW)]
