@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +26,11 @@ from typing import Any
 import httpx
 import numpy as np
 import polars as pl
-from upload import free_port, machine, peak_mb, upload, wait_until_ready
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
+from benchmarks.upload import free_port, machine, peak_mb, upload, wait_until_ready  # noqa: E402
 from premem.payloads.results import GROUP_ROWS, PRODUCED_BY, SCHEMA  # noqa: E402
-from premem_service.http import cursors  # noqa: E402
 
 SAMPLES = 5
 SHARD_ROWS = 16_384
@@ -74,6 +74,7 @@ def score(client: httpx.Client, dataset: str, checkpoints: int) -> tuple[str, fl
         "checkpoints": [{"path": f"/runs/checkpoint-{number}"} for number in range(checkpoints)],
         "sampling": {"samples": SAMPLES},
         "memorized_below": 1.2,
+        "trajectory": "everything",  # one task per shard and checkpoint, with all of its answers
         "shard_rows": SHARD_ROWS,
     }
     job = client.post("/v1/jobs", json=request).raise_for_status().json()["id"]
@@ -83,7 +84,8 @@ def score(client: httpx.Client, dataset: str, checkpoints: int) -> tuple[str, fl
         sent = client.put(
             f"/v1/tasks/{task['id']}/result", params={"attempt": task["attempt"]}, content=result(task, chance)
         )
-        sent.raise_for_status()
+        assert sent.status_code == 200, sent.text
+    assert answer.status_code == 204, answer.text
     start = time.perf_counter()
     while (seen := client.get(f"/v1/jobs/{job}").json())["state"] not in ("completed", "failed"):
         time.sleep(0.05)
@@ -95,20 +97,20 @@ def page_milliseconds(client: httpx.Client, job: str, rows: int) -> list[float]:
     """Of pages all over the ranking, each seen from the client."""
     chance, milliseconds = random.Random(0), []
     for _ in range(PAGES):
-        cursor = cursors.encode(chance.randrange(rows - PAGE_ROWS), of=f"examples {job}")
+        first = chance.randrange(rows - PAGE_ROWS)
         start = time.perf_counter()
-        page = client.get(f"/v1/jobs/{job}/examples", params={"cursor": cursor, "limit": PAGE_ROWS})
+        page = client.get(f"/v1/jobs/{job}/examples", params={"start": first, "limit": PAGE_ROWS})
         milliseconds.append(1000 * (time.perf_counter() - start))
         assert len(page.json()["items"]) == PAGE_ROWS, page.text
     return milliseconds
 
 
-def whole_file_milliseconds(scores: Path) -> float:
+def whole_file_milliseconds(scores: Path, rows: int) -> float:
     """Of reading everything for one page of it."""
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
-        assert pl.read_parquet(scores).slice(12_345, PAGE_ROWS).to_dicts()
+        assert pl.read_parquet(scores).slice(rows // 2, PAGE_ROWS).to_dicts()
         seconds.append(time.perf_counter() - start)
     return 1000 * statistics.median(seconds)
 
@@ -127,11 +129,23 @@ def export(client: httpx.Client, job: str, form: str) -> tuple[int, float, float
     return rows, first, time.perf_counter() - start
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--checkpoints", type=int, default=6)
-    arguments = parser.parse_args()
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What was measured of one job."""
+
+    finalizing_seconds: float
+    finalized_mb: float
+    """Peak memory of the service until then."""
+    page_milliseconds: list[float]
+    whole_file_milliseconds: float
+    scores_bytes: int
+    exported: dict[str, tuple[int, float, float]]
+    """By format, what `export` says."""
+    peak_mb: float
+
+
+def measure(rows: int, checkpoints: int) -> Times:
+    """Of a service of its own, which ends with it."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         command = [sys.executable, "-m", "premem_service", "--data-dir", folder, "--port", str(port)]
@@ -139,31 +153,45 @@ def main() -> int:
             service = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
         try:
             wait_until_ready(service, port)
-            upload(port, arguments.rows, "gsm8k")
+            upload(port, rows, "gsm8k")
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=3600) as client:
                 dataset = client.get("/v1/datasets").json()["items"][0]["id"]
-                job, finalizing = score(client, dataset, arguments.checkpoints)
+                job, finalizing = score(client, dataset, checkpoints)
                 finalized = peak_mb(service.pid)
-                pages = page_milliseconds(client, job, arguments.rows)
+                pages = page_milliseconds(client, job, rows)
                 exported = {form: export(client, job, form) for form in ("jsonl", "parquet")}
                 peak = peak_mb(service.pid)
             scores = next((Path(folder) / "artifacts/scores").rglob("*.parquet"))
-            whole, size = whole_file_milliseconds(scores), scores.stat().st_size
+            whole, size = whole_file_milliseconds(scores, rows), scores.stat().st_size
         finally:
             service.terminate()
             service.wait(timeout=30)
+    return Times(finalizing, finalized, pages, whole, size, exported, peak)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--checkpoints", type=int, default=6)
+    arguments = parser.parse_args()
+    seen = measure(arguments.rows, arguments.checkpoints)
+    pages = seen.page_milliseconds
     median, slowest = statistics.median(pages[1:]), sorted(pages)[round(0.95 * PAGES)]
+    whole = seen.whole_file_milliseconds
     print(f"{datetime.now(UTC):%Y-%m-%d} · {machine()} · Python {platform.python_version()}, ", end="")
     print(", ".join(f"{package} {version(package)}" for package in ("fastapi", "polars", "pyarrow")))
     print(f"job                  {arguments.rows:,} examples × {arguments.checkpoints} checkpoints × {SAMPLES} answers")
-    print(f"finalizing           {finalizing:.1f} s, {size / 1e6:,.0f} MB of scores, {finalized:,.0f} MB peak memory")
+    print(
+        f"finalizing           {seen.finalizing_seconds:.1f} s, {seen.scores_bytes / 1e6:,.0f} MB of scores, ", end=""
+    )
+    print(f"{seen.finalized_mb:,.0f} MB peak memory")
     print(f"page of {PAGE_ROWS} examples  {median:.1f} ms (first {pages[0]:.1f}, 95% under {slowest:.1f})")
     print(f"whole file per page  {whole:.1f} ms: {whole / median:.1f} times as long")
-    for form, (rows, first, seconds) in exported.items():
+    for form, (rows, first, seconds) in seen.exported.items():
         print(
             f"export, {form:8s}     {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s, first byte {first:.1f} s"
         )
-    print(f"peak memory          {peak:,.0f} MB")
+    print(f"peak memory          {seen.peak_mb:,.0f} MB")
     print(f"load                 {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, this script's own included")
     return 0 if slowest < MOST_PAGE_MS else 1
 

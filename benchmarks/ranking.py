@@ -44,7 +44,7 @@ def main() -> None:
 
     def everything() -> None:
         score_CE = pre_memorization_accuracies(accuracy_CE, perplexity_CE, memorized_below=BELOW)
-        score_intervals(correct_CE, memorized(perplexity_CE, memorized_below=BELOW), samples=SAMPLES)
+        score_intervals(score_CE[-1], correct_CE, memorized(perplexity_CE, memorized_below=BELOW), samples=SAMPLES)
         rank(score_CE[-1], accuracy_CE, perplexity_CE)
 
     def one_by_one() -> None:

@@ -6,8 +6,10 @@ import json
 import runpy
 import sys
 
+import numpy as np
 import pytest
 
+from benchmarks import intervals, pages
 from benchmarks.measured import RESULTS, Measured, Ratio
 from benchmarks.performance_page import PAGE, page
 
@@ -72,3 +74,23 @@ def test_every_benchmark_says_what_it_measures(name, monkeypatch, capsys):
 
     assert ended.value.code == 0
     assert "--keep" in capsys.readouterr().out
+
+
+def test_pages_of_a_small_job_are_measured():
+    seen = pages.measure(2 * pages.PAGE_ROWS, checkpoints=2)
+
+    assert len(seen.page_milliseconds) == pages.PAGES
+    assert min(seen.page_milliseconds) > 0
+    assert seen.exported["jsonl"][0] == seen.exported["parquet"][0]
+    assert 0 < seen.exported["jsonl"][0] <= 2 * pages.PAGE_ROWS
+    assert seen.scores_bytes > 0
+
+
+def test_every_candidate_for_an_interval_is_measured_and_the_chosen_one_contains_every_score():
+    true_CE, memorized_CE = np.full((2, 400), 0.5), np.zeros((2, 400), dtype=bool)
+
+    told = [line.split(" | ") for line in intervals.lines("even", true_CE, memorized_CE, np.random.default_rng(0))]
+
+    assert [cells[1] for cells in told][0::4] == ["equal-tailed", "shortest that contains the score"]
+    assert told[-1][2] == "1.000"
+    assert all(0 <= float(cells[3]) <= 1 for cells in told)

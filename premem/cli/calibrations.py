@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,14 +16,20 @@ from premem.cli.jobs import send
 from premem.cli.options import AsJson, ServiceUrl, asked, memorized_below_from
 from premem.client.client import Client
 from premem.errors import InputError
-from premem.forecasting.calibration import Calibration, doubtful_subset
+from premem.forecasting.calibration import LEAST_POINTS, Calibration, doubtful_subset, doubts, explained
 from premem.forecasting.calibration import calibrate as calibrate_runs
 from premem.forecasting.recorded_runs import read_runs
 from premem.forecasting.rules import RuleName, scores
 from premem.forecasting.runs import ScoredRun
 from premem.forecasting.thresholds import NEEDS_CALIBRATION, ThresholdFrom, without_labels
 from premem.method.memorization import memorized
-from premem.output.calibrations import calibration_text, calibrations_table, recorded_table, stored_calibration_text
+from premem.output.calibrations import (
+    calibration_text,
+    calibrations_table,
+    explained_text,
+    recorded_table,
+    stored_calibration_text,
+)
 from premem.output.console import say, show
 from premem.output.reports import jobs_table
 from premem.wire.calibrations import CalibrationRequest, RecordedRun
@@ -168,6 +175,8 @@ def recorded(
 ) -> None:
     """Recompute the metric on runs in the layout that its authors published, and how well it forecasts.
 
+    DIR holds the runs, or is one. One run is enough where a threshold is given; what it cannot tell is said.
+
     Example: `premem recorded recorded-runs/ --rule shrunk`
     """
     if memorized_below is not None and not memorized_below > 1.0:
@@ -178,16 +187,7 @@ def recorded(
     threshold = None if threshold_from is None else without_labels(threshold_from, runs)
     if threshold is not None:
         memorized_below = threshold.memorized_below
-    tested = any(not np.isnan(run.test_accuracy_C).all() for run in runs)
-    if threshold is not None and not tested:
-        found: dict[str, Any] = {"runs": _runs(runs, threshold.memorized_below, rule=rule), "calibration": None}
-        warnings: tuple[str, ...] = (
-            f"no run has a test accuracy, so nothing is calibrated: {NEEDS_CALIBRATION}",
-            *(told for run in runs if (told := doubtful_subset(run, threshold.memorized_below)) is not None),
-        )
-    else:
-        calibration = calibrate_runs(runs, rule=rule, memorized_below=memorized_below)
-        found, warnings = summary(runs, calibration), calibration.warnings
+    found, warnings = _found(runs, memorized_below, rule=rule)
     if threshold is not None:
         found["threshold"] = asdict(threshold)
     if as_json:
@@ -198,17 +198,76 @@ def recorded(
         show(f"Memorized below perplexity {threshold.memorized_below:.4f}: {threshold.source}.")
     if found["calibration"] is not None:
         show(calibration_text(found["calibration"], rule=rule))
+    elif found["fit"] is not None:
+        show(explained_text(found["fit"]))
     for warning in (*_untested(runs), *warnings):
         say(f"warning: {warning}")
 
 
+def _found(runs: list[ScoredRun], memorized_below: float | None, *, rule: str) -> tuple[dict[str, Any], Sequence[str]]:
+    """What `--json` prints, and what to be warned of. A threshold that is given needs no calibration, nor several runs."""
+    if memorized_below is None:
+        if len(runs) < 2:
+            raise InputError(
+                f"{runs[0].name} is the only run, and choosing a threshold needs at least two runs that differ in learning "
+                "rate: give --memorized-below or --threshold-from to see what that threshold says of one run"
+            )
+        calibration = calibrate_runs(runs, rule=rule)
+        return summary(runs, calibration), calibration.warnings
+    tested = [run for run in runs if not np.isnan(run.test_accuracy_C).all()]
+    if len(tested) > 1:
+        calibration = calibrate_runs(tested, rule=rule, memorized_below=memorized_below)
+        return summary(runs, calibration), calibration.warnings
+    warnings = [*_not_told(tested), *doubts(runs, memorized_below)]
+    fit = _fit(tested, memorized_below, rule=rule)
+    told = {"runs": _runs(runs, memorized_below, rule=rule), "calibration": None, "fit": fit, "warnings": warnings}
+    return told, warnings
+
+
+def _fit(runs: list[ScoredRun], memorized_below: float, *, rule: str) -> dict[str, Any] | None:
+    """How well a given threshold explains the one run that was tested; None where none was."""
+    found = explained(runs, memorized_below=memorized_below, rule=rule) if runs else None
+    if found is None:
+        return None
+    points, fit = found
+    return {
+        "rule": rule,
+        "memorized_below": memorized_below,
+        "run": runs[0].name,
+        "checkpoints": points,
+        "r2_identity": _or_none(fit.r2_identity),
+        "r2_linear": _or_none(fit.r2_linear),
+        "mae": fit.mae,
+    }
+
+
+def _not_told(tested: list[ScoredRun]) -> list[str]:
+    """What fewer than two runs with a test accuracy leave open."""
+    if not tested:
+        return [f"no run has a test accuracy, so nothing is calibrated: {NEEDS_CALIBRATION}"]
+    told = [
+        f"{tested[0].name} is the only run with a test accuracy: which threshold is best, how sure that is, and how far "
+        "forecasts of other runs are off cannot be told without several runs that differ in learning rate; on one run "
+        "almost any threshold can look right"
+    ]
+    points = int((~np.isnan(tested[0].test_accuracy_C)).sum())
+    if points < LEAST_POINTS:
+        told.append(f"R² needs at least {LEAST_POINTS} checkpoints with a test accuracy, not {points}")
+    return told
+
+
 def _untested(runs: list[ScoredRun]) -> list[str]:
-    """Runs of which some checkpoints, but not all, have a test accuracy."""
+    """Checkpoints without a test accuracy, run by run, where any has one."""
+    if all(np.isnan(run.test_accuracy_C).all() for run in runs):
+        return []
     told = []
     for run in runs:
         missing = [run.checkpoints[c] for c in np.flatnonzero(np.isnan(run.test_accuracy_C))]
         if missing:
-            told.append(f"{run.name}: no test_answer_types….npy in {', '.join(missing)}; left out of the calibration")
+            told.append(
+                f"{run.name}: no test_answer_types….npy in {', '.join(missing)}; left out of what is held against the test "
+                "accuracy"
+            )
     return told
 
 

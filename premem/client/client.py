@@ -29,6 +29,7 @@ from premem.forecasting.runs import ScoredRun
 from premem.payloads.matrix import ScoreMatrix
 from premem.wire.bodies import GraderChoice
 from premem.wire.calibrations import CalibrationReply, CalibrationRequest, RecordedRun
+from premem.wire.compatibility import user_agent
 from premem.wire.curation import AcquireRequest, Acquisition, Choice, Overlap, Selection
 from premem.wire.datasets import Columns, Dataset
 from premem.wire.estimates import Estimate, WorkerReply
@@ -448,7 +449,7 @@ class AsyncClient(Routes, Async):
 
 def _settings(base_url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
     """Of either client of httpx."""
-    headers = {"User-Agent": "premem-client"}
+    headers = {"User-Agent": user_agent("client")}
     if api_key := (api_key or os.environ.get("PREMEM_API_KEY", "")).strip():
         if not (api_key.isascii() and api_key.isprintable()):
             raise InputError("the API key holds characters that no key has: it looks like pmk_<id>_<secret>")

@@ -16,6 +16,7 @@ from typing import IO
 from premem.errors import InputError
 from premem.extras import brought_by
 from premem.files import whole_file
+from premem.wire.compatibility import read_reply
 from premem.wire.lineage import LINEAGE_KEY, ExportLineage, Origin
 
 SHARD_BYTES = 256 * 2**20
@@ -87,8 +88,8 @@ def lineage_of(parquet: Path | IO[bytes]) -> ExportLineage:
     metadata = pq.read_schema(parquet).metadata or {}
     found = metadata.get(LINEAGE_KEY.encode())
     if found is None:
-        raise InputError("the Parquet file has no lineage: it was exported by an older service, or by something else")
-    return ExportLineage.model_validate_json(found)
+        raise InputError("the Parquet file has no lineage: premem did not export it")
+    return read_reply(ExportLineage, found)
 
 
 def describe(folder: Path) -> None:

@@ -9,7 +9,7 @@ Shapes: T thresholds, R runs, P points, one for every checkpoint of every run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 GOOD_R2 = 0.9
 COVERAGE = 0.9
 LITTLE_MEMORIZED = 0.2
+LEAST_POINTS = 3
+"""Checkpoints with a test accuracy: through fewer, a line goes whatever they are, and R² says nothing."""
 TELLING_SHARE = 0.05
 """Of examples memorized: with fewer, inside and outside of a subset cannot be told apart."""
 Indices = NDArray[np.int64]
@@ -74,6 +76,21 @@ def fit(forecast_P: Floats, test_P: Floats) -> Fit:
     varies = total > 0 and float(np.ptp(forecast_P)) > 0
     correlation = float(np.corrcoef(forecast_P, test_P)[0, 1]) if varies else np.nan
     return Fit(explained, correlation**2, float(np.abs(test_P - forecast_P).mean()))
+
+
+def explained(runs: Sequence[ScoredRun], *, memorized_below: float, rule: str = "paper") -> tuple[int, Fit] | None:
+    """How many checkpoints have a test accuracy, and how well a given threshold explains those; None where none has.
+
+    One run is enough, since nothing is chosen; what it says of other runs, `calibrate` tells of several. Both R² are NaN
+    under LEAST_POINTS checkpoints.
+    """
+    points = [np.flatnonzero(~np.isnan(run.test_accuracy_C)) for run in runs]
+    forecast_P = forecasts(runs, np.array([memorized_below]), rule=rule, points=points)[0]
+    test_P = np.concatenate([run.test_accuracy_C[kept] for run, kept in zip(runs, points, strict=True)])
+    if not test_P.size:
+        return None
+    found = fit(forecast_P, test_P)
+    return test_P.size, found if test_P.size >= LEAST_POINTS else replace(found, r2_identity=np.nan, r2_linear=np.nan)
 
 
 def calibrate(
@@ -199,6 +216,18 @@ def _warnings(runs: Sequence[ScoredRun], memorized_below: float, r2: float, *, f
         warnings.append("the runs' learning rates are not known; calibrate on runs that differ in learning rate")
     elif len(rates) == 1:
         warnings.append("all runs have the same learning rate: the threshold may not hold for another one")
+    warnings += doubts(runs, memorized_below)
+    if not r2 >= GOOD_R2:
+        which = "the given threshold" if fixed else "even the best threshold"
+        warnings.append(f"{which} reaches R² {r2:.3f} on y = x, under {GOOD_R2}")
+    if len(runs) < 4:
+        warnings.append(f"only {len(runs)} runs: the interval rests on little")
+    return tuple(warnings)
+
+
+def doubts(runs: Sequence[ScoredRun], memorized_below: float) -> list[str]:
+    """Warnings of what makes runs unfit to judge a threshold by, however many they are."""
+    warnings = []
     if all(float((run.perplexity_CE[-1] < memorized_below).mean()) < LITTLE_MEMORIZED for run in runs):
         warnings.append(
             f"no run memorizes: under {LITTLE_MEMORIZED:.0%} of the examples are memorized at the end of each, "
@@ -211,12 +240,7 @@ def _warnings(runs: Sequence[ScoredRun], memorized_below: float, r2: float, *, f
             "task does not carry over to another, so calibrate on runs of one task only"
         )
     warnings += [told for run in runs if (told := doubtful_subset(run, memorized_below)) is not None]
-    if not r2 >= GOOD_R2:
-        which = "the given threshold" if fixed else "even the best threshold"
-        warnings.append(f"{which} reaches R² {r2:.3f} on y = x, under {GOOD_R2}")
-    if len(runs) < 4:
-        warnings.append(f"only {len(runs)} runs: the interval rests on little")
-    return tuple(warnings)
+    return warnings
 
 
 def doubtful_subset(run: ScoredRun, memorized_below: float) -> str | None:

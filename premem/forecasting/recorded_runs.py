@@ -25,9 +25,11 @@ _LEARNING_RATE = re.compile(r"_lr([0-9.]+(?:e-?[0-9]+)?)")
 
 
 def read_runs(folder: Path) -> list[ScoredRun]:
-    """Every run in the folder, by name. Raises InputError, naming the file, where one cannot be used."""
+    """Every run in the folder, by name, or the one that it is. Raises InputError, naming the file, where one is unfit."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name the one that holds the recorded runs")
+    if any(folder.glob("checkpoint-*")):
+        return [read_run(folder.absolute())]  # "." has no name
     runs = [read_run(path) for path in sorted(folder.iterdir()) if any(path.glob("checkpoint-*"))]
     if not runs:
         raise InputError(f"{folder} holds no run: a run is a folder of checkpoint-<step> folders")
@@ -47,7 +49,13 @@ def read_run(folder: Path) -> ScoredRun:
         )
     trained_E = np.ones(accuracy_CE.shape[1], dtype=bool)
     if "full" not in folder.name:
-        trained_E = _trained(folder / "subsample_idxs.npy", examples=len(trained_E))
+        path = folder / "subsample_idxs.npy"
+        if not path.exists():
+            raise InputError(
+                f"{path} is missing: without `full` in its folder's name a run counts as trained on a part of the examples, "
+                "and this file names them; add it, or put `full` into the name"
+            )
+        trained_E = _trained(path, examples=len(trained_E))
     some_untrained = not trained_E.all()
     tests = [_answers(checkpoint, "test") if _tested(checkpoint) else None for checkpoint in checkpoints]
     _alike([test for test in tests if test is not None], folder, of="test questions")

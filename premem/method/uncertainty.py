@@ -21,8 +21,8 @@ with brought_by("method"):
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-GRID = 200
-"""Intervals are found on a grid of this many steps."""
+GRID = 100
+"""The ends of intervals are hundredths, rounded outwards: two digits show them as they are."""
 
 
 def fit_beta_binomial(correct_E: Ints, *, samples: int, drawn_E: Ints | None = None) -> tuple[float, float]:
@@ -64,6 +64,7 @@ def shrunken(correct_CE: Ints, *, samples: int) -> Floats:
 
 
 def score_intervals(
+    score_E: Floats,
     correct_CE: Ints,
     memorized_CE: NDArray[np.bool_],
     *,
@@ -71,14 +72,15 @@ def score_intervals(
     drawn_CE: Ints | None = None,
     coverage: float = 0.9,
 ) -> tuple[Floats, Floats]:
-    """Lower and upper end, each of length E, of an interval for every pre-memorization accuracy.
+    """Lower and upper end, each of length E, of an interval for every pre-memorization accuracy in `score_E`.
 
-    Exact under the model above: with F_m the posterior distribution at checkpoint m, M the unmemorized checkpoints and
-    the last one l, P(score > s) = (1 − F_l(s)) · (1 − Π_M F_m(s)), or 1 − F_l(s) where l itself is unmemorized. An
-    example that was memorized at every checkpoint scores 0 whatever was sampled: its interval is [0, 0]. `drawn_CE`: how
-    many answers each count is of, where not all `samples` were drawn; of none, the posterior is the prior.
+    The shortest one that holds both the score and `coverage` of the posterior under the model above, which is exact:
+    with F_m the posterior distribution at checkpoint m, M the unmemorized checkpoints and the last one l,
+    P(score > s) = (1 − F_l(s)) · (1 − Π_M F_m(s)), or 1 − F_l(s) where l itself is unmemorized. An example that was
+    memorized at every checkpoint scores 0 whatever was sampled: its interval is [0, 0]. `drawn_CE`: how many answers each
+    count is of, where not all `samples` were drawn; of none, the posterior is the prior.
     """
-    grid_G = np.linspace(0.0, 1.0, GRID + 1)
+    grid_G = np.arange(GRID + 1) / GRID
     log_below_CUG: list[Floats] = []
     place_CE = np.empty(correct_CE.shape, np.int64)
     for c, correct_E in enumerate(correct_CE):
@@ -90,28 +92,55 @@ def score_intervals(
             log_below_CUG.append(
                 np.log(special.betainc(a + correct_U[:, None], b + (drawn_U - correct_U)[:, None], grid_G))
             )
-    # Few samples make few patterns: each is worked out once.
     pattern_EC = np.where(memorized_CE, -1, place_CE).T
-    sizes_C = [len(table) + 1 for table in log_below_CUG]
-    key_E = np.zeros(len(pattern_EC), dtype=np.int64)
-    if np.prod([*sizes_C, sizes_C[-1]], dtype=np.float64) < 2**62:
-        for c, size in enumerate(sizes_C):
-            key_E = key_E * size + pattern_EC[:, c] + 1
-        key_E = key_E * sizes_C[-1] + place_CE[-1]
-        _, first, inverse = np.unique(key_E, return_index=True, return_inverse=True)
-    else:
-        first = inverse = np.arange(len(pattern_EC))
-    low_P, high_P = np.empty(len(first)), np.empty(len(first))
-    tail = (1 - coverage) / 2
-    for start in range(0, len(first), 4096):
-        part = slice(start, start + 4096)
-        exceeds_PG = _exceeds(log_below_CUG, pattern_EC[first[part]], place_CE[-1][first[part]])
-        # P(score > s) falls with s: the ends are where it passes 1 − tail and tail.
-        low_P[part] = grid_G[np.maximum((exceeds_PG >= 1 - tail).sum(axis=1) - 1, 0)]
-        high_P[part] = grid_G[np.minimum((exceeds_PG > tail).sum(axis=1), GRID)]
-    never_P = (pattern_EC[first] < 0).all(axis=1)
-    low_P[never_P] = high_P[never_P] = 0.0
-    return low_P[inverse], high_P[inverse]
+    first_P, pattern_E = _patterns(score_E, pattern_EC, place_CE[-1])
+    low_P, high_P = np.empty(len(first_P)), np.empty(len(first_P))
+    for start in range(0, len(first_P), 4096):
+        part = first_P[start : start + 4096]
+        below_PG = 1 - _exceeds(log_below_CUG, pattern_EC[part], place_CE[-1][part])
+        low, high = _shortest(below_PG, score_E[part], grid_G, coverage=coverage)
+        low_P[start : start + 4096], high_P[start : start + 4096] = grid_G[low], grid_G[high]
+    never_P = (pattern_EC[first_P] < 0).all(axis=1)
+    low_P[never_P] = high_P[never_P] = score_E[first_P][never_P]
+    return low_P[pattern_E], high_P[pattern_E]
+
+
+def _patterns(score_E: Floats, pattern_EC: Ints, last_E: Ints) -> tuple[Ints, Ints]:
+    """The first example of every pattern, and every example's pattern: few samples make few, each worked out once."""
+    columns = [pattern_EC[:, c] + 1 for c in range(pattern_EC.shape[1])]
+    columns += [last_E, np.unique(score_E, return_inverse=True)[1]]
+    sizes = [int(column.max(initial=0)) + 1 for column in columns]
+    if np.prod(sizes, dtype=np.float64) >= 2**62:
+        return np.arange(len(score_E)), np.arange(len(score_E))
+    key_E = np.zeros(len(score_E), dtype=np.int64)
+    for column, size in zip(columns, sizes, strict=True):
+        key_E = key_E * size + column
+    _, first_P, pattern_E = np.unique(key_E, return_index=True, return_inverse=True)
+    return first_P, pattern_E
+
+
+def _shortest(below_PG: Floats, score_P: Floats, grid_G: Floats, *, coverage: float) -> tuple[Ints, Ints]:
+    """Where on the grid the shortest intervals with `coverage` and the score begin and end; of equally short ones, the
+    one that holds most."""
+    from_P1 = np.searchsorted(grid_G, score_P, side="right")[:, None] - 1
+    to_P1 = np.searchsorted(grid_G, score_P, side="left")[:, None]
+    begin_G = np.arange(GRID + 1)
+
+    def best(width_P: Ints) -> tuple[Floats, Ints]:
+        """The most that an interval as wide and around the score holds, and where it begins."""
+        end_PG = begin_G + width_P[:, None]
+        held_PG = np.take_along_axis(below_PG, np.minimum(end_PG, GRID), axis=1) - below_PG
+        held_PG[(begin_G > from_P1) | (end_PG < to_P1) | (end_PG > GRID)] = -1.0
+        return held_PG.max(axis=1), held_PG.argmax(axis=1)
+
+    # What is wide enough stays so when it is widened: the width is found by halving.
+    short_P, enough_P = np.full(len(score_P), -1), np.full(len(score_P), GRID)
+    while (enough_P - short_P > 1).any():
+        width_P = (short_P + enough_P) // 2
+        holds_P = best(width_P)[0] >= coverage
+        short_P, enough_P = np.where(holds_P, short_P, width_P), np.where(holds_P, width_P, enough_P)
+    low_P = best(enough_P)[1]
+    return low_P, low_P + enough_P
 
 
 def _exceeds(log_below_CUG: list[Floats], pattern_PC: Ints, last_P: Ints) -> Floats:

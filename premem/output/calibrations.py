@@ -48,6 +48,17 @@ def calibration_text(calibration: dict[str, Any], *, rule: str) -> str:
     )
 
 
+def explained_text(fit: dict[str, Any]) -> str:
+    """How well a given threshold explains one run."""
+    r2 = "" if fit["r2_identity"] is None else f"R² on y = x {share_text(fit['r2_identity'])}, "
+    r2 += "" if fit["r2_linear"] is None else f"R² of the linear fit {share_text(fit['r2_linear'])}, "
+    checkpoints = f"{fit['checkpoints']} checkpoint{'' if fit['checkpoints'] == 1 else 's'}"
+    return (
+        f"Rule {fit['rule']}, memorized below perplexity {fit['memorized_below']:.4f}, over {checkpoints} of "
+        f"{printable(fit['run'])}: {r2}mean absolute error {share_text(fit['mae'])}."
+    )
+
+
 def calibrations_table(calibrations: list[CalibrationReply]) -> Table:
     """One line per calibration: what it holds for, and how well it forecasts runs that it has not seen."""
     table = new_table(

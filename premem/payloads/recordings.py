@@ -19,6 +19,7 @@ from premem.errors import InputError
 from premem.extras import brought_by
 from premem.forecasting.runs import Floats, ScoredRun
 from premem.wire.calibrations import RecordedCheckpoint, RecordedRun
+from premem.wire.compatibility import VERSION
 
 with brought_by("frames"):
     import polars as pl
@@ -72,6 +73,8 @@ def _about(fields: dict[str, Any], *, where: str) -> RecordedRun:
         return RecordedRun.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            first["msg"] = f"premem {VERSION} does not know this field: upgrade it, or leave the field out"
         raise InputError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 

@@ -15,10 +15,11 @@ import polars as pl
 import pytest
 
 from premem.local import LocalService
-from premem_worker.engines.protocol import SampleRequest
-from premem_worker.lifetime.shutdown import Ending
+from premem_worker.checkpoints.located import Located
+from premem_worker.engines.requests import SampleRequest
+from premem_worker.lifetime.shutdown import Shutdown
 from premem_worker.loop import Worker
-from premem_worker.parts import Located, Parts
+from premem_worker.parts import Parts
 from premem_worker.settings import Settings
 from tests.fakes import Comparing, FakeEngine
 
@@ -38,14 +39,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     def locate(path: str, base: str | None) -> Located:
         return Located(Path(path), "usual", "FakeForCausalLM 1k")
 
-    ending = Ending()
+    shutdown = Shutdown()
     with LocalService(tmp_path_factory.mktemp("service"), checkpoint_roots=[], workers=0) as local:
         parts = Parts("fake", Learner, None, locate, lambda choice: Comparing())
-        worker = Worker(Settings(service=local.url, name="w1", graders=1), parts, ending=ending)
+        worker = Worker(Settings(service=local.url, name="w1", graders=1), parts, shutdown=shutdown)
         thread = threading.Thread(target=worker.run)
         thread.start()
         yield local.url
-        ending.ask()
+        shutdown.request()
         thread.join(30)
         worker.close()
         assert not thread.is_alive()

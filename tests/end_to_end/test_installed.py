@@ -81,7 +81,9 @@ def outside() -> dict[str, str]:
 
 def said(premem: Path, *arguments: str | Path, cwd: Path, service: str | None = None) -> str:
     command = [premem, *map(str, arguments), *(["--service", service] if service else [])]
-    shown = subprocess.run(command, cwd=cwd, env=outside(), capture_output=True, text=True, timeout=SECONDS, check=False)
+    shown = subprocess.run(
+        command, cwd=cwd, env=outside(), capture_output=True, text=True, timeout=SECONDS, check=False
+    )
     assert shown.returncode == 0, shown.stderr
     return shown.stdout
 

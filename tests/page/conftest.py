@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,20 @@ ROWS = 40
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it, or name it in CHROMIUM")
 
 
+@contextmanager
+def listening(settings: Settings) -> Iterator[str]:
+    """The address of a service with these settings."""
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        await_that(lambda: server.started, seconds=60, what="the service to listen")
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder under which the service may read checkpoints; empty."""
@@ -36,14 +51,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, runs: Path) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("page")
-    app = create_app(Settings(data_dir=folder, checkpoint_roots=[runs], round_seconds=0.05))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    await_that(lambda: server.started, seconds=60, what="the service to listen")
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(timeout=30)
+    with listening(Settings(data_dir=folder, checkpoint_roots=[runs], round_seconds=0.05)) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def test_the_twin_holds_what_was_not_drawn_to_be_unknown(url, page):
     page.goto(url)
     found: Any = page.evaluate(
         """async () => {
-            const { preMemorizationAccuracies } = await import("/static/memorization.js");
+            const { preMemorizationAccuracies } = await import("/static/parts/memorization.js");
             const matrix = { whole: true, C: 2, E: 3, accuracy: [0.5, NaN, 0.75, 1, 1, 0.25], perplexity: [1.2, 2, 1.3, 1, 2, 2] };
             return [...preMemorizationAccuracies(matrix, 1.2)].map((x) => (Number.isNaN(x) ? null : x));
         }"""

@@ -8,11 +8,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, select
-from sqlalchemy.engine import RowMapping
 
 from premem.errors import InputError, NotFound
 from premem_service.datasets.shards import Shard, frame, rows_at, tables
 from premem_service.storage.db import Database
+from premem_service.storage.rows import DatasetRow, first_of
 from premem_service.storage.store import ArtifactLost, Store
 from premem_service.storage.tables import dataset_shards, datasets
 
@@ -64,7 +64,7 @@ def manifest(connection: Connection, dataset: str) -> list[Shard]:
 
 def shards_of(database: Database, dataset: str) -> tuple[list[Shard], int]:
     with database.connect() as connection:
-        rows: int = found_dataset(connection, dataset)["rows"]
+        rows = found_dataset(connection, dataset).rows
         return manifest(connection, dataset), rows
 
 
@@ -84,8 +84,8 @@ def _lost(dataset: str, error: ArtifactLost) -> ArtifactLost:
     return ArtifactLost(f"the data set {dataset} has lost a file ({error}); uploading the same rows again restores it")
 
 
-def found_dataset(connection: Connection, dataset: str) -> RowMapping:
-    row = connection.execute(select(datasets).where(datasets.c.id == dataset)).mappings().first()
+def found_dataset(connection: Connection, dataset: str) -> DatasetRow:
+    row = first_of(DatasetRow, connection, select(datasets).where(datasets.c.id == dataset))
     if row is None:
         raise NotFound(f"there is no data set {dataset!r}")
     return row

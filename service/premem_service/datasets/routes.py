@@ -29,6 +29,7 @@ from premem_service.datasets.uploads import read_upload
 from premem_service.http import cursors
 from premem_service.http.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven, StoreGiven
 from premem_service.http.problems import FieldError, described
+from premem_service.storage.rows import DatasetRow, all_of
 from premem_service.storage.store import StoreFull, is_full
 from premem_service.storage.tables import dataset_shards, datasets, jobs
 
@@ -147,9 +148,9 @@ def list_datasets(database: DatabaseGiven, cursor: Cursor = None, limit: Limit =
     if before is not None:
         query = query.where(datasets.c.created_at < (before - 0.5) / 1e6)
     with database.connect() as connection:
-        rows = connection.execute(query).mappings().all()
+        rows = all_of(DatasetRow, connection, query)
     more = len(rows) > limit
-    last = round(rows[limit - 1]["created_at"] * 1e6) if more else 0
+    last = round(rows[limit - 1].created_at * 1e6) if more else 0
     return Page[Dataset](
         items=[as_reply(row) for row in rows[:limit]],
         next_cursor=cursors.encode(last, of="datasets") if more else None,

@@ -22,6 +22,7 @@ from premem_service.jobs.inserting import insert_job
 from premem_service.queue import draws, new_tasks, states
 from premem_service.queue.progress import job_replies, job_reply
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import JobRow, all_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import datasets, jobs
 
@@ -64,7 +65,7 @@ def post_job(
         new_tasks.add(connection, job, request.checkpoints, first=0, max_tasks=settings.max_tasks)
         if not request.open:
             new_tasks.add_perturbed(connection, job, max_tasks=settings.max_tasks)
-        reply = job_reply(connection, job["id"])
+        reply = job_reply(connection, job.id)
     response.headers["Location"] = f"/v1/jobs/{reply.id}"
     response.headers["Retry-After"] = "1"
     return reply
@@ -78,10 +79,10 @@ def list_jobs(database: DatabaseGiven, cursor: Cursor = None, limit: Limit = 50)
     if before is not None:
         page = page.where(jobs.c.number < before)
     with database.connect() as connection:
-        rows = connection.execute(page).mappings().all()
+        rows = all_of(JobRow, connection, page)
         items = job_replies(connection, rows[:limit])
     more = len(rows) > limit
-    return Page(items=items, next_cursor=cursors.encode(rows[limit - 1]["number"], of="jobs") if more else None)
+    return Page(items=items, next_cursor=cursors.encode(rows[limit - 1].number, of="jobs") if more else None)
 
 
 @router.get("/{job}", responses=described(404))
@@ -99,9 +100,9 @@ def close_job(job: str, response: Response, database: DatabaseGiven, settings: S
     """Say that no more checkpoints will come: the job ends with the last of its tasks."""
     with database.begin() as connection:
         row = states.lock(connection, job)
-        if row["state"] in states.CANCELLED:
-            raise Conflict(f"job {job} is {row['state']}")
-        if row["open"]:
+        if row.state in states.CANCELLED:
+            raise Conflict(f"job {job} is {row.state}")
+        if row.open:
             connection.execute(update(jobs).where(jobs.c.id == job).values(open=False))
             new_tasks.add_perturbed(connection, row, max_tasks=settings.max_tasks)
             states.settle(connection, job, at=now(connection))

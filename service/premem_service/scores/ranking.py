@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sqlalchemy import RowMapping
 
 from premem.curation.policies import mean_accuracies
 from premem.method.memorization import memorized
@@ -22,6 +21,7 @@ from premem_service.scores.observations import (
 )
 from premem_service.scores.score_files import GROUP_ROWS, SCHEMA
 from premem_service.storage.db import Database
+from premem_service.storage.rows import JobRow
 from premem_service.storage.store import Store
 
 PREFIX = "scores/"
@@ -32,7 +32,7 @@ SNIPPET_CHARACTERS = 300
 def write(
     database: Database,
     store: Store,
-    job: RowMapping,
+    job: JobRow,
     artifact: str,
     seen: Observed,
     score_E: Floats,
@@ -41,9 +41,9 @@ def write(
     memorized_below: float,
     lease: Lease,
 ) -> None:
-    ids, questions = _names(database, store, job["dataset"], lease)
+    ids, questions = _names(database, store, job.dataset, lease)
     mean_E = mean_accuracies(score_E, seen.accuracy_CE)
-    low_R, high_R = _intervals(seen, ranked, memorized_below)
+    low_R, high_R = _intervals(seen, score_E, ranked, memorized_below)
     with store.writing(artifact) as out, pq.ParquetWriter(out, SCHEMA, compression="zstd") as writer:
         for first in range(0, ranked.size, WRITTEN_AT_ONCE):
             lease.check()
@@ -68,11 +68,17 @@ def write(
             writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), row_group_size=GROUP_ROWS)
 
 
-def _intervals(seen: Observed, ranked: NDArray[np.int64], memorized_below: float) -> tuple[Floats, Floats]:
+def _intervals(
+    seen: Observed, score_E: Floats, ranked: NDArray[np.int64], memorized_below: float
+) -> tuple[Floats, Floats]:
     """Of every score, in the order of the ranks."""
     memorized_CR = memorized(seen.perplexity_CE[:, ranked], memorized_below=memorized_below)
     return score_intervals(
-        seen.correct_CE[:, ranked], memorized_CR, samples=seen.per_pair, drawn_CE=seen.drawn_CE[:, ranked]
+        score_E[ranked],
+        seen.correct_CE[:, ranked],
+        memorized_CR,
+        samples=seen.per_pair,
+        drawn_CE=seen.drawn_CE[:, ranked],
     )
 
 

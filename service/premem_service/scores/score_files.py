@@ -65,10 +65,6 @@ class Scores:
             found[stop - len(lists) : stop] = pc.list_element(lists, 0).to_numpy()
         return found
 
-    def has(self, name: str) -> bool:
-        """Whether there is this column: the files of an older service lack some."""
-        return name in self._file.schema_arrow.names
-
     def rank_of(self, row: int) -> int | None:
         """None: this row has no score."""
         places = np.flatnonzero(self._file.read(columns=["row"])["row"].to_numpy() == row)
@@ -110,7 +106,7 @@ SCHEMA = pa.schema(
         pa.field("accuracy", pa.list_(pa.float64()), nullable=False),  # per checkpoint, null as the mean
         pa.field("perplexity", pa.list_(pa.float64()), nullable=False),
         pa.field("memorized", pa.list_(pa.bool_()), nullable=False),
-        pa.field("low", pa.float64(), nullable=False),  # of the score's 90% interval
+        pa.field("low", pa.float64(), nullable=False),  # of the score's 90% interval, which contains it
         pa.field("high", pa.float64(), nullable=False),
         pa.field("copied", pa.list_(pa.float64()), nullable=False),  # per checkpoint; null: the answers are not here
         pa.field("perturbed", pa.list_(pa.float64()), nullable=False),  # accuracy per variant, the baseline first

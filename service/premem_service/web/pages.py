@@ -41,7 +41,7 @@ class Public:
         return cls(content, gzip.compress(content, mtime=0), KINDS[file.suffix], etag)
 
 
-FILES = {str(file.relative_to(WEB)): Public.read(file) for file in WEB.rglob("*") if file.suffix in KINDS}
+FILES = {file.relative_to(WEB).as_posix(): Public.read(file) for file in WEB.rglob("*") if file.suffix in KINDS}
 """All that there is: no path of a request is ever joined to a folder."""
 
 router = APIRouter(include_in_schema=False)

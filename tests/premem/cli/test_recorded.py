@@ -252,6 +252,91 @@ def test_calibrating_on_one_recorded_run_is_refused(tmp_path):
 
     assert ended.returncode == 2
     assert "at least two runs" in ended.stderr
+    assert "give --memorized-below" in ended.stderr
+
+
+def write_tested_run(folder: Path, tests: dict[int, int]) -> Path:
+    """Four examples, never memorized: at checkpoint 1 none is solved, at 2 one, at 3 two.
+
+    `tests` says by checkpoint how many of ten answers to test questions are right.
+    """
+    write_run(folder, steps=tuple(tests))
+    for step, right in tests.items():
+        checkpoint = folder / f"checkpoint-{step}"
+        np.save(checkpoint / ANSWERS, np.repeat((np.arange(4) >= step - 1)[:, None], 5, axis=1).astype(np.int64))
+        wrong_TS = (np.arange(10) >= right).astype(np.int64).reshape(2, 5)
+        np.save(checkpoint / "test_answer_types5_seed2_temp0.8.npy", wrong_TS)
+    return folder
+
+
+def test_with_a_given_threshold_one_run_is_enough_and_what_it_cannot_tell_is_said(tmp_path):
+    # Scores 0, 0.25, 0.5 against test accuracies 0, 0.3, 0.6: squared errors 0.0025 and 0.01, around the mean 0.18.
+    write_tested_run(tmp_path / "run_full", {1: 0, 2: 3, 3: 6})
+
+    told = json.loads(premem("recorded", str(tmp_path), "--memorized-below", "1.1", "--json").stdout)
+    ended = premem("recorded", str(tmp_path), "--memorized-below", "1.1")
+
+    assert [line["pre_memorization_accuracy"] for line in told["runs"][0]["checkpoints"]] == [0.0, 0.25, 0.5]
+    assert told["calibration"] is None
+    assert told["fit"]["r2_identity"] == pytest.approx(1 - 0.0125 / 0.18)
+    assert told["fit"]["r2_linear"] == pytest.approx(1.0)
+    assert told["fit"]["mae"] == pytest.approx(0.05)
+    assert "cannot be told without several runs" in told["warnings"][0]
+    assert ended.returncode == 0
+    assert "over 3 checkpoints of run_full: R² on y = x 0.931" in ended.stdout
+    assert "cannot be told without several runs" in ended.stderr
+
+
+def test_one_checkpoint_has_an_error_and_no_r2(tmp_path):
+    write_tested_run(tmp_path / "run_full", {2: 3})
+
+    told = json.loads(premem("recorded", str(tmp_path), "--memorized-below", "1.1", "--json").stdout)
+
+    assert (told["fit"]["r2_identity"], told["fit"]["r2_linear"]) == (None, None)
+    assert told["fit"]["mae"] == pytest.approx(0.05)
+    assert "R² needs at least 3 checkpoints with a test accuracy, not 1" in told["warnings"]
+
+
+def test_a_folder_that_is_a_run_itself_is_read_as_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_tested_run(tmp_path / "run_full", {1: 0, 2: 3}))
+
+    runs = read_runs(Path())
+
+    assert [run.name for run in runs] == ["run_full"]
+
+
+def test_with_a_given_threshold_a_run_without_test_answers_stands_beside_the_tested_ones(tmp_path):
+    for name in ("a_full", "b_full", "c_full"):
+        write_tested_run(tmp_path / name, {1: 0, 2: 3, 3: 6})
+    for path in (tmp_path / "b_full").glob("*/test_answer_types*"):
+        path.unlink()
+
+    ended = premem("recorded", str(tmp_path), "--memorized-below", "1.1")
+
+    assert ended.returncode == 0
+    assert "Leaving one run out" in ended.stdout
+    assert "b_full: no test_answer_types….npy in checkpoint-1, checkpoint-2, checkpoint-3; left out" in ended.stderr
+
+
+def test_without_test_answers_a_given_threshold_tells_the_scores_and_nothing_of_their_fit(tmp_path):
+    for path in write_tested_run(tmp_path / "run_full", {1: 0, 2: 3}).glob("*/test_answer_types*"):
+        path.unlink()
+
+    told = json.loads(premem("recorded", str(tmp_path), "--memorized-below", "1.1", "--json").stdout)
+
+    assert [line["pre_memorization_accuracy"] for line in told["runs"][0]["checkpoints"]] == [0.0, 0.25]
+    assert (told["calibration"], told["fit"]) == (None, None)
+    assert "no run has a test accuracy" in told["warnings"][0]
+
+
+def test_a_run_on_a_part_without_its_indices_says_what_to_do(tmp_path):
+    write_run(tmp_path / "run_half")
+
+    ended = premem("recorded", str(tmp_path), "--memorized-below", "1.1")
+
+    assert ended.returncode == 2
+    assert "subsample_idxs.npy is missing" in ended.stderr
+    assert "put `full` into the name" in ended.stderr
 
 
 @recorded

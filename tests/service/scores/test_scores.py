@@ -11,7 +11,7 @@ import pytest
 
 from premem.method.memorization import is_memorized, pre_memorization_accuracy
 from premem.method.uncertainty import score_intervals
-from premem.payloads.results import SCHEMA, RowResult, encode
+from premem.payloads.results import SCHEMA, RowResult, encode, metadata
 from premem.records import Observation
 from tests.service.conftest import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, result, work_off
@@ -83,7 +83,9 @@ def test_every_score_has_an_interval_and_says_where_its_example_was_memorized(cl
     seen_EC = [history(row) for row in rows]
     correct_CE = np.array([[one.correct for one in seen] for seen in seen_EC]).T
     memorized_CE = np.array([[one.perplexity < MEMORIZED_BELOW for one in seen] for seen in seen_EC]).T
-    low_E, high_E = score_intervals(correct_CE, memorized_CE, samples=2)
+    score_E = np.array([item["pre_memorization_accuracy"] for item in items])
+    low_E, high_E = score_intervals(score_E, correct_CE, memorized_CE, samples=2)
+    assert ((low_E <= score_E) & (score_E <= high_E)).all()
     assert [item["interval"]["low"] for item in items] == low_E.tolist()
     assert [item["interval"]["high"] for item in items] == high_E.tolist()
     for item, seen in zip(items, seen_EC, strict=True):
@@ -244,5 +246,5 @@ def _replacing(content: bytes, rows: list[RowResult]) -> bytes:
     new = pl.DataFrame([row.as_record() for row in rows], schema=SCHEMA)
     out = io.BytesIO()
     kept = frame.filter(~pl.col("row").is_in(new["row"].implode()))
-    pl.concat([kept, new]).sort("row").write_parquet(out, metadata=PRODUCED_BY)
+    pl.concat([kept, new]).sort("row").write_parquet(out, metadata=metadata(PRODUCED_BY))
     return out.getvalue()

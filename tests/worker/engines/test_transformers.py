@@ -11,7 +11,7 @@ import torch
 
 from premem.errors import CheckpointError, EngineError
 from premem.wire.jobs import Sampling
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored, ScoreRequest
 from premem_worker.engines.transformers import scoring as scoring_module
 from premem_worker.engines.transformers.drawing import Chance, draw
 from premem_worker.engines.transformers.engine import TransformersEngine

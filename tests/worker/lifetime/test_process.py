@@ -19,9 +19,9 @@ from premem.payloads.results import check
 from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Sampling
 from premem_worker.__main__ import main
-from premem_worker.passes.scoring import run_pass
 from tests.checkpoints import make_checkpoint
 from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task, problem
+from tests.worker.passes.running import run_pass
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -209,9 +209,7 @@ def test_a_worker_whose_engine_is_not_installed_says_so_before_it_takes_a_task(
 
 def test_a_worker_without_an_engine_grades_anew_and_takes_nothing_else(service: FakeService):
     task = make_task(stop=2, grader=GraderChoice(name="exact"))
-    service.sources["again"] = run_pass(
-        task, examples(2), FakeEngine(), grading=Comparing(), tokenizer_fingerprint="t1", stopped=lambda: False
-    )
+    service.sources["again"] = run_pass(task, examples(2), FakeEngine(), grading=Comparing(), stopped=lambda: False)
     service.tasks.append(task.model_copy(update={"id": "again", "regrade": True}))
 
     ended = run_worker(service, "--engine", "none", "--exit-when-idle", "0.5")
