@@ -23,6 +23,7 @@ from premem.cli.options import (
     MaxUngradable,
     Messages,
     Question,
+    RepairLatex,
     Trace,
     asked,
     columns_from,
@@ -103,6 +104,7 @@ class UploadOptions:
     grader: Grader = None
     grader_options: GraderOptions = None
     max_ungradable: MaxUngradable = None
+    repair_latex: RepairLatex = None
     question: Question = None
     trace: Trace = None
     final_answer: FinalAnswer = None
@@ -123,6 +125,7 @@ class UploadOptions:
             "grader": self.grader,
             "grader_options": options_from(self.grader_options),
             "max_ungradable": self.max_ungradable,
+            "repair_latex": self.repair_latex,
         }
 
 
