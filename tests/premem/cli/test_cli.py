@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from premem.cli.main import app, main
-from tests.premem.grading.steered import (
+from tests.premem.steered import (
     REPORT,
     Reply,
     Steered,
