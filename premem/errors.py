@@ -6,7 +6,8 @@
     ├── InputError            an input cannot be used; the message says where and what to do
     │   ├── RowsError         rows of a data set cannot be used; it lists the bad lines
     │   ├── GraderError       there is no such grader, or it does not take these options
-    │   └── CheckpointError   a checkpoint cannot be loaded, or must not be
+    │   ├── CheckpointError   a checkpoint cannot be loaded, or must not be
+    │   └── MissingExtra      a package that only this needs is not installed; also an ImportError
     ├── EmptyHistory          no checkpoint has been scored yet, so there is no accuracy
     ├── EngineError           the engine failed, and the checkpoint is not the reason
     ├── Interrupted           the work was stopped: it was cancelled, or the worker is ending
@@ -59,6 +60,10 @@ class GraderError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint cannot be loaded, or must not be."""
+
+
+class MissingExtra(InputError, ImportError):
+    """A package that only this needs is not installed. The message names the extra of premem that brings it."""
 
 
 class EmptyHistory(PrememError):
