@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import json
 import math
 import os
 import re
@@ -16,50 +14,32 @@ from typing import Any, Literal, cast, get_args
 
 from premem.errors import CheckpointError, InputError
 from premem.roots import lying_under
+from premem.tokenizer_files import SETTINGS, read_object
+from premem_worker.checkpoints.foreign import check_gathered, check_is_whole, why_no_weights
+from premem_worker.checkpoints.headers import INDEX, Tensor, held_tensors
+from premem_worker.checkpoints.tokens import CHAT_TEMPLATE, TOKENIZER_FILES, canonical, tokenizer_fingerprint
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
-INDEX = "model.safetensors.index.json"
 _SAVED_IN: dict[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_BITS = {
-    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32,
-    "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
-    "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
-}  # fmt: skip
 _IGNORED_CONFIG = frozenset(
     # Where the folder came from, how it was saved, and tokens, which the engines are told for each checkpoint anew.
     ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "initializer_range")
 ) | frozenset(("bos_token_id", "eos_token_id", "pad_token_id", "unsloth_version", "unsloth_fixed"))
-_HEADER_LIMIT = 100_000_000
-"""Bytes; the limit of the safetensors library."""
 _HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_GENERATION = "generation_config.json"
+_STAMPED = (".safetensors", ".json", ".jinja", ".model", ".txt")
 MODEL_FILES = (
     "config.json",
-    "generation_config.json",
+    _GENERATION,
     "adapter_config.json",
     "adapter_model.safetensors",
     "model*.safetensors",
     "model.safetensors.index.json",
     "tokenizer*.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+    CHAT_TEMPLATE,
+    *TOKENIZER_FILES,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One entry of a safetensors header."""
-
-    name: str
-    dtype: str
-    """As safetensors calls it: F32, BF16, …"""
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +116,9 @@ def inspect(folder: Path) -> Signature:
         architecture=str(architectures[0]),
         tensors=tuple(sorted((t for tensors in headers.values() for t in tensors), key=lambda tensor: tensor.name)),
         tied=bool(config.get("tie_word_embeddings", nested.get("tie_word_embeddings", False))),
-        quantization=None if quantization is None else _canonical(quantization),
+        quantization=None if quantization is None else canonical(quantization),
         dtype=_saved_in(headers, config),
-        config=_canonical({key: value for key, value in config.items() if key not in _IGNORED_CONFIG}),
+        config=canonical({key: value for key, value in config.items() if key not in _IGNORED_CONFIG}),
         tokenizer=tokenizer_fingerprint(folder),
     )
 
@@ -169,7 +149,7 @@ def weight_files(folder: Path) -> list[Path]:
             raise CheckpointError(f"{folder} has both model.safetensors and {INDEX}: remove the one that is stale")
         return [folder / name for name in named]
     if not found:
-        raise CheckpointError(_why_no_weights(folder))
+        raise CheckpointError(why_no_weights(folder))
     if found != [single]:
         # vLLM would read every one of them into the model.
         others = ", ".join(path.name for path in found if path != single)
@@ -178,11 +158,6 @@ def weight_files(folder: Path) -> list[Path]:
             f"one in several needs its {INDEX}; move other safetensors elsewhere"
         )
     return found
-
-
-def held_tensors(path: Path) -> list[Tensor]:
-    """What a safetensors file says that it holds. Raises CheckpointError where the file is damaged or no safetensors."""
-    return _header(path)
 
 
 def weights_digest(folder: Path) -> str:
@@ -196,7 +171,7 @@ def weights_digest(folder: Path) -> str:
 
 def stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Changes when a file of the checkpoint is replaced or rewritten: name, size, time and inode of each."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
+    files = sorted(path for path in folder.iterdir() if path.suffix in _STAMPED)
     return tuple((path.name, status.st_size, status.st_mtime_ns, status.st_ino) for path, status in _stats(files))
 
 
@@ -220,8 +195,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is no folder")
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds a LoRA adapter, which is no model by itself")
+    check_is_whole(folder)
     config = _read_json(folder / "config.json", "it is no folder that save_pretrained made")
-    for name, settings in (("config.json", config), ("tokenizer_config.json", _settings(folder))):
+    for name, settings in (("config.json", config), (SETTINGS, read_object(folder / SETTINGS))):
         if "auto_map" in settings:
             raise CheckpointError(
                 f"{folder / name} names code of its own (auto_map): premem runs no code out of checkpoints; "
@@ -237,41 +213,40 @@ def context_length(folder: Path) -> int | None:
     nested = text_config if isinstance(text_config, dict) else {}
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
     limits = [given.get(name) for given in (config, nested) for name in names]
-    limits.append(_settings(folder).get("model_max_length"))
+    limits.append(read_object(folder / SETTINGS).get("model_max_length"))
     # A tokenizer without a limit says 1e30.
     return min((int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1e9), default=None)
 
 
 def end_tokens(folder: Path, *, tokenizer_eos: int | None = None) -> frozenset[int]:
-    """The ids that end a text, from generation_config.json, config.json and the tokenizer together."""
-    generation = folder / "generation_config.json"
+    """The ids that end a text, from generation_config.json, config.json and the tokenizer together.
+
+    Raises CheckpointError where a file names something else.
+    """
     ends: set[int] = set() if tokenizer_eos is None else {tokenizer_eos}
-    for config in (read_config(folder), _read_json(generation) if generation.is_file() else {}):
+    for name, config in (
+        ("config.json", read_config(folder)),
+        (_GENERATION, read_object(folder / _GENERATION)),
+    ):
         named = config.get("eos_token_id")
-        ends.update(named if isinstance(named, list) else [] if named is None else [named])
-    return frozenset(ends)
+        for token in named if isinstance(named, list) else [] if named is None else [named]:
+            if not isinstance(token, int) or isinstance(token, bool):
+                raise CheckpointError(
+                    f"{folder / name} names {token!r} in eos_token_id: it must be the id of a token, or a list of ids"
+                )
+            ends.add(token)
+    return frozenset(token for token in ends if token >= 0)  # some write -1 for none
 
 
 def chat_template(folder: Path) -> str | None:
     """Where transformers looks for it: a file of its own, else tokenizer_config.json; of several the default."""
-    if (own := folder / "chat_template.jinja").is_file():
+    if (own := folder / CHAT_TEMPLATE).is_file():
         return own.read_text(encoding="utf-8")
-    found = _settings(folder).get("chat_template")
+    found = read_object(folder / SETTINGS).get("chat_template")
     if isinstance(found, list):
         named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
         found = named.get("default")
     return found if isinstance(found, str) and found else None
-
-
-def tokenizer_fingerprint(folder: Path) -> str:
-    """SHA-256 over what decides about a text's tokens and a token's text, whatever way the files were written.
-
-    Two tokenizers with one fingerprint give the same ids: vocabulary, merges, added tokens, normalizer, what is put
-    before and behind a text. Padding, truncation, formatting and the order of keys do not count.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no folder")
-    return _fingerprint(folder, stamp(folder))
 
 
 def _refusal(path_or_id: str, roots: Sequence[Path], *, inside: bool, like_hub: bool) -> str:
@@ -285,55 +260,9 @@ def _refusal(path_or_id: str, roots: Sequence[Path], *, inside: bool, like_hub: 
     return f"{reason}; if it is meant as a hub id, start the worker with --hub" if like_hub else reason
 
 
-@functools.lru_cache(maxsize=64)  # a large vocabulary takes a second, and each task asks
-def _fingerprint(folder: Path, _stamp: tuple[tuple[str, int, int, int], ...]) -> str:
-    settings = _settings(folder)
-    special = {name: _content(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token")}
-    added = {name: settings.get(name) for name in ("add_bos_token", "add_eos_token", "add_prefix_space")}
-    digest = hashlib.sha256(_canonical(special | added).encode())
-    if (whole := folder / "tokenizer.json").is_file():
-        digest.update(_canonical(_tokens_of(_read_json(whole))).encode())
-        return digest.hexdigest()
-    files = [folder / name for name in ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")]
-    files += [folder / "vocab.json", folder / "merges.txt"]
-    present = [path for path in files if path.is_file()]
-    if not present or {path.name for path in present} == {"merges.txt"}:
-        raise CheckpointError(
-            f"{folder} has no tokenizer (tokenizer.json or tokenizer.model): save it there with "
-            "tokenizer.save_pretrained, since every checkpoint needs its own"
-        )
-    for path in [*present, *(path for path in [folder / "added_tokens.json"] if path.is_file())]:
-        content = _canonical(_read_json(path)).encode() if path.suffix == ".json" else path.read_bytes()
-        digest.update(hashlib.sha256(path.name.encode() + b"\0" + content).digest())
-    return digest.hexdigest()
-
-
-def _tokens_of(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in tokenizer.items() if key not in ("version", "truncation", "padding")}
-    if isinstance(model := kept.get("model"), dict) and isinstance(merges := model.get("merges"), list):
-        # Older files write a merge as "a b", newer ones as ["a", "b"].
-        kept["model"] = model | {"merges": [m.split(" ", 1) if isinstance(m, str) else m for m in merges]}
-    return cast(dict[str, Any], _without_nulls(kept))
-
-
-def _without_nulls(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _content(token: object) -> object:
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    return _read_json(path) if path.is_file() else {}
-
-
 def _headers(folder: Path) -> dict[Path, list[Tensor]]:
     files = weight_files(folder)
-    headers = {path: _header(path) for path in files}
+    headers = {path: held_tensors(path) for path in files}
     counts = Counter(tensor.name for tensors in headers.values() for tensor in tensors)
     if twice := sorted(name for name, count in counts.items() if count > 1):
         raise CheckpointError(f"{folder} holds {twice[0]!r} in more than one file")
@@ -342,52 +271,10 @@ def _headers(folder: Path) -> dict[Path, list[Tensor]]:
         for name, shard in _weight_map(folder / INDEX).items():
             if name not in held[shard]:
                 raise CheckpointError(f"{folder / INDEX} says that {name!r} is in {shard}, which does not hold it")
+    check_gathered(folder, [tensor for tensors in headers.values() for tensor in tensors])
     if not counts:
         raise CheckpointError(f"{folder} holds no weights: its safetensors are empty")
     return headers
-
-
-def _header(path: Path) -> list[Tensor]:
-    """The tensors that a safetensors file says it holds, after comparing that with its size."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
-                raise CheckpointError(f"{path} is truncated or no safetensors: {size:,} bytes do not hold its header")
-            header = json.loads(file.read(length))
-    except FileNotFoundError:
-        reason = f"{INDEX} names it" if (path.parent / INDEX).is_file() else "it is a link to nothing"
-        raise CheckpointError(f"{path} is missing: {reason}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no safetensors: its header is no JSON ({error})") from error
-    try:
-        tensors = [_entry(name, entry) for name, entry in header.items() if name != "__metadata__"]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no safetensors: its header lacks a tensor's dtype, shape or place") from error
-    _check_data(path, tensors, size - 8 - length)
-    return [tensor for tensor, _, _ in tensors]
-
-
-def _entry(name: str, entry: Mapping[str, Any]) -> tuple[Tensor, int, int]:
-    begin, end = entry["data_offsets"]
-    return Tensor(name, str(entry["dtype"]), tuple(map(int, entry["shape"]))), int(begin), int(end)
-
-
-def _check_data(path: Path, tensors: Sequence[tuple[Tensor, int, int]], held: int) -> None:
-    """The tensors must lie end to end and fill the file."""
-    reached = 0
-    for tensor, begin, end in sorted(tensors, key=lambda entry: entry[1:]):
-        bits = _BITS.get(tensor.dtype)
-        if begin != reached or (bits is not None and (end - begin) * 8 != math.prod(tensor.shape) * bits):
-            raise CheckpointError(f"{path} is damaged: {tensor.name!r} does not lie where its shape says")
-        reached = end
-    if held < reached:
-        raise CheckpointError(f"{path} is truncated: it holds {held:,} of {reached:,} bytes of weights")
-    if held > reached:
-        raise CheckpointError(f"{path} is damaged: {held - reached:,} bytes follow its last tensor")
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -398,17 +285,6 @@ def _weight_map(index: Path) -> dict[str, str]:
         if not isinstance(shard, str) or not re.fullmatch(r"[^/\\]+\.safetensors", shard):
             raise CheckpointError(f"{index} names {shard!r}, which is no safetensors file of its folder")
     return weight_map
-
-
-def _why_no_weights(folder: Path) -> str:
-    others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf") for path in folder.glob(pattern)]
-    weights = sorted(name for name in others if name != "training_args.bin" and not name.startswith("optimizer"))
-    if weights:
-        return (
-            f"{folder} has only {', '.join(weights[:3])}: premem loads safetensors only "
-            "(load it and save it again with save_pretrained)"
-        )
-    return f"{folder} has no weights: there is no model.safetensors and no {INDEX}"
 
 
 def _saved_in(headers: Mapping[Path, Iterable[Tensor]], config: Mapping[str, Any]) -> Dtype | None:
@@ -432,18 +308,6 @@ def _stats(files: Iterable[Path]) -> Iterable[tuple[Path, Any]]:
 
 
 def _read_json(path: Path, otherwise: str = "it is missing") -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} has no {path.name}: {otherwise}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return content
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    if not path.exists():
+        raise CheckpointError(f"{path.parent} has no {path.name}: {otherwise}")
+    return read_object(path)
