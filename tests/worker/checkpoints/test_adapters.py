@@ -13,6 +13,7 @@ import boto3
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from premem.errors import CheckpointError
@@ -279,6 +280,34 @@ def test_an_adapter_of_another_shape_than_its_base_is_refused(run: Path, tmp_pat
 
     with pytest.raises(CheckpointError, match="does not fit its base"):
         parts_of(tmp_path, tmp_path / "cache").locate(str(_copied(run, tmp_path)), str(tmp_path / "wide"))
+
+
+def test_an_adapter_of_a_resized_vocabulary_names_both_sizes(run: Path, tmp_path: Path):
+    adapter = _copied(run, tmp_path)
+    held = load_file(adapter / WEIGHTS)
+    held["base_model.model.model.embed_tokens.weight"] = torch.zeros(403, 64)
+    save_file(held, adapter / WEIGHTS)
+
+    with pytest.raises(CheckpointError, match=r"resized from 400 to 403 tokens; .*resize_token_embeddings.*AutoPeft"):
+        parts_of(tmp_path, tmp_path / "cache").locate(str(adapter), str(run / "base"))
+
+
+@pytest.mark.parametrize("named", [[401, 402], {"embed_tokens": [3, 402]}])
+def test_an_adapter_that_trains_tokens_its_base_lacks_is_refused(run: Path, tmp_path: Path, named: object):
+    adapter = _copied(run, tmp_path)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "trainable_token_indices": named}))
+
+    with pytest.raises(CheckpointError, match=r"names 402, and the embedding of the base has 400 tokens"):
+        parts_of(tmp_path, tmp_path / "cache").locate(str(adapter), str(run / "base"))
+
+
+def test_an_adapter_of_empty_tensors_is_refused_with_its_cause(run: Path, tmp_path: Path):
+    adapter = _copied(run, tmp_path)
+    save_file({name: torch.empty(0) for name in load_file(adapter / WEIGHTS)}, adapter / WEIGHTS)
+
+    with pytest.raises(CheckpointError, match=r"are empty, .* of shape \[0\]: they were saved under DeepSpeed ZeRO-3"):
+        parts_of(tmp_path, tmp_path / "cache").locate(str(adapter), str(run / "base"))
 
 
 def test_a_folder_with_a_model_and_an_adapter_is_refused(run: Path, tmp_path: Path):

@@ -136,5 +136,5 @@ def test_an_empty_buffer_is_no_weight(tmp_path: Path) -> None:
 def test_an_adapter_that_was_never_gathered_is_told_as_one(tmp_path: Path) -> None:
     empty = Tensor("base_model.model.layers.0.q_proj.lora_A.weight", "F32", (0,))
 
-    with pytest.raises(CheckpointError, match="deepspeed.zero.GatheredParameters"):
+    with pytest.raises(CheckpointError, match=r"deepspeed\.zero\.GatheredParameters"):
         check_gathered(tmp_path, [empty])
