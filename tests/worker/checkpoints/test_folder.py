@@ -139,6 +139,14 @@ def test_an_end_that_is_no_id_is_refused(whole: Path, named: Any) -> None:
         end_tokens(whole)
 
 
+def test_a_processors_chat_template_is_found_where_no_tokenizer_has_one(whole: Path) -> None:
+    (whole / "chat_template.json").write_text(json.dumps({"chat_template": "of the processor"}))
+    found = checkpoints.chat_template(whole)
+    (whole / "chat_template.jinja").write_text("of the tokenizer")
+
+    assert (found, checkpoints.chat_template(whole)) == ("of the processor", "of the tokenizer")
+
+
 def test_an_end_that_no_token_has_is_none(whole: Path) -> None:
     change_json(whole / "config.json", lambda c: c.update(eos_token_id=[-1, 5]))
     (whole / "generation_config.json").unlink()

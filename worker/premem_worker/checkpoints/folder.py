@@ -27,6 +27,7 @@ _IGNORED_CONFIG = frozenset(
     ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "initializer_range")
 ) | frozenset(("bos_token_id", "eos_token_id", "pad_token_id", "unsloth_version", "unsloth_fixed"))
 _HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_OF_PROCESSORS = "chat_template.json"
 _GENERATION = "generation_config.json"
 _STAMPED = (".safetensors", ".json", ".jinja", ".model", ".txt")
 MODEL_FILES = (
@@ -38,6 +39,7 @@ MODEL_FILES = (
     "model.safetensors.index.json",
     "tokenizer*.json",
     CHAT_TEMPLATE,
+    _OF_PROCESSORS,
     *TOKENIZER_FILES,
 )
 
@@ -239,10 +241,15 @@ def end_tokens(folder: Path, *, tokenizer_eos: int | None = None) -> frozenset[i
 
 
 def chat_template(folder: Path) -> str | None:
-    """Where transformers looks for it: a file of its own, else tokenizer_config.json; of several the default."""
+    """Where transformers looks for it: a file of its own, else tokenizer_config.json; of several the default.
+
+    Processors of multimodal models may keep theirs in chat_template.json.
+    """
     if (own := folder / CHAT_TEMPLATE).is_file():
         return own.read_text(encoding="utf-8")
-    found = read_object(folder / SETTINGS).get("chat_template")
+    found = read_object(folder / SETTINGS).get("chat_template") or read_object(folder / _OF_PROCESSORS).get(
+        "chat_template"
+    )
     if isinstance(found, list):
         named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
         found = named.get("default")

@@ -278,6 +278,7 @@ class VllmEngine:
             load_format="safetensors",
             trust_remote_code=False,
             skip_tokenizer_init=True,  # it makes some anew by their class, and keeps one by its path: it gets ours
+            language_model_only=True,  # asked in tokens alone; a processor of images would want a tokenizer
             generation_config="vllm",  # no sampling settings but the request's own
             max_model_len=-1,  # the model's, or what the memory holds
             max_num_seqs=self._max_sequences,
