@@ -77,7 +77,10 @@ ServiceUrl = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 Grader = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What decides whether an answer is right: gsm8k, math, exact, choice, regex, …"),
+    typer.Option(
+        metavar="NAME",
+        help="What decides whether an answer is right: gsm8k, math, exact, choice, regex, …; absent: chosen by the data.",
+    ),
 ]
 GraderOptions = Annotated[
     str | None, typer.Option(metavar="JSON", help='The grader\'s own options, as {"pattern": "…"}.')
@@ -86,6 +89,14 @@ MaxUngradable = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE", help="Refuse the data when more of its own references fail to grade as right; 0.05 is usual."
+    ),
+]
+RepairLatex = Annotated[
+    bool | None,
+    typer.Option(
+        "--repair-latex/--no-repair-latex",
+        help="LaTeX whose single backslashes JSON took for escapes: put them back, or take the rows as they are. "
+        "Absent: such rows are refused.",
     ),
 ]
 Question = Annotated[str | None, typer.Option(metavar="COL", help="Holds the question.", rich_help_panel=COLUMNS_PANEL)]

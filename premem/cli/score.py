@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from premem.cli.exits import FAILED, print_json
-from premem.cli.jobs import send, show_job, warn_of_ungradable, watched
+from premem.cli.jobs import send, show_job, warn_of_rows, watched
 from premem.cli.options import RowsFormat
 from premem.output.console import say
 from premem.output.progress import progress
@@ -141,21 +141,25 @@ def _ending_cleanly(kept: Path) -> Iterator[None]:
 
 def _with_datasets(client: Client, scoring: Scoring) -> JobRequest:
     """The request with its data sets, uploaded where they are files."""
+    from premem.client.scoring import graded_alike
     from premem.client.sources import is_source
     from premem.wire.bodies import GraderChoice
 
     known: dict[str, Any] = {}
     if is_source(scoring.data) or Path(scoring.data).is_file():
         dataset = send(client, scoring.data, **scoring.upload)
-        warn_of_ungradable(dataset)
+        warn_of_rows(dataset)
         known["dataset"] = dataset.id
     else:
-        known["dataset"] = client.dataset(scoring.data).id
+        dataset = client.dataset(scoring.data)
+        known["dataset"] = dataset.id
         if grader := scoring.upload["grader"]:
             known["grader"] = GraderChoice(name=grader, options=scoring.upload["grader_options"])
     if scoring.test:
-        twins = send(client, scoring.test, **scoring.upload)
-        warn_of_ungradable(twins)
+        # Both are graded alike, whatever grader the test set by itself would have been given.
+        settled = {} if scoring.upload["grader"] else graded_alike(dataset)
+        twins = send(client, scoring.test, **{**scoring.upload, **settled})
+        warn_of_rows(twins)
         known["test_dataset"] = twins.id
     return scoring.request.model_copy(update=known)
 

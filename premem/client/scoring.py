@@ -101,20 +101,27 @@ def posted(
 
     request = _request(checkpoints, settings)  # what is wrong with it is said before anything is sent
     dataset = yield from _known(routes, data, upload)
-    known = {"dataset": dataset}
+    known = {"dataset": dataset if isinstance(dataset, str) else dataset.id}
     if test is not None:
-        known["test_dataset"] = yield from _known(routes, test, upload)
+        settled = graded_alike(dataset) if isinstance(dataset, Dataset) and not upload.get("grader") else {}
+        twins = yield from _known(routes, test, {**upload, **settled})
+        known["test_dataset"] = twins if isinstance(twins, str) else twins.id
     return (yield from Routes.create_job.steps(routes, request.model_copy(update=known)))
 
 
-def _known(routes: Routes, data: Data, upload: Mapping[str, Any]) -> Steps[str]:
+def graded_alike(dataset: Dataset) -> dict[str, Any]:
+    """For the upload of a test set: the grader that the examples have, which was chosen by them or named with them."""
+    return {"grader": dataset.grader.name, "grader_options": dataset.grader.options}
+
+
+def _known(routes: Routes, data: Data, upload: Mapping[str, Any]) -> Steps[Dataset | str]:
     from premem.client.client import Routes
 
     if isinstance(data, Dataset):
-        return data.id
+        return data
     if isinstance(data, str) and data.startswith("ds_") and not os.path.exists(data):
         return data
-    return (yield from Routes.upload.steps(routes, data, **upload)).id
+    return (yield from Routes.upload.steps(routes, data, **upload))
 
 
 def _request(checkpoints: Sequence[CheckpointLike], settings: Mapping[str, Any]) -> JobRequest:

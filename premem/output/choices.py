@@ -51,14 +51,14 @@ def overlap_lines(overlap: Overlap) -> list[Table | Text | str]:
 
 def _policy_text(lineage: Lineage) -> str:
     """A policy with what it goes by, so that two of the same name are told apart."""
-    told = {
+    explanations = {
         "lowest": f" below {lineage.below:g}",
         "band": f" from {lineage.above:g} up to {lineage.below:g}",
         "mean": f" below {lineage.below:g}",
         "random": f" with seed {lineage.seed}",
     }
     most = "" if lineage.budget is None else f", {lineage.budget:,} at most"
-    return f"{lineage.policy}{told.get(lineage.policy, '')}{most}"
+    return f"{lineage.policy}{explanations.get(lineage.policy, '')}{most}"
 
 
 def acquisition_lines(found: Acquisition, *, most: int) -> list[Table | Text | str]:
@@ -111,7 +111,7 @@ def example_text(example: ExampleDetail) -> Text:
     text.append(f"row {example.row}, id {printable(example.id)}, rank {example.rank}\n", style="bold")
     text.append(
         f"pre-memorization accuracy {example.pre_memorization_accuracy:.2f}"
-        f"{f' (90% interval {interval_text(example.interval)})' if example.interval else ''}, "
+        f" (90% interval {interval_text(example.interval)}), "
         f"{'' if example.mean_accuracy is None else f'mean accuracy {example.mean_accuracy:.2f}, '}"
         f"{'' if example.last_accuracy is None else f'last accuracy {example.last_accuracy:.2f}, '}"
         f"{f'memorized at {printable(example.memorized_at)}' if example.memorized_at else 'never memorized'}\n\n"

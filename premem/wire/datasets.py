@@ -37,6 +37,9 @@ class Dataset(Reply):
     bytes: int = Field(description="As stored.")
     columns: Columns = Field(description="The mapping that was used.")
     grader: GraderChoice
+    grader_reason: str | None = Field(None, description="Of an upload that named no grader: why this one was chosen.")
     ungradable: int = Field(description="Rows whose own reference does not grade as right.")
     ungradable_lines: list[BadLineReply] = Field(description="The first 100 of them.")
+    chats: int = Field(0, description="Rows with a system message, tools or earlier turns before the answer.")
+    repaired: int = Field(0, description="Backslashes of LaTeX that were put back.")
     created_at: datetime

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.engine import RowMapping
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from premem.wire.bodies import GraderChoice
 from premem.wire.datasets import Dataset
 from premem_service.datasets.ingest import Ingested
 from premem_service.datasets.reading import found_dataset, manifest
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import DatasetRow
 from premem_service.storage.store import Store, StoreError
 from premem_service.storage.tables import dataset_shards, datasets
 
 
-def as_reply(row: RowMapping) -> Dataset:
-    return Dataset.model_validate({**row, "created_at": datetime.fromtimestamp(row["created_at"], UTC)})
+def as_reply(row: DatasetRow) -> Dataset:
+    return Dataset.model_validate({**asdict(row), "created_at": datetime.fromtimestamp(row.created_at, UTC)})
 
 
-def keep(
-    database: Database, store: Store, ingested: Ingested, *, name: str, grader: GraderChoice
-) -> tuple[Dataset, bool]:
+def keep(database: Database, store: Store, ingested: Ingested, *, name: str) -> tuple[Dataset, bool]:
     """Make what was stored a data set, or find that there is one of the same content. True: it is new.
 
     An existing one that has lost files gets the new ones. Artifacts that are not needed are deleted.
@@ -34,7 +32,7 @@ def keep(
     try:
         _check_stored(store, artifacts)
         try:
-            return _create(database, ingested, name=name, grader=grader), True
+            return _create(database, ingested, name=name), True
         except IntegrityError:  # the same rows were committed first, by this transaction's side or long ago
             return _existing(database, store, ingested), False
     except SQLAlchemyError:
@@ -51,7 +49,7 @@ def _check_stored(store: Store, artifacts: Sequence[str]) -> None:
         raise StoreError("the upload took so long that its first files were collected as garbage; send it again")
 
 
-def _create(database: Database, ingested: Ingested, *, name: str, grader: GraderChoice) -> Dataset:
+def _create(database: Database, ingested: Ingested, *, name: str) -> Dataset:
     """Raises IntegrityError where there is a data set of this id."""
     with database.begin() as connection:
         newest = connection.scalar(select(func.max(datasets.c.created_at))) or 0.0
@@ -61,11 +59,14 @@ def _create(database: Database, ingested: Ingested, *, name: str, grader: Grader
             "rows": ingested.rows,
             "bytes": ingested.bytes,
             "columns": ingested.columns.model_dump(),
-            "grader": grader.model_dump(),
+            "grader": ingested.grader.model_dump(),
+            "grader_reason": ingested.grader_reason,
             "ungradable": ingested.ungradable,
             "ungradable_lines": [
                 {"line": bad.line, "field": bad.field, "message": bad.message} for bad in ingested.ungradable_lines
             ],
+            "chats": ingested.chats,
+            "repaired": ingested.repaired,
             # No two alike: pages are cut by it, and SQLite's clock counts milliseconds.
             "created_at": max(now(connection), newest + 1e-6),
         }

@@ -14,7 +14,7 @@ from premem.wire.bodies import GraderChoice
 from premem.wire.datasets import Columns
 from premem_service.datasets import rows as rows_module
 from premem_service.datasets.ingest import Ingested, ingest
-from premem_service.datasets.rows import mapping, read
+from premem_service.datasets.rows import Latex, mapping, read
 from premem_service.datasets.shards import frame, rows_at, tables
 from premem_service.storage.store import Store
 
@@ -40,7 +40,7 @@ ROWS = st.lists(
 )
 
 
-def right(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+def right(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
     for _ in pairs:
         yield Grade("right")
 
@@ -51,7 +51,6 @@ def stored(store: Store, blocks: Iterable[bytes], grade_all=right) -> Ingested:
         store=store,
         asked=Columns(),
         grader=GraderChoice(),
-        grader_version="1",
         grade_all=grade_all,
         max_ungradable=0.0,
         max_row_bytes=2**20,
@@ -79,16 +78,19 @@ def test_a_batch_is_read_as_its_rows_one_by_one(rows: list[dict[str, object]]):
     columns = mapping(Columns(), list(rows[0]))
     batch = (range(1, len(rows) + 1), rows)
 
-    at_once = rows_module._read_sound(batch, columns, 5, 2**20)
+    at_once = rows_module._read_sound(batch, columns, 5, 2**20, Latex())
 
-    assert at_once is None or at_once == rows_module._read_each(batch, columns, 5, 2**20)
-    assert read(batch, columns, position=5, max_row_bytes=2**20) == rows_module._read_each(batch, columns, 5, 2**20)
+    one_by_one = rows_module._read_each(batch, columns, 5, 2**20, Latex())
+    assert at_once is None or at_once == one_by_one
+    assert read(batch, columns, position=5, max_row_bytes=2**20) == one_by_one
 
 
 def test_a_batch_of_sound_strings_is_read_at_once():
     rows = [{"question": "q", "trace": "t", "final_answer": "a", "id": number} for number in range(3)]
 
-    assert rows_module._read_sound((range(1, 4), rows), mapping(Columns(), list(rows[0])), 0, 2**20) is not None
+    assert (
+        rows_module._read_sound((range(1, 4), rows), mapping(Columns(), list(rows[0])), 0, 2**20, Latex()) is not None
+    )
 
 
 def test_the_rows_between_any_two_positions_are_found_in_their_groups(tmp_path: Path):
@@ -133,7 +135,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path, error: BaseExc
 def test_a_grader_that_fails_leaves_nothing(tmp_path: Path):
     store = Store(tmp_path)
 
-    def fail(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+    def fail(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
         for count, _ in enumerate(pairs):
             if count == 40_000:
                 raise GraderError("the grader broke")
@@ -148,7 +150,7 @@ def test_a_grader_that_fails_leaves_nothing(tmp_path: Path):
 def test_nothing_is_graded_after_a_bad_line(tmp_path: Path):
     graded = []
 
-    def count(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+    def count(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
         for pair in pairs:
             graded.append(pair)
             yield Grade("right")
@@ -166,7 +168,7 @@ def test_every_verdict_but_right_is_explained(tmp_path: Path):
         stored(
             Store(tmp_path),
             [b'{"question": "q", "answer": "a"}\n' * 4],
-            lambda pairs: [g for g, _ in zip(grades, pairs, strict=False)],
+            lambda pairs, _grader: [g for g, _ in zip(grades, pairs, strict=False)],
         )
 
     assert [(line.line, line.message) for line in caught.value.lines] == [

@@ -184,6 +184,10 @@ def own_tokenizer_code(folder: Path) -> None:
     )
 
 
+def another_vocabulary(folder: Path) -> None:
+    change_json(folder / "config.json", lambda config: config.update(vocab_size=408))
+
+
 def no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "training_args.bin").write_bytes(b"")
@@ -257,6 +261,7 @@ def a_link_to_nothing(folder: Path) -> None:
         (no_architecture, "names no architecture"),
         (own_code, r"code of its own \(auto_map\)"),
         (own_tokenizer_code, r"tokenizer_config.json names code of its own"),
+        (another_vocabulary, "says vocab_size 408, and model.embed_tokens.weight has 400 rows"),
         (no_weights, "has no weights"),
         (pickled_weights, "has only pytorch_model.bin: premem loads safetensors only"),
         (adapter, "holds a LoRA adapter, which is no model"),

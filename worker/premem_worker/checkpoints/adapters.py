@@ -17,7 +17,7 @@ from premem.errors import CheckpointError, EngineError
 from premem_worker.checkpoints import folder as checkpoints
 from premem_worker.checkpoints.cache import Cache
 from premem_worker.checkpoints.foreign import check_gathered
-from premem_worker.checkpoints.headers import held_tensors
+from premem_worker.checkpoints.headers import embedding, held_tensors, weight_files
 from premem_worker.checkpoints.tokens import CHAT_TEMPLATE, TOKENIZER_FILES, has_tokenizer, tokenizer_fingerprint
 
 CONFIG = "adapter_config.json"
@@ -37,8 +37,6 @@ _NOT_BESIDE = (
 )
 _MERGING = 3
 """Counted up when the same files give other weights or texts than before, so that nothing of then is taken out of a cache."""
-
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -63,7 +61,7 @@ def paired(folder: Path, *, base: str | None, locate: Callable[[str], Path], max
     `locate` finds the base like a checkpoint. Raises CheckpointError where either cannot be used.
     """
     config = _read(folder, max_rank=max_rank)
-    check_gathered(folder, held_tensors(folder / WEIGHTS))
+    check_gathered(folder, {tensor.name: tensor.shape for tensor in held_tensors(folder / WEIGHTS)})
     named = base or config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         raise CheckpointError(
@@ -102,7 +100,7 @@ def merged(pair: Pair, *, cache: Cache) -> Path:
                 "checkpoints of a job as they are until it ends, and post the job again"
             )
 
-    needed = sum(path.stat().st_size for path in [*checkpoints.weight_files(pair.base), pair.adapter / WEIGHTS])
+    needed = sum(path.stat().st_size for path in [*weight_files(pair.base), pair.adapter / WEIGHTS])
     key = json.dumps(["merged", _MERGING, str(pair.adapter), str(pair.base), before])
     return cache.get(key, merge, bytes_needed=needed)
 
@@ -168,9 +166,9 @@ def _read(folder: Path, *, max_rank: int) -> dict[str, Any]:
 def _check_sizes(folder: Path, config: Mapping[str, Any], base: Path, signature: checkpoints.Signature) -> None:
     """Raises CheckpointError where the adapter was trained on a base with more or fewer tokens, or of another size."""
     shapes = {tensor.name: tensor.shape for tensor in signature.tensors}
-    embedding = next((shape for name, shape in shapes.items() if name.endswith(_EMBEDDINGS)), None)
-    if embedding is not None and signature.tied:
-        shapes.setdefault("lm_head.weight", embedding)
+    table = embedding(signature.tensors)
+    if table is not None and signature.tied:
+        shapes.setdefault("lm_head.weight", table.shape)
     resize = (
         "resize the base as the training did (base.resize_token_embeddings), save it with the adapter's tokenizer and name "
         "that one (--base), or merge the adapter where it was trained: "
@@ -179,16 +177,16 @@ def _check_sizes(folder: Path, config: Mapping[str, Any], base: Path, signature:
     for tensor in held_tensors(folder / WEIGHTS):
         name = tensor.name.removeprefix("base_model.model.")
         expected = shapes.get(name, tensor.shape)
-        if embedding is not None and tensor.shape != expected:
+        if tensor.shape != expected:
             reason = f"{name} has the shape {list(tensor.shape)} in {WEIGHTS} and {list(expected)} in the base"
             if tensor.shape[1:] == expected[1:]:
                 reason += f": its vocabulary was resized from {expected[0]} to {tensor.shape[0]} tokens; {resize}"
             raise CheckpointError(f"the adapter {folder} does not fit its base {base}: {reason}")
     highest = max(_trained_tokens(config.get("trainable_token_indices")), default=-1)
-    if embedding is not None and highest >= embedding[0]:
+    if table is not None and highest >= table.shape[0]:
         raise CheckpointError(
             f"the adapter {folder} trains tokens that its base {base} lacks: trainable_token_indices in {CONFIG} names "
-            f"{highest}, and the embedding of the base has {embedding[0]} tokens; {resize}"
+            f"{highest}, and the embedding of the base has {table.shape[0]} tokens; {resize}"
         )
 
 

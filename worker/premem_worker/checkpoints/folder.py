@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -10,18 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from premem.errors import CheckpointError, InputError
 from premem.roots import lying_under
 from premem.tokenizer_files import SETTINGS, read_object
-from premem_worker.checkpoints.foreign import check_gathered, check_is_whole, why_no_weights
-from premem_worker.checkpoints.headers import INDEX, Tensor, held_tensors
+from premem_worker.checkpoints.foreign import check_is_whole
+from premem_worker.checkpoints.headers import SAVED_IN, Dtype, Tensor, embedding, read_headers, read_json, weight_files
 from premem_worker.checkpoints.tokens import CHAT_TEMPLATE, TOKENIZER_FILES, canonical, tokenizer_fingerprint
 
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-_SAVED_IN: dict[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _IGNORED_CONFIG = frozenset(
     # Where the folder came from, how it was saved, and tokens, which the engines are told for each checkpoint anew.
     ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "initializer_range")
@@ -107,22 +103,34 @@ def inspect(folder: Path) -> Signature:
     Raises CheckpointError where the folder cannot be loaded, or must not be.
     """
     config = read_config(folder)
-    headers = _headers(folder)
+    headers = read_headers(folder)
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise CheckpointError(f"{folder / 'config.json'} names no architecture: save the model with save_pretrained")
     text_config = config.get("text_config")
     nested = text_config if isinstance(text_config, dict) else {}
     quantization = config.get("quantization_config")
+    tensors = tuple(sorted((t for held in headers.values() for t in held), key=lambda tensor: tensor.name))
+    if quantization is None:
+        _check_vocabulary(folder, tensors, config.get("vocab_size", nested.get("vocab_size")))
     return Signature(
         architecture=str(architectures[0]),
-        tensors=tuple(sorted((t for tensors in headers.values() for t in tensors), key=lambda tensor: tensor.name)),
+        tensors=tensors,
         tied=bool(config.get("tie_word_embeddings", nested.get("tie_word_embeddings", False))),
         quantization=None if quantization is None else canonical(quantization),
         dtype=_saved_in(headers, config),
         config=canonical({key: value for key, value in config.items() if key not in _IGNORED_CONFIG}),
         tokenizer=tokenizer_fingerprint(folder),
     )
+
+
+def _check_vocabulary(folder: Path, tensors: Iterable[Tensor], said: object) -> None:
+    table = embedding(tensors)
+    if table is not None and isinstance(said, int) and table.shape[0] != said:
+        raise CheckpointError(
+            f"{folder / 'config.json'} says vocab_size {said}, and {table.name} has {table.shape[0]} rows: the config or the "
+            "weights are those of before tokens were added; take both from one save_pretrained"
+        )
 
 
 def named_dtype(signature: Signature, requested: str | None) -> Dtype:
@@ -139,36 +147,6 @@ def named_dtype(signature: Signature, requested: str | None) -> Dtype:
     if requested not in get_args(Dtype):
         raise InputError(f"unknown dtype {requested!r}: it must be one of {', '.join(get_args(Dtype))}")
     return cast(Dtype, requested)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors that hold the model, sorted. Raises CheckpointError where there are none or too many."""
-    index, single = folder / INDEX, folder / "model.safetensors"
-    found = sorted(folder.glob("*.safetensors"))
-    if index.is_file():
-        named = sorted(set(_weight_map(index).values()))
-        if single in found and single.name not in named:
-            raise CheckpointError(f"{folder} has both model.safetensors and {INDEX}: remove the one that is stale")
-        return [folder / name for name in named]
-    if not found:
-        raise CheckpointError(why_no_weights(folder))
-    if found != [single]:
-        # vLLM would read every one of them into the model.
-        others = ", ".join(path.name for path in found if path != single)
-        raise CheckpointError(
-            f"{folder} has {others} and no {INDEX}: a model in one file is called model.safetensors, "
-            f"one in several needs its {INDEX}; move other safetensors elsewhere"
-        )
-    return found
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 over the bytes of the weights, to tell equal weights from a swap that did nothing."""
-    digest = hashlib.sha256()
-    for path in weight_files(folder):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
@@ -198,7 +176,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds a LoRA adapter, which is no model by itself")
     check_is_whole(folder)
-    config = _read_json(folder / "config.json", "it is no folder that save_pretrained made")
+    config = read_json(folder / "config.json", "it is no folder that save_pretrained made")
     for name, settings in (("config.json", config), (SETTINGS, read_object(folder / SETTINGS))):
         if "auto_map" in settings:
             raise CheckpointError(
@@ -267,39 +245,12 @@ def _refusal(path_or_id: str, roots: Sequence[Path], *, inside: bool, like_hub: 
     return f"{reason}; if it is meant as a hub id, start the worker with --hub" if like_hub else reason
 
 
-def _headers(folder: Path) -> dict[Path, list[Tensor]]:
-    files = weight_files(folder)
-    headers = {path: held_tensors(path) for path in files}
-    counts = Counter(tensor.name for tensors in headers.values() for tensor in tensors)
-    if twice := sorted(name for name, count in counts.items() if count > 1):
-        raise CheckpointError(f"{folder} holds {twice[0]!r} in more than one file")
-    if (folder / INDEX).is_file():
-        held = {path.name: {tensor.name for tensor in tensors} for path, tensors in headers.items()}
-        for name, shard in _weight_map(folder / INDEX).items():
-            if name not in held[shard]:
-                raise CheckpointError(f"{folder / INDEX} says that {name!r} is in {shard}, which does not hold it")
-    check_gathered(folder, [tensor for tensors in headers.values() for tensor in tensors])
-    if not counts:
-        raise CheckpointError(f"{folder} holds no weights: its safetensors are empty")
-    return headers
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map")
-    for shard in weight_map.values():
-        if not isinstance(shard, str) or not re.fullmatch(r"[^/\\]+\.safetensors", shard):
-            raise CheckpointError(f"{index} names {shard!r}, which is no safetensors file of its folder")
-    return weight_map
-
-
 def _saved_in(headers: Mapping[Path, Iterable[Tensor]], config: Mapping[str, Any]) -> Dtype | None:
     numbers: Counter[str] = Counter()
     for tensors in headers.values():
         for tensor in tensors:
             numbers[tensor.dtype] += math.prod(tensor.shape)
-    most = _SAVED_IN.get(numbers.most_common(1)[0][0])
+    most = SAVED_IN.get(numbers.most_common(1)[0][0])
     if most is not None:
         return most
     named = str(config.get("dtype", config.get("torch_dtype"))).removeprefix("torch.")
@@ -312,9 +263,3 @@ def _stats(files: Iterable[Path]) -> Iterable[tuple[Path, Any]]:
             yield path, path.stat()
         except FileNotFoundError:  # a link to nothing, or gone since
             continue
-
-
-def _read_json(path: Path, otherwise: str = "it is missing") -> dict[str, Any]:
-    if not path.exists():
-        raise CheckpointError(f"{path.parent} has no {path.name}: {otherwise}")
-    return read_object(path)

@@ -6,11 +6,10 @@ FSDP and DeepSpeed leave every process its own part of the weights; others leave
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from premem.errors import CheckpointError
-from premem_worker.checkpoints.headers import INDEX, Tensor
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _NO_WEIGHTS = ("training_args.bin", "scheduler.pt", "scaler.pt", "random_states", "rng_state", "optimizer", "tokenizer")
@@ -54,17 +53,16 @@ def why_no_weights(folder: Path) -> str:
         elif "consolidated.00.pth" in weights:
             way = "Meta's own format: transformers' convert_llama_weights_to_hf.py makes a folder to load of it"
         return f"{folder} has only {', '.join(weights[:3])}: premem loads safetensors only ({way})"
-    return f"{folder} has no weights: there is no model.safetensors and no {INDEX}"
+    return f"{folder} has no weights: there is no model.safetensors and no model.safetensors.index.json"
 
 
-def check_gathered(folder: Path, tensors: Sequence[Tensor]) -> None:
-    """Raises CheckpointError where tensors hold no numbers: ZeRO-3 saves those so that lie with other processes."""
-    empty = sorted(tensor.name for tensor in tensors if 0 in tensor.shape and _PARAMETER.search(tensor.name))
+def check_gathered(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """`shapes`: of the tensors in there, by name. Raises CheckpointError where tensors hold no numbers: ZeRO-3 saves those so that lie with other processes."""
+    empty = sorted(name for name, shape in shapes.items() if 0 in shape and _PARAMETER.search(name))
     if not empty:
         return
-    shape = next(list(tensor.shape) for tensor in tensors if tensor.name == empty[0])
     what = (
-        f"{len(empty)} of the {len(tensors)} tensors in {folder} are empty, such as {empty[0]} of shape {shape}: they were "
+        f"{len(empty)} of the {len(shapes)} tensors in {folder} are empty, such as {empty[0]} of shape {list(shapes[empty[0]])}: they were "
         "saved under DeepSpeed ZeRO-3 without being gathered first"
     )
     if any(".lora_" in name or name.startswith("base_model.") for name in empty):

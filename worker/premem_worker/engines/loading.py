@@ -15,7 +15,7 @@ from premem.errors import CheckpointError
 from premem.tokenizer_files import SETTINGS, WHOLE, named_tokens, read_tokenizer
 from premem.wire.jobs import Sampling
 from premem_worker.checkpoints.tokens import check_tokenizer_is_there, files_digest
-from premem_worker.engines.protocol import SampleRequest, ScoreRequest
+from premem_worker.engines.requests import SampleRequest, ScoreRequest
 
 CANARY_TOKENS = 24
 log = structlog.get_logger(__name__)

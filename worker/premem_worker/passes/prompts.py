@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from premem.errors import CheckpointError
 from premem.method.spans import Span, Tokenizer, closing_tokens, prompt_tokens, split
 from premem.records import Example
-from premem.wire.jobs import Checkpoint
 from premem.wire.tasks import LeasedTask
-from premem_worker.checkpoints import folder as checkpoints
+from premem_worker.checkpoints.chat import Chat, without_chat
 
 _ASKED, _ANSWERED = "premem asks", "premem answers"
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """How a checkpoint writes a conversation, by its own files."""
-
-    template: str
-    """In Jinja."""
-    ends: frozenset[int]
-    """The tokens at which its answers end, beside the tokenizer's own."""
-
-    @classmethod
-    def read(cls, folder: Path, *, model: Path) -> Chat | None:
-        """Out of the folder of the tokenizer and that of the model. None: there is no chat template."""
-        template = checkpoints.chat_template(folder)
-        return None if template is None else cls(template, checkpoints.end_tokens(model))
-
-    def fingerprint(self, tokenizer: str) -> str:
-        """That of a tokenizer, the chat template counted in: two checkpoints must share what they are asked."""
-        return hashlib.sha256(f"{tokenizer}\0{self.template}".encode()).hexdigest()
-
-
-def without_chat(checkpoint: Checkpoint) -> CheckpointError:
-    return CheckpointError(
-        f"checkpoint {checkpoint.name!r} ({checkpoint.path}) has no chat template, and the job's template is a chat: save "
-        "the tokenizer with its template there (chat_template.jinja, or chat_template in tokenizer_config.json), or post "
-        "the job with chat false"
-    )
 
 
 class Prompts:
@@ -68,14 +36,14 @@ class Prompts:
         question, begun = example.question, ""
         if change is not None:
             question, begun = change.question_prefix + question + change.question_suffix, change.answer_prefix
-        asked = template.render_prompt(question)
-        return (asked if self._turns is None else self._turns.written(asked)) + begun
+        prompt = template.render_prompt(question)
+        return (prompt if self._turns is None else self._turns.written(prompt)) + begun
 
     def answered(self, example: Example) -> str:
         """What was trained on: the prompt with its target, up to the end of that."""
         template = self._task.template
-        asked, answer = template.render_prompt(example.question), template.render_target(example.trace)
-        return asked + answer if self._turns is None else self._turns.answered(asked, answer)
+        prompt, answer = template.render_prompt(example.question), template.render_target(example.trace)
+        return prompt + answer if self._turns is None else self._turns.answered(prompt, answer)
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """A chat template writes the tokens in front itself: with those of the tokenizer there would be two."""
@@ -98,8 +66,8 @@ class _Turns:
         """What the template writes behind an answer: it ends the turn, and is not scored."""
         self._check_end()
 
-    def written(self, asked: str, answer: str | None = None) -> str:
-        messages = [*self._said_before, {"role": "user", "content": asked}]
+    def written(self, question: str, answer: str | None = None) -> str:
+        messages = [*self._said_before, {"role": "user", "content": question}]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         from jinja2 import TemplateError
@@ -112,8 +80,8 @@ class _Turns:
             raise self._unfit(f"refuses what it is given: {error}") from error
         return text
 
-    def answered(self, asked: str, answer: str) -> str:
-        whole = self.written(asked, answer)
+    def answered(self, question: str, answer: str) -> str:
+        whole = self.written(question, answer)
         if not whole.endswith(self._after):
             raise self._unfit(f"ends the answer {answer[:100]!r} in another way than others")
         return whole.removesuffix(self._after)
