@@ -1,19 +1,16 @@
-"""Data sets on the wire."""
+"""Bodies about data sets."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-if TYPE_CHECKING:
-    pass
 from premem.wire.bodies import Body, GraderChoice, Reply
 
 
 class Columns(Body):
-    """Which column of the uploaded rows plays which part. Absent ones are guessed from the usual names."""
+    """Which column of the uploaded rows holds what. What is absent is looked for under the usual names."""
 
     question: str | None = None
     trace: str | None = None
@@ -23,6 +20,8 @@ class Columns(Body):
 
 
 class BadLineReply(Reply):
+    """One row that cannot be taken, or whose reference does not grade as right."""
+
     line: int
     field: str | None
     message: str
