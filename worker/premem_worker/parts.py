@@ -15,6 +15,7 @@ from premem_worker.checkpoints import folder as checkpoints
 from premem_worker.checkpoints.cache import Cache
 from premem_worker.checkpoints.chat import Chat
 from premem_worker.checkpoints.located import Located
+from premem_worker.checkpoints.tokens import tokenizer_fingerprint
 from premem_worker.engines.choose import check_installed, engine_name, make_embedder, make_engine
 from premem_worker.engines.protocol import EmbeddingEngine, Engine
 from premem_worker.passes.scoring import Grading
@@ -75,7 +76,7 @@ def real_parts(settings: Settings) -> Parts:
 
         return Located(
             folder=folder,
-            tokenizer=checkpoints.tokenizer_fingerprint(folder),
+            tokenizer=tokenizer_fingerprint(folder),
             model=model,
             weights=weights,
             adapter=adapter,

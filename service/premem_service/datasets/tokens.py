@@ -1,6 +1,6 @@
 """What a checkpoint's tokenizer makes of prompt and target, for a look at them before anything is scored.
 
-Its file, tokenizer.json, is enough for that: neither torch nor transformers is needed here.
+Its files are enough for that: neither torch nor transformers is needed here. Workers hold theirs to the same reading.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from premem.errors import CheckpointError
 from premem.method.spans import closing_tokens, split_target
 from premem.roots import lying_under
+from premem.tokenizer_files import FILES, WHOLE, read_tokenizer
 from premem.wire.previews import PreviewTokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-FILE = "tokenizer.json"
 KEPT = 4
 """A large vocabulary takes a second to read, and tens of megabytes of memory."""
 
@@ -27,9 +27,6 @@ class FileTokenizer:
     """A tokenizer out of its file, in the way in which workers' tokenizers are asked (premem.method.spans.Tokenizer)."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        # Some are saved with what their training cut and padded; nothing is cut when a row is scored.
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         self._tokenizer = tokenizer
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
@@ -59,27 +56,30 @@ def tokenizer_of(checkpoint: str, *, roots: Sequence[Path]) -> FileTokenizer:
     if not roots:
         raise CheckpointError("this service reads no checkpoints: PREMEM_CHECKPOINT_ROOTS names no folder")
     try:
-        allowed = lying_under(Path(checkpoint) / FILE, roots)
-        found = next((file for file in allowed if file.is_file()), None)
-        stamp = None if found is None else found.stat()
+        allowed = lying_under(Path(checkpoint), roots)
+        found = next((folder for folder in allowed if (folder / WHOLE).is_file()), None)
+        files = [] if found is None else [found / name for name in FILES if (found / name).is_file()]
+        lies_outside = any(not lying_under(file, roots) for file in files)  # a link may lead there
+        stamp = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, links in a circle, a NUL
         raise CheckpointError(f"{checkpoint[:200]!r} is no path of a checkpoint: {str(error)[:100]}") from error
-    if found is None or stamp is None:
-        where = "there is none in that folder" if allowed else "it lies under none of PREMEM_CHECKPOINT_ROOTS"
-        raise CheckpointError(f"the service reads no {FILE} of {checkpoint[:200]}: {where}")
-    return _read(found, (stamp.st_mtime_ns, stamp.st_size))
+    if found is None or lies_outside:
+        where = "there is none in that folder"
+        if lies_outside or not allowed:
+            where = "it lies under none of PREMEM_CHECKPOINT_ROOTS"
+        raise CheckpointError(f"the service reads no {WHOLE} of {checkpoint[:200]}: {where}")
+    return _read(found, stamp)
 
 
 @lru_cache(maxsize=KEPT)
-def _read(file: Path, stamp: tuple[int, int]) -> FileTokenizer:
-    """`stamp` changes where the file is written anew. Raises CheckpointError."""
+def _read(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> FileTokenizer:
+    """`stamp` changes where a file is written anew. Raises CheckpointError."""
     try:
-        from tokenizers import Tokenizer
+        return FileTokenizer(read_tokenizer(folder))
     except ImportError:
         raise CheckpointError(
             "the service has no library to read tokenizers with: pip install 'premem-service[previews]'"
         ) from None
-    try:
-        return FileTokenizer(Tokenizer.from_file(str(file)))
-    except Exception as error:  # the library knows no kind of its own
-        raise CheckpointError(f"{file.name} of {file.parent.name} cannot be read: {str(error)[:200]}") from error
+    except CheckpointError as error:
+        # Where the service keeps its checkpoints is nobody's business who asks for a preview.
+        raise CheckpointError(str(error).replace(str(folder.parent), "").lstrip("/")) from error

@@ -83,6 +83,18 @@ def test_scored_are_the_tokens_that_the_worker_scores(checkpoint: Path, question
     assert "".join(shown.texts) == prompt + target
 
 
+def test_class_and_added_tokens_are_read_as_by_a_worker(checkpoint: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "step-1"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    told = {"added_tokens_decoder": {"400": {"content": "<note>"}}, "tokenizer_class": "LlamaTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, **told}))
+
+    shown = tokenizer_of("step-1", roots=[tmp_path])
+
+    assert shown.encode("a <note> b") == load_tokenizer(folder).encode("a <note> b")
+    assert 400 in shown.encode("a <note> b")
+
+
 def test_each_token_has_the_text_that_it_covers(checkpoint: Path):
     shown = tokenizer_of(str(checkpoint), roots=[checkpoint.parent]).split("How many apples 🙂?\nAnswer:", " 12\nDone.")
 
@@ -136,7 +148,7 @@ def test_a_tokenizer_that_cannot_be_read_is_told_and_read_once_it_can_be(client:
     before = preview(client, checkpoint="step-1")["untokenized"]
     file.write_bytes(good)
 
-    assert "tokenizer.json of step-1 cannot be read" in before
+    assert "step-1/tokenizer.json cannot be read" in before
     assert preview(client, checkpoint="step-1")["untokenized"] is None
 
 

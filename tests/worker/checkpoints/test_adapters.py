@@ -12,6 +12,7 @@ import boto3
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from premem.errors import CheckpointError
@@ -146,7 +147,7 @@ def test_a_rank_above_the_workers_limit_is_refused(run: Path, tmp_path: Path):
 def test_an_adapter_that_the_base_has_no_place_for_is_refused(run: Path, tmp_path: Path):
     make_checkpoint(tmp_path / "deep", seed=1, layers=3)
     deep = make_adapter(tmp_path / "adapter", tmp_path / "deep", seed=5)
-    parts = real_parts(Settings(engine="transformers", checkpoint_roots=[run, tmp_path], cache=tmp_path / "cache"))
+    parts = _under_both(run, tmp_path)
 
     with pytest.raises(CheckpointError, match="the base has no place for 6 of its tensors"):
         parts.locate(str(deep), str(run / "base"))
@@ -181,7 +182,7 @@ def test_an_adapter_written_anew_while_it_is_merged_is_refused(
         shutil.copyfile(run / "checkpoint-20" / WEIGHTS, adapter / WEIGHTS)
 
     monkeypatch.setattr(adapters, "_merge", disturbed)
-    parts = real_parts(Settings(engine="transformers", checkpoint_roots=[run, tmp_path], cache=tmp_path / "cache"))
+    parts = _under_both(run, tmp_path)
 
     with pytest.raises(CheckpointError, match="was written anew while they were merged"):
         parts.locate(str(adapter), str(run / "base"))
@@ -216,12 +217,44 @@ def test_an_adapter_of_another_shape_than_its_base_is_refused(run: Path, tmp_pat
         parts_of(tmp_path, tmp_path / "cache").locate(str(_copied(run, tmp_path)), str(tmp_path / "wide"))
 
 
+def test_an_adapter_of_a_resized_vocabulary_names_both_sizes(run: Path, tmp_path: Path):
+    adapter = _copied(run, tmp_path)
+    held = load_file(adapter / WEIGHTS)
+    held["base_model.model.model.embed_tokens.weight"] = torch.zeros(403, 64)
+    save_file(held, adapter / WEIGHTS)
+
+    with pytest.raises(CheckpointError, match=r"resized from 400 to 403 tokens; .*resize_token_embeddings.*AutoPeft"):
+        _under_both(run, tmp_path).locate(str(adapter), str(run / "base"))
+
+
+@pytest.mark.parametrize("named", [[401, 402], {"embed_tokens": [3, 402]}])
+def test_an_adapter_that_trains_tokens_its_base_lacks_is_refused(run: Path, tmp_path: Path, named: object):
+    adapter = _copied(run, tmp_path)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "trainable_token_indices": named}))
+
+    with pytest.raises(CheckpointError, match=r"names 402, and the embedding of the base has 400 tokens"):
+        _under_both(run, tmp_path).locate(str(adapter), str(run / "base"))
+
+
+def test_an_adapter_of_empty_tensors_is_refused_with_its_cause(run: Path, tmp_path: Path):
+    adapter = _copied(run, tmp_path)
+    save_file({name: torch.empty(0) for name in load_file(adapter / WEIGHTS)}, adapter / WEIGHTS)
+
+    with pytest.raises(CheckpointError, match=r"are empty, .* of shape \[0\]: they were saved under DeepSpeed ZeRO-3"):
+        _under_both(run, tmp_path).locate(str(adapter), str(run / "base"))
+
+
 def test_a_folder_with_a_model_and_an_adapter_is_refused(run: Path, tmp_path: Path):
     adapter = _copied(run, tmp_path)
     shutil.copyfile(run / "base" / "config.json", adapter / "config.json")
 
     with pytest.raises(CheckpointError, match="a model and an adapter"):
         parts_of(tmp_path, tmp_path / "cache").locate(str(adapter), str(run / "base"))
+
+
+def _under_both(run: Path, other: Path) -> Parts:
+    return real_parts(Settings(engine="transformers", checkpoint_roots=[run, other], cache=other / "cache"))
 
 
 def _copied(run: Path, into: Path) -> Path:

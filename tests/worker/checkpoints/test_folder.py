@@ -14,7 +14,6 @@ import pytest
 
 from premem.errors import CheckpointError, InputError
 from premem_worker.checkpoints import folder as checkpoints
-from premem_worker.checkpoints import headers
 from premem_worker.checkpoints.folder import (
     context_length,
     end_tokens,
@@ -22,10 +21,9 @@ from premem_worker.checkpoints.folder import (
     model_family,
     named_dtype,
     resolve,
-    tokenizer_fingerprint,
 )
-from premem_worker.checkpoints.headers import Tensor
-from tests.checkpoints import make_checkpoint, make_tokenizer
+from premem_worker.checkpoints.headers import INDEX, Tensor
+from tests.checkpoints import make_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +131,29 @@ def test_all_end_tokens_count(whole: Path) -> None:
     assert end_tokens(whole, tokenizer_eos=9) == {2, 5, 7, 9}
 
 
+@pytest.mark.parametrize("named", [[2, [5]], "2", [True], [2, None], {"id": 2}])
+def test_an_end_that_is_no_id_is_refused(whole: Path, named: Any) -> None:
+    change_json(whole / "generation_config.json", lambda c: c.update(eos_token_id=named))
+
+    with pytest.raises(CheckpointError, match=r"generation_config.json names .* in eos_token_id"):
+        end_tokens(whole)
+
+
+def test_a_processors_chat_template_is_found_where_no_tokenizer_has_one(whole: Path) -> None:
+    (whole / "chat_template.json").write_text(json.dumps({"chat_template": "of the processor"}))
+    found = checkpoints.chat_template(whole)
+    (whole / "chat_template.jinja").write_text("of the tokenizer")
+
+    assert (found, checkpoints.chat_template(whole)) == ("of the processor", "of the tokenizer")
+
+
+def test_an_end_that_no_token_has_is_none(whole: Path) -> None:
+    change_json(whole / "config.json", lambda c: c.update(eos_token_id=[-1, 5]))
+    (whole / "generation_config.json").unlink()
+
+    assert end_tokens(whole) == {5}
+
+
 def no_folder(folder: Path) -> None:
     shutil.rmtree(folder)
 
@@ -161,6 +182,10 @@ def own_tokenizer_code(folder: Path) -> None:
     change_json(
         folder / "tokenizer_config.json", lambda config: config.update(auto_map={"AutoTokenizer": ["t.T", None]})
     )
+
+
+def another_vocabulary(folder: Path) -> None:
+    change_json(folder / "config.json", lambda config: config.update(vocab_size=408))
 
 
 def no_weights(folder: Path) -> None:
@@ -236,6 +261,7 @@ def a_link_to_nothing(folder: Path) -> None:
         (no_architecture, "names no architecture"),
         (own_code, r"code of its own \(auto_map\)"),
         (own_tokenizer_code, r"tokenizer_config.json names code of its own"),
+        (another_vocabulary, "says vocab_size 408, and model.embed_tokens.weight has 400 rows"),
         (no_weights, "has no weights"),
         (pickled_weights, "has only pytorch_model.bin: premem loads safetensors only"),
         (adapter, "holds a LoRA adapter, which is no model"),
@@ -270,13 +296,13 @@ def a_missing_shard(folder: Path) -> None:
 def a_tensor_elsewhere(folder: Path) -> None:
     shards = sorted(path.name for path in folder.glob("*.safetensors"))
     change_json(
-        folder / headers.INDEX,
+        folder / INDEX,
         lambda index: index["weight_map"].update(dict.fromkeys(index["weight_map"], shards[0])),
     )
 
 
 def a_shard_outside(folder: Path) -> None:
-    change_json(folder / headers.INDEX, lambda i: i["weight_map"].update({"x": "../../other/model.safetensors"}))
+    change_json(folder / INDEX, lambda i: i["weight_map"].update({"x": "../../other/model.safetensors"}))
 
 
 def a_stale_single_file(folder: Path) -> None:
@@ -284,7 +310,7 @@ def a_stale_single_file(folder: Path) -> None:
 
 
 def an_index_of_nothing(folder: Path) -> None:
-    (folder / headers.INDEX).write_text("{}")
+    (folder / INDEX).write_text("{}")
 
 
 @pytest.mark.parametrize(
@@ -305,61 +331,6 @@ def test_an_index_that_does_not_fit_its_shards_is_refused(
 
     with pytest.raises(CheckpointError, match=reason):
         inspect(sharded)
-
-
-def test_a_fingerprint_does_not_depend_on_how_the_tokenizer_was_written(whole: Path) -> None:
-    before = tokenizer_fingerprint(whole)
-    tokenizer = json.loads((whole / "tokenizer.json").read_text())
-    tokenizer["model"]["merges"] = [" ".join(merge) for merge in tokenizer["model"]["merges"]]
-    tokenizer["model"]["vocab"] = dict(reversed(tokenizer["model"]["vocab"].items()))
-    tokenizer["truncation"] = {"max_length": 5}
-    (whole / "tokenizer.json").write_text(json.dumps(tokenizer))
-    change_json(whole / "tokenizer_config.json", lambda t: t.update(padding_side="left", add_bos_token=None))
-
-    assert tokenizer_fingerprint(whole) == before
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda t: t["model"]["merges"].reverse(),
-        lambda t: t["model"]["vocab"].update(extra=400),
-        lambda t: t["added_tokens"].append({**t["added_tokens"][0], "id": 401, "content": "<new>"}),
-        lambda t: t.update(post_processor=None),
-        lambda t: t.update(normalizer={"type": "Lowercase"}),
-    ],
-    ids=["merges", "vocabulary", "added token", "no <s> in front", "normalizer"],
-)
-def test_a_fingerprint_tells_tokenizers_apart(whole: Path, change: Callable[[Any], None]) -> None:
-    before = tokenizer_fingerprint(whole)
-    change_json(whole / "tokenizer.json", change)
-
-    assert tokenizer_fingerprint(whole) != before
-
-
-def test_a_fingerprint_tells_special_settings_apart(whole: Path) -> None:
-    before = tokenizer_fingerprint(whole)
-    change_json(whole / "tokenizer_config.json", lambda t: t.update(add_eos_token=True))
-
-    assert tokenizer_fingerprint(whole) != before
-
-
-def test_a_sentencepiece_model_is_a_tokenizer_too(whole: Path) -> None:
-    (whole / "tokenizer.json").unlink()
-    (whole / "tokenizer.model").write_bytes(b"pieces")
-    before = tokenizer_fingerprint(whole)
-    (whole / "tokenizer.model").write_bytes(b"other pieces")
-
-    assert tokenizer_fingerprint(whole) != before
-
-
-def test_a_saved_and_loaded_tokenizer_keeps_its_fingerprint(whole: Path, tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
-    AutoTokenizer.from_pretrained(whole).save_pretrained(tmp_path / "again")
-
-    assert tokenizer_fingerprint(tmp_path / "again") == tokenizer_fingerprint(whole)
-    assert make_tokenizer().encode("Ada") == AutoTokenizer.from_pretrained(tmp_path / "again").encode("Ada")
 
 
 def test_paths_under_a_root_are_found_absolute_and_relative(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from premem_worker.engines.feed import Feed
 from premem_worker.engines.protocol import Engine
 from premem_worker.engines.requests import Sampled, SampleRequest, ScoreRequest
 from premem_worker.engines.transformers.texts import GrowingText
-from tests.checkpoints import make_checkpoint
+from tests.checkpoints import make_checkpoint, make_tokenizer
 
 NEEDS_VLLM = [
     pytest.mark.vllm,
@@ -69,6 +69,24 @@ def test_greedy_answers_are_those_of_a_plain_loop(engine: Engine, runs: Path) ->
         answer = sampled[request.row, 0]
         assert answer.text == plain_greedy(runs / "tied-1", request, max_tokens=24)
         assert (answer.tokens, answer.finished) == (24, False)
+
+
+def test_another_tokenizer_class_beside_the_same_file_changes_nothing(
+    engine: Engine, runs: Path, tmp_path: Path
+) -> None:
+    renamed = make_checkpoint(tmp_path / "renamed", seed=1, tied=True)
+    config = json.loads((renamed / "tokenizer_config.json").read_text())
+    (renamed / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "LlamaTokenizerFast"}))
+    engine.load(renamed, dtype=None)
+    first = outcome(engine)
+    engine.close()
+
+    engine.load(runs / "tied-1", dtype=None)
+    plain = outcome(engine)
+    engine.load(renamed, dtype=None)
+
+    assert first == plain == outcome(engine)
+    assert engine.tokenizer.encode("Ada has 7", add_special_tokens=False) == make_tokenizer().encode("Ada has 7")[1:]
 
 
 def test_a_seed_gives_its_answer_in_any_company(engine: Engine, runs: Path) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 
 from premem.errors import CheckpointError, EngineError
 from premem_worker.checkpoints import folder as checkpoints
-from premem_worker.checkpoints import headers
 from premem_worker.checkpoints.cache import Cache
+from premem_worker.checkpoints.foreign import check_gathered
+from premem_worker.checkpoints.headers import embedding, held_tensors, weight_files
+from premem_worker.checkpoints.tokens import CHAT_TEMPLATE, TOKENIZER_FILES, has_tokenizer, tokenizer_fingerprint
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -35,18 +37,6 @@ _NOT_BESIDE = (
 )
 _MERGING = 3
 """Counted up when the same files give other weights or texts than before, so that nothing of then is taken out of a cache."""
-_PIECES = ("spiece.model", "sentencepiece.bpe.model")
-_TOKENIZER_FILES = (
-    *_PIECES,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
-_CHAT = "chat_template.jinja"
 
 
 def is_adapter(folder: Path) -> bool:
@@ -71,7 +61,7 @@ def paired(folder: Path, *, base: str | None, locate: Callable[[str], Path], max
     `locate` finds the base like a checkpoint. Raises CheckpointError where either cannot be used.
     """
     config = _read(folder, max_rank=max_rank)
-    headers.held_tensors(folder / WEIGHTS)
+    check_gathered(folder, {tensor.name: tensor.shape for tensor in held_tensors(folder / WEIGHTS)})
     named = base or config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         raise CheckpointError(
@@ -87,11 +77,13 @@ def paired(folder: Path, *, base: str | None, locate: Callable[[str], Path], max
         raise CheckpointError(
             f"the base of the adapter {folder} is an adapter itself ({base_folder}): merge that one first"
         )
-    if checkpoints.inspect(base_folder).quantization is not None:
+    signature = checkpoints.inspect(base_folder)
+    if signature.quantization is not None:
         raise CheckpointError(
             f"the base of the adapter {folder} is quantized ({base_folder}): name the one that it was quantized from "
             "with the job (--base)"
         )
+    _check_sizes(folder, config, base_folder, signature)
     return Pair(folder, base_folder)
 
 
@@ -108,7 +100,7 @@ def merged(pair: Pair, *, cache: Cache) -> Path:
                 "checkpoints of a job as they are until it ends, and post the job again"
             )
 
-    needed = sum(path.stat().st_size for path in [*headers.weight_files(pair.base), pair.adapter / WEIGHTS])
+    needed = sum(path.stat().st_size for path in [*weight_files(pair.base), pair.adapter / WEIGHTS])
     key = json.dumps(["merged", _MERGING, str(pair.adapter), str(pair.base), before])
     return cache.get(key, merge, bytes_needed=needed)
 
@@ -121,12 +113,10 @@ def fits_beside(pair: Pair) -> bool:
     config = json.loads((pair.adapter / CONFIG).read_bytes())
     if any(config.get(name) for name in _NOT_BESIDE) or config.get("init_lora_weights", True) not in (True, "gaussian"):
         return False
-    if has_tokenizer(pair.adapter) and (
-        checkpoints.tokenizer_fingerprint(pair.adapter) != checkpoints.tokenizer_fingerprint(pair.base)
-    ):
+    if has_tokenizer(pair.adapter) and (tokenizer_fingerprint(pair.adapter) != tokenizer_fingerprint(pair.base)):
         return False
     base = {tensor.name: tensor.shape for tensor in checkpoints.inspect(pair.base).tensors}
-    shapes = {tensor.name: tensor.shape for tensor in headers.held_tensors(pair.adapter / WEIGHTS)}
+    shapes = {tensor.name: tensor.shape for tensor in held_tensors(pair.adapter / WEIGHTS)}
     modules = {name.rpartition(".lora_")[0] for name in shapes}
     for module in modules:
         weight = base.get(f"{module.removeprefix('base_model.model.')}.weight")
@@ -142,7 +132,7 @@ def fits_beside(pair: Pair) -> bool:
 
 def rank(folder: Path) -> int:
     """The highest of the adapter's ranks, by its weights."""
-    return max(tensor.shape[0] for tensor in headers.held_tensors(folder / WEIGHTS) if ".lora_A." in tensor.name)
+    return max(tensor.shape[0] for tensor in held_tensors(folder / WEIGHTS) if ".lora_A." in tensor.name)
 
 
 def _read(folder: Path, *, max_rank: int) -> dict[str, Any]:
@@ -173,6 +163,39 @@ def _read(folder: Path, *, max_rank: int) -> dict[str, Any]:
     return config
 
 
+def _check_sizes(folder: Path, config: Mapping[str, Any], base: Path, signature: checkpoints.Signature) -> None:
+    """Raises CheckpointError where the adapter was trained on a base with more or fewer tokens, or of another size."""
+    shapes = {tensor.name: tensor.shape for tensor in signature.tensors}
+    table = embedding(signature.tensors)
+    if table is not None and signature.tied:
+        shapes.setdefault("lm_head.weight", table.shape)
+    resize = (
+        "resize the base as the training did (base.resize_token_embeddings), save it with the adapter's tokenizer and name "
+        "that one (--base), or merge the adapter where it was trained: "
+        "AutoPeftModelForCausalLM.from_pretrained(adapter).merge_and_unload().save_pretrained(folder)"
+    )
+    for tensor in held_tensors(folder / WEIGHTS):
+        name = tensor.name.removeprefix("base_model.model.")
+        expected = shapes.get(name, tensor.shape)
+        if tensor.shape != expected:
+            reason = f"{name} has the shape {list(tensor.shape)} in {WEIGHTS} and {list(expected)} in the base"
+            if tensor.shape[1:] == expected[1:]:
+                reason += f": its vocabulary was resized from {expected[0]} to {tensor.shape[0]} tokens; {resize}"
+            raise CheckpointError(f"the adapter {folder} does not fit its base {base}: {reason}")
+    highest = max(_trained_tokens(config.get("trainable_token_indices")), default=-1)
+    if table is not None and highest >= table.shape[0]:
+        raise CheckpointError(
+            f"the adapter {folder} trains tokens that its base {base} lacks: trainable_token_indices in {CONFIG} names "
+            f"{highest}, and the embedding of the base has {table.shape[0]} tokens; {resize}"
+        )
+
+
+def _trained_tokens(named: object) -> list[int]:
+    """A list of ids, or one for each layer by its name."""
+    lists = named.values() if isinstance(named, dict) else [named]
+    return [token for one in lists if isinstance(one, list) for token in one if isinstance(token, int)]
+
+
 def _merge(folder: Path, base: Path, out: Path, *, dtype: str | None) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -186,7 +209,7 @@ def _merge(folder: Path, base: Path, out: Path, *, dtype: str | None) -> None:
         raise CheckpointError(f"the base of the adapter {folder} cannot be loaded: {_first_line(error)}") from error
     attached(model, folder, base=base).save_pretrained(out)
     tokenizer = folder if has_tokenizer(folder) else base
-    for source in (*(tokenizer / name for name in _TOKENIZER_FILES), spoken(folder, base) / _CHAT):
+    for source in (*(tokenizer / name for name in TOKENIZER_FILES), spoken(folder, base) / CHAT_TEMPLATE):
         if source.is_file():
             shutil.copyfile(source, out / source.name)
 
@@ -199,7 +222,7 @@ def attached(model: Any, folder: Path, *, base: Path) -> Any:
         raise EngineError("LoRA adapters need peft, which is not installed: pip install 'premem[worker]'") from error
     from safetensors import SafetensorError
 
-    held = {tensor.name for tensor in headers.held_tensors(folder / WEIGHTS)}
+    held = {tensor.name for tensor in held_tensors(folder / WEIGHTS)}
     unfit = f"the adapter {folder} does not fit its base {base}"
     try:
         adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
@@ -214,13 +237,9 @@ def attached(model: Any, folder: Path, *, base: Path) -> Any:
         raise CheckpointError(f"{unfit}: {_first_line(error)}") from error
 
 
-def has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", *_PIECES))
-
-
 def spoken(adapter: Path, base: Path) -> Path:
     """Whose chat template they are asked through: the adapter's, where it has a tokenizer or a template, else the base's."""
-    return adapter if has_tokenizer(adapter) or (adapter / _CHAT).is_file() else base
+    return adapter if has_tokenizer(adapter) or (adapter / CHAT_TEMPLATE).is_file() else base
 
 
 def _fault(adapted: Any, held: set[str]) -> str | None:

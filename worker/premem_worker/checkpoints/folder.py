@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 import math
 import os
 import re
@@ -16,29 +13,30 @@ from typing import Any, cast, get_args
 
 from premem.errors import CheckpointError, InputError
 from premem.roots import lying_under
-from premem_worker.checkpoints.headers import SAVED_IN, Dtype, Tensor, read_headers, read_json, weight_files
+from premem.tokenizer_files import SETTINGS, read_object
+from premem_worker.checkpoints.foreign import check_is_whole
+from premem_worker.checkpoints.headers import SAVED_IN, Dtype, Tensor, embedding, read_headers, read_json, weight_files
+from premem_worker.checkpoints.tokens import CHAT_TEMPLATE, TOKENIZER_FILES, canonical, tokenizer_fingerprint
 
 _IGNORED_CONFIG = frozenset(
     # Where the folder came from, how it was saved, and tokens, which the engines are told for each checkpoint anew.
     ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "initializer_range")
 ) | frozenset(("bos_token_id", "eos_token_id", "pad_token_id", "unsloth_version", "unsloth_fixed"))
 _HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_OF_PROCESSORS = "chat_template.json"
+_GENERATION = "generation_config.json"
+_STAMPED = (".safetensors", ".json", ".jinja", ".model", ".txt")
 MODEL_FILES = (
     "config.json",
-    "generation_config.json",
+    _GENERATION,
     "adapter_config.json",
     "adapter_model.safetensors",
     "model*.safetensors",
     "model.safetensors.index.json",
     "tokenizer*.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
+    CHAT_TEMPLATE,
+    _OF_PROCESSORS,
+    *TOKENIZER_FILES,
 )
 
 
@@ -112,15 +110,27 @@ def inspect(folder: Path) -> Signature:
     text_config = config.get("text_config")
     nested = text_config if isinstance(text_config, dict) else {}
     quantization = config.get("quantization_config")
+    tensors = tuple(sorted((t for held in headers.values() for t in held), key=lambda tensor: tensor.name))
+    if quantization is None:
+        _check_vocabulary(folder, tensors, config.get("vocab_size", nested.get("vocab_size")))
     return Signature(
         architecture=str(architectures[0]),
-        tensors=tuple(sorted((t for tensors in headers.values() for t in tensors), key=lambda tensor: tensor.name)),
+        tensors=tensors,
         tied=bool(config.get("tie_word_embeddings", nested.get("tie_word_embeddings", False))),
-        quantization=None if quantization is None else _canonical(quantization),
+        quantization=None if quantization is None else canonical(quantization),
         dtype=_saved_in(headers, config),
-        config=_canonical({key: value for key, value in config.items() if key not in _IGNORED_CONFIG}),
+        config=canonical({key: value for key, value in config.items() if key not in _IGNORED_CONFIG}),
         tokenizer=tokenizer_fingerprint(folder),
     )
+
+
+def _check_vocabulary(folder: Path, tensors: Iterable[Tensor], said: object) -> None:
+    table = embedding(tensors)
+    if table is not None and isinstance(said, int) and table.shape[0] != said:
+        raise CheckpointError(
+            f"{folder / 'config.json'} says vocab_size {said}, and {table.name} has {table.shape[0]} rows: the config or the "
+            "weights are those of before tokens were added; take both from one save_pretrained"
+        )
 
 
 def named_dtype(signature: Signature, requested: str | None) -> Dtype:
@@ -141,7 +151,7 @@ def named_dtype(signature: Signature, requested: str | None) -> Dtype:
 
 def stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Changes when a file of the checkpoint is replaced or rewritten: name, size, time and inode of each."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
+    files = sorted(path for path in folder.iterdir() if path.suffix in _STAMPED)
     return tuple((path.name, status.st_size, status.st_mtime_ns, status.st_ino) for path, status in _stats(files))
 
 
@@ -165,8 +175,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is no folder")
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds a LoRA adapter, which is no model by itself")
+    check_is_whole(folder)
     config = read_json(folder / "config.json", "it is no folder that save_pretrained made")
-    for name, settings in (("config.json", config), ("tokenizer_config.json", _settings(folder))):
+    for name, settings in (("config.json", config), (SETTINGS, read_object(folder / SETTINGS))):
         if "auto_map" in settings:
             raise CheckpointError(
                 f"{folder / name} names code of its own (auto_map): premem runs no code out of checkpoints; "
@@ -182,41 +193,45 @@ def context_length(folder: Path) -> int | None:
     nested = text_config if isinstance(text_config, dict) else {}
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
     limits = [given.get(name) for given in (config, nested) for name in names]
-    limits.append(_settings(folder).get("model_max_length"))
+    limits.append(read_object(folder / SETTINGS).get("model_max_length"))
     # A tokenizer without a limit says 1e30.
     return min((int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1e9), default=None)
 
 
 def end_tokens(folder: Path, *, tokenizer_eos: int | None = None) -> frozenset[int]:
-    """The ids that end a text, from generation_config.json, config.json and the tokenizer together."""
-    generation = folder / "generation_config.json"
+    """The ids that end a text, from generation_config.json, config.json and the tokenizer together.
+
+    Raises CheckpointError where a file names something else.
+    """
     ends: set[int] = set() if tokenizer_eos is None else {tokenizer_eos}
-    for config in (read_config(folder), read_json(generation) if generation.is_file() else {}):
+    for name, config in (
+        ("config.json", read_config(folder)),
+        (_GENERATION, read_object(folder / _GENERATION)),
+    ):
         named = config.get("eos_token_id")
-        ends.update(named if isinstance(named, list) else [] if named is None else [named])
-    return frozenset(ends)
+        for token in named if isinstance(named, list) else [] if named is None else [named]:
+            if not isinstance(token, int) or isinstance(token, bool):
+                raise CheckpointError(
+                    f"{folder / name} names {token!r} in eos_token_id: it must be the id of a token, or a list of ids"
+                )
+            ends.add(token)
+    return frozenset(token for token in ends if token >= 0)  # some write -1 for none
 
 
 def chat_template(folder: Path) -> str | None:
-    """Where transformers looks for it: a file of its own, else tokenizer_config.json; of several the default."""
-    if (own := folder / "chat_template.jinja").is_file():
+    """Where transformers looks for it: a file of its own, else tokenizer_config.json; of several the default.
+
+    Processors of multimodal models may keep theirs in chat_template.json.
+    """
+    if (own := folder / CHAT_TEMPLATE).is_file():
         return own.read_text(encoding="utf-8")
-    found = _settings(folder).get("chat_template")
+    found = read_object(folder / SETTINGS).get("chat_template") or read_object(folder / _OF_PROCESSORS).get(
+        "chat_template"
+    )
     if isinstance(found, list):
         named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
         found = named.get("default")
     return found if isinstance(found, str) and found else None
-
-
-def tokenizer_fingerprint(folder: Path) -> str:
-    """SHA-256 over what decides about a text's tokens and a token's text, whatever way the files were written.
-
-    Two tokenizers with one fingerprint give the same ids: vocabulary, merges, added tokens, normalizer, what is put
-    before and behind a text. Padding, truncation, formatting and the order of keys do not count.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no folder")
-    return _fingerprint(folder, stamp(folder))
 
 
 def _refusal(path_or_id: str, roots: Sequence[Path], *, inside: bool, like_hub: bool) -> str:
@@ -228,52 +243,6 @@ def _refusal(path_or_id: str, roots: Sequence[Path], *, inside: bool, like_hub: 
     else:
         reason = f"{path_or_id} lies outside of the folders that this worker takes checkpoints from ({under})"
     return f"{reason}; if it is meant as a hub id, start the worker with --hub" if like_hub else reason
-
-
-@functools.lru_cache(maxsize=64)  # a large vocabulary takes a second, and each task asks
-def _fingerprint(folder: Path, _stamp: tuple[tuple[str, int, int, int], ...]) -> str:
-    settings = _settings(folder)
-    special = {name: _content(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token")}
-    added = {name: settings.get(name) for name in ("add_bos_token", "add_eos_token", "add_prefix_space")}
-    digest = hashlib.sha256(_canonical(special | added).encode())
-    if (whole := folder / "tokenizer.json").is_file():
-        digest.update(_canonical(_tokens_of(read_json(whole))).encode())
-        return digest.hexdigest()
-    files = [folder / name for name in ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")]
-    files += [folder / "vocab.json", folder / "merges.txt"]
-    present = [path for path in files if path.is_file()]
-    if not present or {path.name for path in present} == {"merges.txt"}:
-        raise CheckpointError(
-            f"{folder} has no tokenizer (tokenizer.json or tokenizer.model): save it there with "
-            "tokenizer.save_pretrained, since every checkpoint needs its own"
-        )
-    for path in [*present, *(path for path in [folder / "added_tokens.json"] if path.is_file())]:
-        content = _canonical(read_json(path)).encode() if path.suffix == ".json" else path.read_bytes()
-        digest.update(hashlib.sha256(path.name.encode() + b"\0" + content).digest())
-    return digest.hexdigest()
-
-
-def _tokens_of(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in tokenizer.items() if key not in ("version", "truncation", "padding")}
-    if isinstance(model := kept.get("model"), dict) and isinstance(merges := model.get("merges"), list):
-        # Older files write a merge as "a b", newer ones as ["a", "b"].
-        kept["model"] = model | {"merges": [m.split(" ", 1) if isinstance(m, str) else m for m in merges]}
-    return cast(dict[str, Any], _without_nulls(kept))
-
-
-def _without_nulls(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _content(token: object) -> object:
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    return read_json(path) if path.is_file() else {}
 
 
 def _saved_in(headers: Mapping[Path, Iterable[Tensor]], config: Mapping[str, Any]) -> Dtype | None:
@@ -294,7 +263,3 @@ def _stats(files: Iterable[Path]) -> Iterable[tuple[Path, Any]]:
             yield path, path.stat()
         except FileNotFoundError:  # a link to nothing, or gone since
             continue
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

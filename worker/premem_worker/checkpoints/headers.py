@@ -7,12 +7,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from premem.errors import CheckpointError
+from premem.tokenizer_files import read_object
+from premem_worker.checkpoints.foreign import check_gathered, why_no_weights
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 INDEX = "model.safetensors.index.json"
@@ -22,6 +24,10 @@ _BITS = {
     "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
+_EMBEDDINGS = tuple(
+    f"{before}.weight"
+    for before in ("model.embed_tokens", "language_model.embed_tokens", "wte", "embed_in", "word_embeddings")
+)
 _HEADER_LIMIT = 100_000_000
 """Largest header in bytes, as in the safetensors library."""
 
@@ -46,7 +52,7 @@ def weight_files(folder: Path) -> list[Path]:
             raise CheckpointError(f"{folder} has both model.safetensors and {INDEX}: remove the one that is stale")
         return [folder / name for name in named]
     if not found:
-        raise CheckpointError(_why_no_weights(folder))
+        raise CheckpointError(why_no_weights(folder))
     if found != [single]:
         # vLLM would read every one of them into the model.
         others = ", ".join(path.name for path in found if path != single)
@@ -60,6 +66,11 @@ def weight_files(folder: Path) -> list[Path]:
 def held_tensors(path: Path) -> list[Tensor]:
     """The tensors of a safetensors file. Raises CheckpointError if it is damaged or not a safetensors file."""
     return _header(path)
+
+
+def embedding(tensors: Iterable[Tensor]) -> Tensor | None:
+    """The table of the tokens' vectors, one row for each; None: it has an unusual name."""
+    return next((tensor for tensor in tensors if tensor.name.endswith(_EMBEDDINGS)), None)
 
 
 def weights_digest(folder: Path) -> str:
@@ -82,6 +93,7 @@ def read_headers(folder: Path) -> dict[Path, list[Tensor]]:
         for name, shard in _weight_map(folder / INDEX).items():
             if name not in held[shard]:
                 raise CheckpointError(f"{folder / INDEX} says that {name!r} is in {shard}, which does not hold it")
+    check_gathered(folder, {tensor.name: tensor.shape for tensors in headers.values() for tensor in tensors})
     if not counts:
         raise CheckpointError(f"{folder} holds no weights: its safetensors are empty")
     return headers
@@ -140,26 +152,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _why_no_weights(folder: Path) -> str:
-    others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf") for path in folder.glob(pattern)]
-    weights = sorted(name for name in others if name != "training_args.bin" and not name.startswith("optimizer"))
-    if weights:
-        return (
-            f"{folder} has only {', '.join(weights[:3])}: premem loads safetensors only "
-            "(load it and save it again with save_pretrained)"
-        )
-    return f"{folder} has no weights: there is no model.safetensors and no {INDEX}"
-
-
 def read_json(path: Path, otherwise: str = "it is missing") -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} has no {path.name}: {otherwise}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return content
+    if not path.exists():
+        raise CheckpointError(f"{path.parent} has no {path.name}: {otherwise}")
+    return read_object(path)

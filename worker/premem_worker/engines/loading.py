@@ -2,26 +2,111 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from premem.errors import CheckpointError
+from premem.tokenizer_files import SETTINGS, WHOLE, named_tokens, read_tokenizer
 from premem.wire.jobs import Sampling
+from premem_worker.checkpoints.tokens import check_tokenizer_is_there, files_digest
 from premem_worker.engines.requests import SampleRequest, ScoreRequest
 
 CANARY_TOKENS = 24
+log = structlog.get_logger(__name__)
+
+
+PLAIN = "How many apples: 12 + 305 = 317? 4 6 8 9"
+UNUSUAL = "  two spaces,\ttab\n\nÄpfel für 3 €: 1,250.75; 苹果 и яблоки 🙂 naïve\n"
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The checkpoint's own tokenizer. Raises CheckpointError where there is none that works."""
-    from transformers import AutoTokenizer
+    """The checkpoint's own tokenizer, as its files say: read once for as long as they stay as they are.
 
+    Raises CheckpointError where there is none, or where it gives other tokens than its files.
+    """
+    check_tokenizer_is_there(folder)
+    held = _Files(folder, files_digest(folder))
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return _checked(held)
     except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
-        raise CheckpointError(f"the tokenizer of {folder} cannot be loaded: {first_line(error)}") from error
+        whole = "" if (folder / WHOLE).is_file() else f"there is no {WHOLE}, and "
+        raise CheckpointError(
+            f"the tokenizer of {folder} cannot be loaded: {whole}transformers says: {first_line(error)}; put the "
+            "tokenizer's files there that the model was trained with (tokenizer.save_pretrained)"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Those of a tokenizer: the same in the next checkpoint of a run, where it lies in another folder."""
+
+    folder: Path = field(compare=False)
+    digest: str
+
+
+@functools.lru_cache(maxsize=2)
+def _checked(files: _Files) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    folder = files.folder
+    if not (folder / WHOLE).is_file():
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        check_keeps_text(folder, tokenizer)
+        return tokenizer
+    # Not AutoTokenizer: transformers 5 builds some classes anew out of the vocabulary, with what belongs to their name
+    # instead of what the file says. A byte-level tokenizer under LlamaTokenizer loses its spaces so.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    own = read_tokenizer(folder)
+    for text in (PLAIN, UNUSUAL, " ".join(("a", *named_tokens(folder), "b"))):
+        for special in (False, True):
+            got, said = tokenizer.encode(text, add_special_tokens=special), own.encode(text, add_special_tokens=special)
+            if got != said.ids:
+                raise CheckpointError(
+                    f"transformers reads the tokenizer of {folder} otherwise than {WHOLE} says: {text!r} gives "
+                    f"{parted(tokenizer, got, said.ids)}; save the tokenizer again with the one that the model was "
+                    "trained with (tokenizer.save_pretrained)"
+                )
+    check_keeps_text(folder, tokenizer)
+    return tokenizer
+
+
+def parted(tokenizer: Any, one: Sequence[int], other: Sequence[int]) -> str:
+    """Where two readings of a text part, for people to read."""
+    place = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+    at = min(len(one), len(other)) if place is None else place
+    shown = [", ".join(map(str, ids[at : at + 4])) or "nothing" for ids in (one, other)]
+    return f"the tokens {shown[0]} … instead of {shown[1]} … from its token {at + 1} on"
+
+
+def check_keeps_text(folder: Path, tokenizer: Any) -> None:
+    """Raises CheckpointError where spaces or digits are lost on the way to tokens and back.
+
+    A tokenizer may write letters small, or know no foreign ones: that is what its model was trained on.
+    """
+    back = str(tokenizer.decode(tokenizer.encode(PLAIN, add_special_tokens=False), skip_special_tokens=True))
+    lost = [named for named, characters in _KEPT.items() if _count(back, characters) < _count(PLAIN, characters)]
+    if lost:
+        raise CheckpointError(
+            f"the tokenizer of {folder} loses {' and '.join(lost)}: {PLAIN!r} comes back as {back[:100]!r}; its files or "
+            f"the tokenizer_class in {SETTINGS} are not those that the model was trained with: take them from the base "
+            "model, or save the tokenizer again as a tokenizer.json (tokenizer.save_pretrained)"
+        )
+    back = str(tokenizer.decode(tokenizer.encode(UNUSUAL, add_special_tokens=False), skip_special_tokens=True))
+    if back.strip() != UNUSUAL.strip():
+        log.warning("the tokenizer does not keep every text as it is", folder=str(folder), text=UNUSUAL, back=back)
+
+
+_KEPT = {"spaces": " ", "digits": "0123456789"}
+
+
+def _count(text: str, characters: str) -> int:
+    return sum(character in characters for character in text)
 
 
 def canary(vocabulary: int) -> tuple[int, ...]:
@@ -31,10 +116,12 @@ def canary(vocabulary: int) -> tuple[int, ...]:
 
 def check_vocabulary(folder: Path, tokenizer: Any, vocabulary: int) -> None:
     """An id beyond the embedding would end the process on a GPU."""
-    if len(tokenizer) > vocabulary:
+    known = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values(), default=0))
+    if known > vocabulary:
         raise CheckpointError(
-            f"{folder} has a tokenizer of {len(tokenizer)} tokens and a model that knows {vocabulary}: "
-            "they do not belong together"
+            f"{folder} has a tokenizer of {known} tokens and a model that knows {vocabulary}: they do not belong together; "
+            "where tokens were added, resize the model for them before it is trained and saved "
+            "(model.resize_token_embeddings), else put the tokenizer there that it was trained with"
         )
 
 

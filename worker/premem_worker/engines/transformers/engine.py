@@ -106,11 +106,10 @@ class TransformersEngine:
                 return
             swapped = held is not None and held.dtype == named and not adapter and _swap(held, checkpoint, signature)
             model = held.model if held is not None and swapped else None
-            tokenizer = held.tokenizer if held is not None and swapped else None
             self._loaded = held = None  # the old weights make room before the new ones come
             if adapter is not None:
                 model = attached(self._fresh_model(checkpoint, named), adapter, base=checkpoint)
-            self._loaded = self._load(checkpoint, signature, named, stamp, model, tokenizer)
+            self._loaded = self._load(checkpoint, signature, named, stamp, model)
             check_finite(checkpoint, self.canary())
         except BaseException:
             self.close()
@@ -163,10 +162,9 @@ class TransformersEngine:
         dtype: Dtype,
         stamp: tuple[object, ...],
         model: Any | None,
-        tokenizer: Any | None,
     ) -> _Loaded:
+        tokenizer = load_tokenizer(folder)
         model = self._fresh_model(folder, dtype) if model is None else model
-        tokenizer = load_tokenizer(folder) if tokenizer is None else tokenizer
         vocabulary = model.get_input_embeddings().weight.shape[0]
         check_vocabulary(folder, tokenizer, vocabulary)
         return _Loaded(

@@ -207,6 +207,7 @@ class VllmEngine:
         expected = self._expected(folder, signature, dtype, how="started")
         try:
             self._llm = self._make(folder, dtype)
+            self._llm.output_processor.tokenizer = tokenizer
         except Exception as error:
             clean_up_after_failed_start()
             if not self._lacks_memory(error):
@@ -241,6 +242,8 @@ class VllmEngine:
             dtype=dtype,
             load_format="safetensors",
             trust_remote_code=False,
+            skip_tokenizer_init=True,  # it makes some anew by their class, and keeps one by its path: it gets ours
+            language_model_only=True,  # asked in tokens alone; a processor of images would want a tokenizer
             generation_config="vllm",  # no sampling settings but the request's own
             max_model_len=-1,  # the model's, or what the memory holds
             max_num_seqs=self._max_sequences,
@@ -292,8 +295,10 @@ class VllmEngine:
         except Exception as error:
             raise EngineError(f"vLLM could not read the weights of {folder}: {first_line(error)}") from error
         self._forget_prefixes()
+        tokenizer = load_tokenizer(folder)
+        self._llm.output_processor.tokenizer = tokenizer
         expected = self._expected(folder, held.signature, held.dtype, how="swapped")
-        loaded = self._checked(folder, stamp, held.signature, held.dtype, held.tokenizer, expected)
+        loaded = self._checked(folder, stamp, held.signature, held.dtype, tokenizer, expected)
         if loaded.canary == held.canary and not _same_weights(folder, held.folder):
             return None
         return loaded
