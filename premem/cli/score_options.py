@@ -312,11 +312,11 @@ def score(
 
 def _in_order(checkpoints: list[str], *, keep: bool) -> list[str]:
     """The order of training; said where it is not the one that was given."""
-    from premem.client.checkpoint_order import in_order_of_steps
+    from premem.client.checkpoint_order import in_order_of_steps, order_said
 
     ordered = checkpoints if keep else in_order_of_steps(checkpoints)
-    if ordered != checkpoints:
-        say(f"checkpoints in the order of their steps: {', '.join(Path(path).name for path in ordered)}")
+    if line := order_said(checkpoints, ordered):
+        say(line)
     return ordered
 
 
