@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from premem.errors import InputError
 
 _ASKED, _ANSWERED = "premem asks", "premem answers"
 
 
-class ChatTokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that is used here."""
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], /, **how: Any) -> Any: ...
-
-
 class Turns:
     """One question and its answer as TRL trains on them: the prompt ends where the assistant's turn begins."""
 
-    def __init__(self, tokenizer: ChatTokenizer, *, template: str | None = None, system: str = "") -> None:
-        """`template` in Jinja; absent: the tokenizer's own. Raises InputError for one that does not write a chat."""
+    def __init__(self, tokenizer: Any, *, template: str | None = None, system: str = "") -> None:
+        """`tokenizer` of Hugging Face; `template` in Jinja, absent: the tokenizer's own. Raises InputError for one that does not write a chat."""
         self._tokenizer = tokenizer
         self._template = template
         self._said_before = [{"role": "system", "content": system}] if system else []
