@@ -206,6 +206,7 @@ def _files_of(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
 def _finish(client: Client, job: Job, scoring: Scoring, *, as_json: bool) -> None:
     """Write the results and show the report, or say why there are none."""
     from premem.client.folders import write_beside
+    from premem.client.logged_loss import far_from_logged
     from premem.output.reports import show_report
 
     if job.state != "completed":
@@ -227,6 +228,8 @@ def _finish(client: Client, job: Job, scoring: Scoring, *, as_json: bool) -> Non
     lineage = client.curated_lineage(job.id, below=scoring.below, budget=scoring.budget)
     write_beside(files["curated"], lineage)
     _write_report(report, files["report"])
+    if warning := far_from_logged(client, job):
+        say(warning)
     if as_json:
         print_json(
             {
