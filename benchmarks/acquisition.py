@@ -18,7 +18,7 @@ import numpy as np
 from lab.model import prompt_and_target
 from lab.questions import FINETUNING_VERBS, training_rows
 from premem.curation.acquisition import acquire, tfidf
-from premem_worker.engines.protocol import EmbedRequest
+from premem_worker.engines.requests import EmbedRequest
 from premem_worker.engines.transformers.engine import TransformersEngine
 
 TRAINED, POOL, BUDGET, DRAWS = 400, 1000, 100, 5

@@ -28,7 +28,8 @@ from premem.local import LocalService
 from premem.method.sample_seeds import sample_seed
 from premem.method.spans import split_target
 from premem.wire.jobs import Checkpoint, JobRequest, Template
-from premem_worker.engines.vllm.engine import VllmEngine, scoring_params, tokens_input
+from premem_worker.engines.vllm.engine import VllmEngine
+from premem_worker.engines.vllm.run import scoring_params, tokens_input
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from lab.model import prompt_and_target
 from lab.questions import training_rows
 from premem.method.sample_seeds import sample_seed
 from premem.wire.jobs import Sampling
-from premem_worker.engines.protocol import SampleRequest
+from premem_worker.engines.requests import SampleRequest
 from premem_worker.engines.transformers.engine import TransformersEngine
 
 ROUNDS = 3

@@ -28,8 +28,9 @@ from lab.model import load as load_lab_model
 from lab.questions import training_rows
 from premem.method.sample_seeds import sample_seed
 from premem.wire.jobs import Sampling, Template
-from premem_worker.engines.protocol import SampleRequest, ScoreRequest
-from premem_worker.engines.vllm.engine import VllmEngine, scoring_params, tokens_input
+from premem_worker.engines.requests import SampleRequest, ScoreRequest
+from premem_worker.engines.vllm.engine import VllmEngine
+from premem_worker.engines.vllm.run import scoring_params, tokens_input
 
 ROUNDS = 3
 HOUSE = Path(__file__).parents[1]

@@ -34,7 +34,7 @@ from premem import Client
 from premem.local import LocalService
 from premem.wire.jobs import Checkpoint, JobRequest, Sampling
 from premem_worker.engines.choose import EngineName, engine_name, make_engine
-from premem_worker.lifetime.shutdown import Ending
+from premem_worker.lifetime.shutdown import Shutdown
 from premem_worker.loop import Worker
 from premem_worker.parts import Parts, real_parts
 from premem_worker.settings import Settings
@@ -128,7 +128,7 @@ def rate(client: Client, request: JobRequest, parts: Parts, url: str, *, lease_a
     job = client.create_job(request).id
     settings = Settings(service=url, name="w", exit_when_idle=0.0, graders=1, lease_ahead=lease_ahead)
     start = time.perf_counter()
-    Worker(settings, parts, ending=Ending()).run()
+    Worker(settings, parts, shutdown=Shutdown()).run()
     seconds = time.perf_counter() - start
     return client.wait(job, timeout=60).counts.tokens / seconds
 

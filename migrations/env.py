@@ -9,7 +9,8 @@ from premem_service.storage.tables import metadata
 
 
 def migrate(connection: Connection) -> None:
-    # SQLite cannot alter most of a table: batch mode makes a new one and copies.
+    # SQLite cannot alter most of a table: batch mode makes a new one, copies and drops the old one, which takes along the
+    # rows that refer to it. docs/compatibility.md says for which tables a migration must do without.
     context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, compare_type=True)
     with context.begin_transaction():
         context.run_migrations()

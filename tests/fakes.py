@@ -10,7 +10,7 @@ import re
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Checkpoint, Perturbation, Sampling, Template
 from premem.wire.tasks import AttemptBody, DrawPlan, FailureReport, LeasedTask, LeaseRequest, ResultSummary, TaskKind
 from premem_worker.engines.feed import Feed
-from premem_worker.engines.protocol import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
+from premem_worker.engines.requests import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
 
 BOS = 256
 
@@ -60,22 +60,12 @@ class FakeEngine:
         self.closed = False
         self.checkpoint: Path | None = None
         """Which answers; an adapter's where there is one."""
-        self.base: Path | None = None
-        self.adapters_at_once = 2
-        self.held: list[Path] = []
-        """Beside it, numbered from 1."""
 
     def load(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None = None) -> None:
         asked = adapter or checkpoint
         if self.checkpoint != asked:
             self.loads.append((asked, dtype))
-        self.checkpoint, self.base = asked, checkpoint
-
-    def beside(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None, keep: Set[int]) -> int | None:
-        if checkpoint != self.base or len(keep) >= self.adapters_at_once:
-            return None
-        self.held.append(adapter or checkpoint)
-        return len(self.held)
+        self.checkpoint = asked
 
     def run(
         self,
@@ -96,24 +86,18 @@ class FakeEngine:
         targets = range(request.target_start, len(request.tokens))
         return Scored(
             row=request.row,
-            log_likelihood=sum(-2.0 * self._chance(request, end + 1) for end in targets),
+            log_likelihood=sum(-2.0 * self._chance(request.tokens[: end + 1]) for end in targets),
             tokens=len(targets),
-            model=request.model,
         )
 
     def answer(self, request: SampleRequest, sample: int, sampling: Sampling) -> Sampled:
         prompt = self.tokenizer.decode(request.tokens)
         total = sum(int(number) for number in re.findall(r"\d+", prompt))
-        drawn = self._chance(request, len(request.tokens), request.seeds[sample] if sampling.temperature else 0)
-        text = f" It is {total} #### {total if drawn < self._skill(request) else total + 1}"
+        drawn = self._chance(request.tokens, request.seeds[sample] if sampling.temperature else 0)
+        text = f" It is {total} #### {total if drawn < self._skill() else total + 1}"
         cut = self.tokenizer.encode(text, add_special_tokens=False)[: sampling.max_tokens]
         return Sampled(
-            request.row,
-            request.first + sample,
-            self.tokenizer.decode(cut),
-            len(cut),
-            len(cut) < sampling.max_tokens,
-            model=request.model,
+            request.row, request.first + sample, self.tokenizer.decode(cut), len(cut), len(cut) < sampling.max_tokens
         )
 
     def close(self) -> None:
@@ -123,16 +107,13 @@ class FakeEngine:
     def kill(self) -> None:
         pass
 
-    def _asked(self, request: ScoreRequest | SampleRequest) -> Path | None:
-        return self.held[request.model - 1] if request.model else self.checkpoint
-
-    def _skill(self, request: SampleRequest) -> float:
-        step = re.search(r"-(\d+)$", str(self._asked(request)))
+    def _skill(self) -> float:
+        step = re.search(r"-(\d+)$", str(self.checkpoint))
         return int(step[1]) / 10 if step else 0.5
 
-    def _chance(self, request: ScoreRequest | SampleRequest, length: int, seed: int = 0) -> float:
-        """In (0, 1), the same for the same first tokens."""
-        key = f"{self._asked(request)}|{seed}|{','.join(map(str, request.tokens[:length]))}"
+    def _chance(self, tokens: Sequence[int], seed: int = 0) -> float:
+        """In (0, 1), the same for the same question."""
+        key = f"{self.checkpoint}|{seed}|{','.join(map(str, tokens))}"
         drawn = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest(), "big")
         return (drawn + 1) / (2**48 + 2)
 

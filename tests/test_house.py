@@ -93,6 +93,18 @@ def test_each_wheel_holds_one_package_of_its_own_name(folder, package):
     assert (HOUSE / folder / package / "__init__.py").exists()
 
 
+def test_the_three_wheels_have_one_version_and_the_changelog_has_a_heading_for_it():
+    projects = [
+        tomllib.loads((HOUSE / folder / "pyproject.toml").read_text())["project"]
+        for folder in ("", "service", "worker")
+    ]
+    version = projects[0]["version"]
+
+    assert [project["version"] for project in projects] == [version] * 3
+    assert all(f"premem=={version}" in project["dependencies"] for project in projects[1:])
+    assert f"\n## {version} (" in (HOUSE / "CHANGELOG.md").read_text()
+
+
 @pytest.mark.parametrize("command", ["make demo", "make test"])
 def test_the_readme_names_the_two_commands(command):
     assert command in (HOUSE / "README.md").read_text()

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from premem.errors import InputError
 from premem.files import whole_file
+from premem.wire.compatibility import read_reply
 from premem.wire.lineage import LINEAGE_KEY, ExportLineage, Origin
 
 SHARD_BYTES = 256 * 2**20
@@ -82,8 +83,8 @@ def lineage_of(parquet: Path | IO[bytes]) -> ExportLineage:
     metadata = pq.read_schema(parquet).metadata or {}
     found = metadata.get(LINEAGE_KEY.encode())
     if found is None:
-        raise InputError("the Parquet file has no lineage: it was exported by an older service, or by something else")
-    return ExportLineage.model_validate_json(found)
+        raise InputError("the Parquet file has no lineage: premem did not export it")
+    return read_reply(ExportLineage, found)
 
 
 def describe(folder: Path) -> None:

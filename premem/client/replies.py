@@ -23,6 +23,7 @@ from premem.errors import (
     Unreachable,
 )
 from premem.wire.bodies import Problem, Reply
+from premem.wire.compatibility import read_reply
 
 PASSING = frozenset({429, 502, 503, 504})
 """Statuses that a moment's patience mends."""
@@ -34,7 +35,7 @@ ReplyKind = TypeVar("ReplyKind", bound=Reply)
 def parsed(kind: type[ReplyKind], response: httpx.Response) -> ReplyKind:
     """Raises ServiceError where a success is no `kind`."""
     try:
-        return kind.model_validate_json(response.content)
+        return read_reply(kind, response.content)
     except ValidationError as error:
         raise ServiceError(
             f"{_asked(response)} answered something else than a {kind.__name__}; is this a premem service? {error}",

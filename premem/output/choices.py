@@ -111,7 +111,7 @@ def example_text(example: ExampleDetail) -> Text:
     text.append(f"row {example.row}, id {printable(example.id)}, rank {example.rank}\n", style="bold")
     text.append(
         f"pre-memorization accuracy {example.pre_memorization_accuracy:.2f}"
-        f"{f' (90% interval {interval_text(example.interval)})' if example.interval else ''}, "
+        f" (90% interval {interval_text(example.interval)}), "
         f"{'' if example.mean_accuracy is None else f'mean accuracy {example.mean_accuracy:.2f}, '}"
         f"{'' if example.last_accuracy is None else f'last accuracy {example.last_accuracy:.2f}, '}"
         f"{f'memorized at {printable(example.memorized_at)}' if example.memorized_at else 'never memorized'}\n\n"

@@ -144,8 +144,6 @@ def _histogram(score_E: Floats) -> str:
 
 
 def _low(report: JobReport) -> Iterable[str]:
-    if report.low is None:
-        return
     yield f"<p>{report.low.examples:,} examples lie under {report.low.below:g}.</p>"
     traits = [
         f"<li>{_text(trait.name)}: {trait.chosen:.3g} there, {trait.rest:.3g} in the rest</li>"

@@ -50,8 +50,7 @@ def show_report(report: JobReport, *, console: Console | None = None) -> None:
     show(report_table(report), threshold_text(report.threshold), console=console)
     if report.skipped:
         show(printable(f"Skipped training examples: {report.skipped:,} ({'; '.join(skipped)})"), console=console)
-    if report.low is not None:
-        show(*low_lines(report.low), console=console)
+    show(*low_lines(report.low), console=console)
     if report.robustness:
         show(robustness_table(report.robustness), console=console)
     if report.regrade is not None:

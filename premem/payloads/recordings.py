@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from premem.errors import InputError
 from premem.forecasting.runs import Floats, ScoredRun
 from premem.wire.calibrations import RecordedCheckpoint, RecordedRun
+from premem.wire.compatibility import VERSION
 
 COLUMNS: dict[str, pl.DataType] = {
     "row": pl.Int64(),  # position in the data set
@@ -69,6 +70,8 @@ def _about(fields: dict[str, Any], *, where: str) -> RecordedRun:
         return RecordedRun.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            first["msg"] = f"premem {VERSION} does not know this field: upgrade it, or leave the field out"
         raise InputError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 

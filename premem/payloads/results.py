@@ -192,15 +192,22 @@ def read(content: bytes, schema: pl.Schema) -> tuple[pl.DataFrame, dict[str, str
         raise InputError(f"the result is no Parquet file: {error}") from error
     if frame.schema != schema:
         raise InputError(f"the result's columns must be {dict(schema)}, not {dict(frame.schema)}")
-    return frame, {key: told.get(key, "") for key in (*PRODUCED_BY, WEIGHTS)}
+    return frame, {key: _made_by(told, key) for key in (*PRODUCED_BY, WEIGHTS)}
 
 
 def weights_of(content: bytes) -> str:
     """The fingerprint of the weights that made a result; "" where it tells none. Raises InputError where it is no result."""
     try:
-        return pl.read_parquet_metadata(io.BytesIO(content)).get(WEIGHTS, "")
+        told = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"the result is no Parquet file: {error}") from error
+    return _made_by(told, WEIGHTS)
+
+
+def _made_by(told: Mapping[str, str], key: str) -> str:
+    if key not in told:
+        raise InputError(f"the result's metadata has no {key!r}: write it, empty where it is not known")
+    return told[key]
 
 
 def written_anew(checkpoint: str) -> str:

@@ -74,7 +74,7 @@ class ScoredExample(Reply):
     accuracy: list[float | None] = Field(description="Per checkpoint; null where not every answer was drawn.")
     perplexity: list[float] = Field(description="Of the reference, per checkpoint.")
     memorized: list[bool] = Field(description="Per checkpoint.")
-    interval: IntervalReply | None = Field(None, description="Of the pre-memorization accuracy, which it contains.")
+    interval: IntervalReply = Field(description="Of the pre-memorization accuracy, which it contains.")
     last_accuracy: float | None = Field(
         None, description="At the last checkpoint, memorized or not; null where not every answer was drawn."
     )

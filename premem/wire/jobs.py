@@ -36,16 +36,13 @@ class Template(Body):
 
     prompt: str = Field("{question}\nAnswer:", max_length=100_000, description="Absent in a chat: {question}.")
     target: str = Field(" {trace}\nDone.", max_length=100_000, description="Absent in a chat: {trace}.")
-    # Left out where they say nothing, so that the templates of stored jobs and calibrations stay equal to new ones.
     chat: bool = Field(
         False,
-        exclude_if=lambda chat: not chat,
         description="True: prompt and target are turns of a chat, written by the chat template of the checkpoint's tokenizer.",
     )
     system: str = Field(
         "",
         max_length=100_000,
-        exclude_if=lambda system: not system,
         description="What the system says first in a chat.",
     )
 

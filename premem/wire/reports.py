@@ -129,7 +129,7 @@ class JobReport(Reply):
     skipped_reasons: dict[str, int]
     warnings: list[str]
     produced_by: dict[str, str] = Field(description="Engine, versions and dtype.")
-    low: LowReply | None = Field(None, description="Null in reports that an older service made.")
+    low: LowReply
     robustness: list[RobustnessReply] = Field(default_factory=list)
     regrade: RegradeReply | None = None
     changes: ChangesReply | None = None

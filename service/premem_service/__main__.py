@@ -23,6 +23,7 @@ from premem_service.app import create_app, prepare
 from premem_service.http import auth
 from premem_service.settings import Settings
 from premem_service.storage.db import Database
+from premem_service.storage.rows import KeyRow, all_of
 from premem_service.storage.tables import keys
 
 GRACE_SECONDS = 10
@@ -129,9 +130,9 @@ def _keys(settings: Settings, *, keys_command: str, **which: Any) -> int:
     database.migrate()
     if keys_command == "list":
         with database.connect() as connection:
-            for key in connection.execute(select(keys).order_by(keys.c.created_at)).mappings():
-                state = "in use" if key["revoked_at"] is None else f"revoked {_day(key['revoked_at'])}"
-                print(f"{key['id']}  {_day(key['created_at'])}  {state}  {key['name']}")
+            for key in all_of(KeyRow, connection, select(keys).order_by(keys.c.created_at)):
+                state = "in use" if key.revoked_at is None else f"revoked {_day(key.revoked_at)}"
+                print(f"{key.id}  {_day(key.created_at)}  {state}  {key.name}")
         return 0
     with database.begin() as connection:
         if keys_command == "add":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -14,6 +13,7 @@ from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from premem.wire.bodies import Problem
+from premem.wire.compatibility import VERSION
 from premem_service.curation import acquisitions, curated, lineages, overlaps, selections, weights
 from premem_service.curation import seed_requests as seeds
 from premem_service.datasets import previews, tags
@@ -21,6 +21,7 @@ from premem_service.datasets import routes as datasets
 from premem_service.housekeeping import Rounds
 from premem_service.http import health, metrics, problems
 from premem_service.http.auth import Authentication, TrustedHost, any_key
+from premem_service.http.dependencies import refuse_unknown_parameters
 from premem_service.http.idempotency import Idempotency
 from premem_service.http.limits import BodyLimit
 from premem_service.http.metrics import Metrics, RequestTimes
@@ -62,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     store = Store(settings.store, temporary=settings.data_dir / "temporary")
     app = FastAPI(
         title="premem",
-        version=version("premem"),
+        version=VERSION,
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=_lifespan,
@@ -79,7 +80,9 @@ def create_app(settings: Settings) -> FastAPI:
     of_jobs = (jobs, recorded, regrades, resamples, checkpoints, events, examples, matrix, reports, so_far)
     of_choices = (selections, overlaps, curated, lineages, weights, seeds, acquisitions)
     for nouns in (datasets, previews, tags, *of_jobs, *of_choices, calibrations, tasks, results, workers):
-        app.include_router(nouns.router, dependencies=[Depends(_bearer)], responses=BY_ALL)
+        app.include_router(
+            nouns.router, dependencies=[Depends(_bearer), Depends(refuse_unknown_parameters)], responses=BY_ALL
+        )
     for nouns in (health, metrics, pages):
         app.include_router(nouns.router)
     # The last one added is the first to see a request.

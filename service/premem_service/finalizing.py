@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import uuid4
 
-from sqlalchemy import RowMapping
-
 from premem.errors import InputError, Interrupted, PrememError
 from premem_service.curation.candidates import by_embedding
 from premem_service.queue.finalizing import (
@@ -21,6 +19,7 @@ from premem_service.queue.finalizing import (
 from premem_service.reports.writing import finalize, log
 from premem_service.scores.ranking import PREFIX
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import JobRow
 from premem_service.storage.store import Store
 
 ATTEMPTS = 3
@@ -32,13 +31,13 @@ def finalize_next(database: Database, store: Store, *, stopped: Callable[[], boo
         job = claim_job(connection, at=now(connection))
     if job is None:
         return False
-    told = log.bind(job=job["id"], attempt=job["finalizing_attempts"])
-    if job["finalizing_attempts"] > ATTEMPTS:  # the service itself died of it
+    told = log.bind(job=job.id, attempt=job.finalizing_attempts)
+    if job.finalizing_attempts > ATTEMPTS:  # the service itself died of it
         fail_job(database, job, f"finalizing was given up after {ATTEMPTS} attempts: the service ended each time")
         return True
     lease = Lease(database, job, stopped)
     try:
-        if job["kind"] == "acquire":
+        if job.kind == "acquire":
             _finalize_acquisition(database, store, job, lease)
         else:
             finalize(database, store, job, lease)
@@ -49,7 +48,7 @@ def finalize_next(database: Database, store: Store, *, stopped: Callable[[], boo
         fail_job(database, job, str(error))
     except Exception as error:  # whatever it is, it is told to whoever waits for the job
         told.exception("finalizing failed")
-        if job["finalizing_attempts"] >= ATTEMPTS:
+        if job.finalizing_attempts >= ATTEMPTS:
             reason = str(error) if isinstance(error, PrememError) else f"{type(error).__name__}: {error}"
             fail_job(database, job, f"finalizing failed {ATTEMPTS} times: {reason}")
         else:
@@ -59,11 +58,11 @@ def finalize_next(database: Database, store: Store, *, stopped: Callable[[], boo
     return True
 
 
-def _finalize_acquisition(database: Database, store: Store, job: RowMapping, lease: Lease) -> None:
+def _finalize_acquisition(database: Database, store: Store, job: JobRow, lease: Lease) -> None:
     try:
         found = by_embedding(database, store, job, check=lease.check)
     except InputError as error:
         raise Unscorable(str(error)) from error
-    artifact = f"{PREFIX}{job['id']}/{uuid4().hex}.json"
+    artifact = f"{PREFIX}{job.id}/{uuid4().hex}.json"
     store.put(artifact, found.model_dump_json().encode())
     complete_job(database, store, job, artifact)

@@ -15,10 +15,10 @@ import polars as pl
 import pytest
 
 from premem.local import LocalService
-from premem_worker.engines.protocol import SampleRequest
-from premem_worker.lifetime.shutdown import Ending
+from premem_worker.checkpoints.located import Located
+from premem_worker.lifetime.shutdown import Shutdown
 from premem_worker.loop import Worker
-from premem_worker.parts import Located, Parts
+from premem_worker.parts import Parts
 from premem_worker.settings import Settings
 from tests.fakes import Comparing, FakeEngine
 
@@ -29,7 +29,7 @@ ADDRESS = "http://127.0.0.1:8321"
 class Learner(FakeEngine):
     """Right three times out of ten, whatever the checkpoint is called."""
 
-    def _skill(self, request: SampleRequest) -> float:
+    def _skill(self) -> float:
         return 0.3
 
 
@@ -38,14 +38,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     def locate(path: str, base: str | None) -> Located:
         return Located(Path(path), "usual", "FakeForCausalLM 1k")
 
-    ending = Ending()
+    shutdown = Shutdown()
     with LocalService(tmp_path_factory.mktemp("service"), checkpoint_roots=[], workers=0) as local:
         parts = Parts("fake", Learner, None, locate, lambda choice: Comparing())
-        worker = Worker(Settings(service=local.url, name="w1", graders=1), parts, ending=ending)
+        worker = Worker(Settings(service=local.url, name="w1", graders=1), parts, shutdown=shutdown)
         thread = threading.Thread(target=worker.run)
         thread.start()
         yield local.url
-        ending.ask()
+        shutdown.request()
         thread.join(30)
         worker.close()
         assert not thread.is_alive()

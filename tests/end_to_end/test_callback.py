@@ -12,8 +12,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
 from premem import Client
-from premem.callback import PreMemorization
 from premem.local import LocalService
+from premem.training.callback import PreMemorization
 from tests.checkpoints import make_checkpoint
 
 ROWS = [{"question": f"{n} + 1?", "answer": f"It is {n + 1}. #### {n + 1}"} for n in range(6)]

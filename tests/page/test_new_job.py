@@ -9,7 +9,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from tests.checkpoints import make_tokenizer
-from tests.page.conftest import HOSTILE, needs_chromium
+from tests.page.browsing import HOSTILE, needs_chromium
 
 pytestmark = needs_chromium
 
@@ -81,7 +81,7 @@ def test_a_chat_is_shown_as_what_both_say_and_asked_for(url, page, tmp_path):
     told = httpx.get(f"{url}/v1/datasets/{dataset}/preview", params={"chat": True}).json()
     job = httpx.get(f"{url}/v1/jobs/{page.url.rpartition('/')[2]}").json()
     assert told["rows"][0]["prompt"] == f"{HOSTILE} 0 + 2?"
-    assert job["template"] == {"prompt": "{question}", "target": "{trace}", "chat": True}
+    assert job["template"] == {"prompt": "{question}", "target": "{trace}", "chat": True, "system": ""}
     httpx.post(f"{url}/v1/jobs/{job['id']}/cancel")
 
 

@@ -2,17 +2,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fastapi import Response
 
 from premem.errors import CheckpointError, EngineError, GraderError, InputError, NotFound, ServiceError
+from premem.payloads.effort import read_effort
 from premem.payloads.embeddings import check as check_embeddings
+from premem.payloads.results import WEIGHTS
+from premem.payloads.results import check as check_result
 from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Perturbation
 from premem.wire.tasks import TaskKind
-from premem_worker.engines.protocol import Scored, ScoreRequest
+from premem_worker.engines.requests import Scored, ScoreRequest
 from premem_worker.loop import failure_report
 from tests.fakes import FakeEngine, FakeService, examples, make_task, nan, problem
 from tests.worker.engines.resting import Held
@@ -35,6 +39,22 @@ def test_a_task_is_scored_sampled_graded_and_handed_in(service: FakeService):
     assert frame["verdicts"].to_list() == [["right", "right"]] * 3
     assert not service.failures
     assert not service.released
+
+
+@pytest.mark.parametrize("kind", ["train", "embed"])
+def test_a_result_says_what_made_it_and_what_that_took(service: FakeService, kind: TaskKind):
+    service.tasks.append(make_task(kind=kind))
+    workplace = Workplace(service)
+    workplace.weights = "w9"
+
+    workplace.run()
+
+    read = check_embeddings if kind == "embed" else partial(check_result, samples=2, kind=kind)
+    _, made_by = read(service.results["task-1"][0], start=0, stop=3)
+    assert (made_by["engine"], made_by["tokenizer"], made_by[WEIGHTS]) == ("fake", "usual", "w9")
+    effort = read_effort(service.results["task-1"][0])
+    assert effort is not None
+    assert effort.engine_seconds >= 0
 
 
 def test_the_checkpoint_in_memory_is_named_when_the_next_task_is_asked_for(service: FakeService):
@@ -157,12 +177,12 @@ def test_heartbeats_go_on_while_a_model_loads(service: FakeService):
 
 
 def test_a_task_whose_heartbeat_is_stale_is_dropped_quietly_and_the_next_one_done(service: FakeService):
-    service.stale.add("a")
     service.tasks.append(make_task("a", lease_seconds=0.3))
     held = Held()
     workplace = Workplace(service, held, exit_when_idle=60)
     workplace.thread.start()
     assert held.entered.wait(10)
+    service.stale.add("a")
     assert service.wait_for(lambda: len(service.leases) >= 2)
     held.go.set()
     service.tasks.append(make_task("b"))

@@ -8,10 +8,11 @@ from itertools import repeat
 from pathlib import Path
 
 from premem.wire.bodies import GraderChoice
-from premem_worker.lifetime.shutdown import Ending
+from premem_worker.checkpoints.chat import Chat
+from premem_worker.checkpoints.located import Located
+from premem_worker.lifetime.shutdown import Shutdown
 from premem_worker.loop import Worker
-from premem_worker.parts import Graders, Located, Parts
-from premem_worker.passes.prompts import Chat
+from premem_worker.parts import Graders, Parts
 from premem_worker.settings import Settings
 from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService
 
@@ -39,12 +40,12 @@ class Workplace:
         self.weights = ""
         self.stamps: Iterator[int] = repeat(0)
         self.chat = chat
-        self.ending = Ending()
+        self.shutdown = Shutdown()
         how = {"service": service.url, "name": "w1", "exit_when_idle": 0.3, "graders": 1, **settings}
         embedder = self.make_embedder  # each look at a method makes another object of it
         engine_parts = ("fake", embedder if embeds_itself else self.make_engine, embedder)
         parts = Parts(*(engine_parts if has_engine else (None, None, None)), self.locate, self.make_graders)
-        self.worker = Worker(Settings(**how), parts, ending=self.ending)  # type: ignore[arg-type]
+        self.worker = Worker(Settings(**how), parts, shutdown=self.shutdown)  # type: ignore[arg-type]
         self.thread = threading.Thread(target=self.worker.run, daemon=True)
 
     def make_engine(self) -> FakeEngine:
@@ -76,6 +77,6 @@ class Workplace:
         assert self.worker.run() == 0
 
     def end(self) -> None:
-        self.ending.ask()
+        self.shutdown.request()
         self.thread.join(10)
         assert not self.thread.is_alive()

@@ -11,7 +11,7 @@ import structlog
 
 from premem.errors import EngineError, ServiceError
 from premem_worker.lifetime.processes import guard_group, lead_group
-from premem_worker.lifetime.shutdown import Ending
+from premem_worker.lifetime.shutdown import Shutdown
 from premem_worker.loop import Worker
 from premem_worker.parts import Parts, real_parts
 from premem_worker.settings import Settings, read_settings
@@ -28,16 +28,16 @@ def main(arguments: Sequence[str] | None = None, *, parts: Callable[[Settings], 
         return 2
     if lead_group():
         guard_group()
-    ending = Ending()
-    worker = Worker(settings, made_of, ending=ending)
-    ending.listen(seconds=settings.ending_seconds, last_words=worker.give_back_at_once)
+    shutdown = Shutdown()
+    worker = Worker(settings, made_of, shutdown=shutdown)
+    shutdown.listen(seconds=settings.ending_seconds, last_words=worker.give_back_at_once)
     try:
         status = worker.run()
     except ServiceError as error:
         print(f"premem worker: {refusal(settings, error)}", file=sys.stderr)
         status = 2
     worker.close()
-    if ending.asked():
+    if shutdown.requested():
         # Libraries with threads of their own can take longer to leave than whoever sent SIGTERM waits.
         sys.stdout.flush()
         sys.stderr.flush()

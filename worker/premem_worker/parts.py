@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from premem.grading.pool import GradingPool
 from premem.wire.bodies import GraderChoice
-from premem.wire.jobs import Checkpoint
 from premem_worker.checkpoints import adapters, fingerprints, hub, remote
 from premem_worker.checkpoints import folder as checkpoints
 from premem_worker.checkpoints.cache import Cache
+from premem_worker.checkpoints.chat import Chat
+from premem_worker.checkpoints.located import Located
 from premem_worker.engines.choose import check_installed, engine_name, make_embedder, make_engine
 from premem_worker.engines.protocol import EmbeddingEngine, Engine
-from premem_worker.passes.prompts import Chat, without_chat
 from premem_worker.passes.scoring import Grading
 from premem_worker.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A checkpoint that this worker can and may read."""
-
-    folder: Path
-    """Of an adapter that is to answer beside its base: the base's."""
-    tokenizer: str
-    """Fingerprint."""
-    model: str = ""
-    """Family: architecture and number of parameters."""
-    weights: str = ""
-    """Fingerprint, of an adapter that of it on its base."""
-    adapter: Path | None = None
-    """Its folder, where it is not merged."""
-    stamps: Mapping[Path, object] = field(default_factory=dict)
-    """Of its folders, when it was located: what changes where a file in there is written anew."""
-    chat: Chat | None = None
-    """None: it has no chat template."""
-    overwritten: Callable[[], str | None] = lambda: None
-    """Which of its files was written anew since it was located; None: none was."""
-
-    def is_same(self, other: Located) -> bool:
-        """Whether what was loaded for the one is what the other one would load."""
-        mine, others = ((one.folder, one.adapter, one.stamps, one.weights) for one in (self, other))
-        return mine == others
-
-    def shares_base(self, other: Located) -> bool:
-        """Whether the one is what the other is but for the adapter beside it."""
-        mine, others = ((one.folder, one.stamps.get(one.folder), one.tokenizer) for one in (self, other))
-        return mine == others and self.adapter != other.adapter
-
-    def chatting(self, checkpoint: Checkpoint) -> Located:
-        """The same for a job that asks through the chat template. Raises CheckpointError where there is none."""
-        if self.chat is None:
-            raise without_chat(checkpoint)
-        return replace(self, tokenizer=self.chat.fingerprint(self.tokenizer))
 
 
 class Graders(Grading, Protocol):
@@ -98,7 +60,7 @@ def real_parts(settings: Settings) -> Parts:
             if adapters.is_adapter(folder):
                 pair = adapters.paired(folder, base=base, locate=find, max_rank=settings.max_lora_rank)
                 weights = fingerprints.of_adapted(pair.base, pair.adapter)
-                if mixes(settings) and adapters.fits_beside(pair):
+                if computes_beside(settings) and adapters.fits_beside(pair):
                     folder, adapter = pair.base, pair.adapter
                 else:
                     folder = adapters.merged(pair, cache=cache)
@@ -141,16 +103,13 @@ def real_parts(settings: Settings) -> Parts:
 
     def vllm() -> Engine:
         return make_engine(
-            "vllm",
-            max_sequences=settings.max_sequences,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            adapters_at_once=settings.adapters_at_once,
+            "vllm", max_sequences=settings.max_sequences, gpu_memory_utilization=settings.gpu_memory_utilization
         )
 
     return Parts(name, vllm if name == "vllm" else transformers, transformers, locate, make_graders)
 
 
-def mixes(settings: Settings) -> bool:
+def computes_beside(settings: Settings) -> bool:
     """Whether adapters are computed beside their base, which vLLM does, and which only a GPU does fast."""
     if settings.engine == "none" or engine_name(settings.engine) != "vllm":
         return False

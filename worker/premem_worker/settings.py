@@ -71,13 +71,6 @@ class Settings(BaseSettings):
         description="How LoRA adapters are loaded: merged into their base, or computed beside it, which vLLM does for the "
         "usual ones; auto does that on a GPU.",
     )
-    adapters_at_once: int = Field(
-        2,
-        ge=1,
-        le=64,
-        description="Adapters of one base that vLLM holds beside it; from 2 on, the last answers of one task and the first "
-        "ones of the next are drawn in one batch, each with its own adapter.",
-    )
     max_lora_rank: int = Field(
         512,
         ge=1,
@@ -203,7 +196,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache", metavar="DIR", help=told("cache"))
     parser.add_argument("--cache-bytes", metavar="N", help=told("cache_bytes"))
     parser.add_argument("--adapters", choices=("auto", "merged", "beside"), help=told("adapters"))
-    parser.add_argument("--adapters-at-once", metavar="N", help=told("adapters_at_once"))
     parser.add_argument("--max-lora-rank", metavar="N", help=told("max_lora_rank"))
     parser.add_argument("--hub", action="store_true", help=told("hub"))
     parser.add_argument("--name", help=f"{told('name')} Absent: made of host, process and chance.")

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
-from sqlalchemy import RowMapping, select
+from sqlalchemy import select
 
 from premem.curation.acquisition import Candidate, acquire_in_parts
 from premem.errors import InputError
@@ -24,6 +24,7 @@ from premem_service.datasets.tags import rows_with
 from premem_service.http.problems import FieldError
 from premem_service.scores.traits import examples_at
 from premem_service.storage.db import Database
+from premem_service.storage.rows import JobRow
 from premem_service.storage.store import Store
 from premem_service.storage.tables import tasks
 
@@ -64,14 +65,15 @@ class Search:
         return cls(kept["trained_on"], asked, lineage, kept["low_rows"], kept["rest_rows"], kept["notes"])
 
 
-def by_embedding(database: Database, store: Store, job: RowMapping, *, check: Callable[[], None]) -> Acquisition:
+def by_embedding(database: Database, store: Store, job: JobRow, *, check: Callable[[], None]) -> Acquisition:
     """What the workers' embeddings say. Raises InputError where nothing can be compared, ArtifactLost, StoreError.
 
     The mean of all embeddings is taken off each: hidden states of one model share a direction that says nothing.
     """
-    search = Search.from_json(job["request"]["acquire"])
+    assert job.request.acquire is not None  # noqa: S101  (it acquires)
+    search = Search.from_json(job.request.acquire)
     columns = tasks.c.variant, tasks.c.artifact
-    every = select(*columns).where(tasks.c.job == job["id"]).order_by(tasks.c.variant, tasks.c.start)
+    every = select(*columns).where(tasks.c.job == job.id).order_by(tasks.c.variant, tasks.c.start)
     with database.connect() as connection:
         results = connection.execute(every).all()
     questions, fresh = read_pool(database, store, search)

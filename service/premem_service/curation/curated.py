@@ -72,14 +72,14 @@ def get_curated(
     with database.connect() as connection:
         row = completed(connection, job)
         known = origin(connection, row)
-        tags = all_tags(connection, row["dataset"])
+        tags = all_tags(connection, row.dataset)
     files: ScoreFiles = request.app.state.score_files
     subset = Subset(
         database,
         store,
         files,
-        dataset=row["dataset"],
-        artifact=row["scores_artifact"],
+        dataset=row.dataset,
+        artifact=row.scores,
         tags=tags,
         chosen_by={"policy": asked.policy, "group": group},
     )

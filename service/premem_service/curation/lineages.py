@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
-from premem.wire.bodies import GraderChoice
+from premem.wire.compatibility import VERSION
 from premem.wire.curation import Group
-from premem.wire.jobs import Sampling, Template
 from premem.wire.lineage import CheckpointLineage, ExportLineage
 from premem_service.curation.selections import Chosen, Policy, PolicyGiven, choose, lineage
 from premem_service.http.dependencies import DatabaseGiven
@@ -18,6 +17,7 @@ from premem_service.http.problems import described
 from premem_service.queue.progress import moment
 from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
+from premem_service.storage.rows import CheckpointRow, DatasetRow, JobRow, all_of, one_of
 from premem_service.storage.tables import checkpoints, datasets
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
@@ -43,45 +43,44 @@ def get_curated_lineage(
 
 
 def beside(request: Request) -> str:
-    """The path of an export's lineage, for the same query; it needs no host, which a proxy may have changed."""
-    query = f"?{request.url.query}" if request.url.query else ""
+    """The path of an export's lineage, for the same choice; it needs no host, which a proxy may have changed."""
+    same = [(name, value) for name, value in request.query_params.multi_items() if name != "format"]
+    query = f"?{urlencode(same)}" if same else ""
     return f"{request.url.path}/lineage{query}"
 
 
-def origin(connection: Connection, job: RowMapping) -> dict[str, Any]:
+def origin(connection: Connection, job: JobRow) -> dict[str, Any]:
     """What a job's scores follow from, as fields of an Origin."""
-    request = job["request"]
-    dataset = connection.execute(select(datasets).where(datasets.c.id == job["dataset"])).mappings().one()
-    ordered = select(checkpoints).where(checkpoints.c.job == job["id"]).order_by(checkpoints.c.position)
-    scored = {line["checkpoint"] for line in job["report"]["checkpoints"]}
+    request = job.request
+    dataset = one_of(DatasetRow, connection, select(datasets).where(datasets.c.id == job.dataset))
+    ordered = select(checkpoints).where(checkpoints.c.job == job.id).order_by(checkpoints.c.position)
+    scored = {line.checkpoint for line in job.found.checkpoints}
     return {
-        "dataset_name": dataset["name"],
-        "dataset_rows": dataset["rows"],
+        "dataset_name": dataset.name,
+        "dataset_rows": dataset.rows,
         "checkpoints": [
-            CheckpointLineage(name=row["name"], path=row["path"], weights=row["weights"])
-            for row in connection.execute(ordered).mappings()
-            if row["name"] in scored
+            CheckpointLineage(name=row.name, path=row.path, weights=row.weights)
+            for row in all_of(CheckpointRow, connection, ordered)
+            if row.name in scored
         ],
-        "test_dataset": job["test_dataset"],
-        "kind": job["kind"],
-        "parent": job["parent"],
-        "previous": request.get("previous"),
-        "recorded": job["recorded"] is not None,
-        "sampling": Sampling.model_validate(request["sampling"]),
-        "template": Template.model_validate(request["template"]),
-        "grader": GraderChoice.model_validate(request["grader"]),
-        "trajectory": request.get("trajectory", "everything"),
-        "only_below": request.get("below"),
-        "calibration": job["calibration"],
-        "produced_by": job["report"]["produced_by"],
-        "finished_at": None if job["finished_at"] is None else moment(job["finished_at"]),
-        "premem": version("premem"),
+        "test_dataset": job.test_dataset,
+        "kind": job.kind,
+        "parent": job.parent,
+        "previous": request.previous,
+        "recorded": job.recorded is not None,
+        "sampling": request.sampling,
+        "template": request.template,
+        "grader": request.grader,
+        "trajectory": request.trajectory,
+        "only_below": request.below,
+        "calibration": job.calibration,
+        "produced_by": job.found.produced_by,
+        "finished_at": None if job.finished_at is None else moment(job.finished_at),
+        "premem": VERSION,
     }
 
 
-def export_lineage(
-    job: RowMapping, known: dict[str, Any], asked: Policy, chosen: Chosen, group: Group
-) -> ExportLineage:
+def export_lineage(job: JobRow, known: dict[str, Any], asked: Policy, chosen: Chosen, group: Group) -> ExportLineage:
     return ExportLineage(
         **lineage(job, asked).model_dump(),
         **known,
@@ -90,5 +89,5 @@ def export_lineage(
         qualified=chosen.selection.qualified,
         excluded=chosen.excluded,
         notes=chosen.notes,
-        tie_order=job["report"]["tie_order"],
+        tie_order=job.found.tie_order,
     )

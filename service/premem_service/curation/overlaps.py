@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from numpy.typing import NDArray
-from sqlalchemy import RowMapping
 
 from premem.wire.curation import Overlap, Part
 from premem_service.curation.selections import (
@@ -28,6 +27,7 @@ from premem_service.http.problems import described
 from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
 from premem_service.scores.traits import Ints
+from premem_service.storage.rows import JobRow
 
 router = APIRouter(prefix="/v1/jobs", tags=["examples"])
 
@@ -76,5 +76,5 @@ def _within(chosen: Chosen, other: Chosen) -> NDArray[np.bool_]:
     return other_E[chosen.selection.positions]
 
 
-def _part(files: ScoreFiles, job: RowMapping, chosen: Chosen, positions: Ints, limit: int) -> Part:
+def _part(files: ScoreFiles, job: JobRow, chosen: Chosen, positions: Ints, limit: int) -> Part:
     return Part(total=len(positions), first=listed(files, job, chosen, positions[:limit]))

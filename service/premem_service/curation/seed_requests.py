@@ -60,7 +60,7 @@ def get_seeds(
     chosen = choose(database, files, row, asked)
     # No more examples than there are requests: the others need not be read.
     positions = chosen.selection.positions[:requests]
-    low = examples_at(database, store, row["dataset"], chosen.row_E[positions])
+    low = examples_at(database, store, row.dataset, chosen.row_E[positions])
     weights = np.maximum(1 - chosen.score_E[positions], LEAST_WEIGHT)
     lines = seed_requests(low, weights.tolist(), requests=requests, model=model, instruction=instruction)
     first = next(lines)  # what is wrong is said before the stream begins

@@ -11,7 +11,6 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request
 from numpy.typing import NDArray
-from sqlalchemy import RowMapping
 
 from premem.curation import policies as curation
 from premem.curation.policies import PolicyName
@@ -26,6 +25,7 @@ from premem_service.queue.states import completed
 from premem_service.scores.score_files import ScoreFiles
 from premem_service.scores.traits import Ints, in_common
 from premem_service.storage.db import Database
+from premem_service.storage.rows import JobRow
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ def get_selection(
     chosen = choose(database, files, row, asked)
     chosen_E = np.zeros(len(chosen.row_E), dtype=bool)
     chosen_E[chosen.selection.positions] = True
-    found, notes = in_common(database, store, row["dataset"], chosen.row_E, chosen_E, seed=asked.seed)
+    found, notes = in_common(database, store, row.dataset, chosen.row_E, chosen_E, seed=asked.seed)
     return Selection(
         lineage=lineage(row, asked),
         qualified=chosen.selection.qualified,
@@ -114,18 +114,18 @@ def get_selection(
 # For other routes
 
 
-def choose(database: Database, files: ScoreFiles, job: RowMapping, asked: Policy) -> Chosen:
+def choose(database: Database, files: ScoreFiles, job: JobRow, asked: Policy) -> Chosen:
     """Raises InputError for thresholds that do not fit together, Conflict, ArtifactLost, StoreError."""
     return choose_each(database, files, job, asked)[0]
 
 
-def choose_each(database: Database, files: ScoreFiles, job: RowMapping, *asked: Policy) -> list[Chosen]:
+def choose_each(database: Database, files: ScoreFiles, job: JobRow, *asked: Policy) -> list[Chosen]:
     """By several policies, over scores that are read once. Raises what `choose` does."""
     for each in asked:
         _check_settled(job, each)
     with database.connect() as connection:
-        excluded_rows = rows_with(connection, job["dataset"], EXCLUDED)
-    with files.open(job["scores_artifact"]) as scores:
+        excluded_rows = rows_with(connection, job.dataset, EXCLUDED)
+    with files.open(job.scores) as scores:
         table = scores.columns("row", "score", "mean_accuracy")
         # `select` takes the mean over checkpoints and the first perplexity of each: that is all it is given.
         first_R = scores.first("perplexity")
@@ -141,23 +141,23 @@ def choose_each(database: Database, files: ScoreFiles, job: RowMapping, *asked: 
     ]
 
 
-def lineage(job: RowMapping, asked: Policy) -> Lineage:
-    return Lineage(job=job["id"], dataset=job["dataset"], threshold=threshold_reply(job), **asdict(asked))
+def lineage(job: JobRow, asked: Policy) -> Lineage:
+    return Lineage(job=job.id, dataset=job.dataset, threshold=threshold_reply(job), **asdict(asked))
 
 
-def listed(files: ScoreFiles, job: RowMapping, chosen: Chosen, positions: Ints) -> list[SelectedExample]:
+def listed(files: ScoreFiles, job: JobRow, chosen: Chosen, positions: Ints) -> list[SelectedExample]:
     """Some of the E examples, no more than MOST_LISTED, in their order."""
-    with files.open(job["scores_artifact"]) as scores:
+    with files.open(job.scores) as scores:
         ranks = chosen.rank_E[positions[:MOST_LISTED]]
         table = scores.at(ranks, columns=["row", "id", "score", "mean_accuracy"])
     return [SelectedExample(**record) for record in table.to_pylist()]
 
 
-def _check_settled(job: RowMapping, asked: Policy) -> None:
-    settled = job["request"].get("below")
+def _check_settled(job: JobRow, asked: Policy) -> None:
+    settled = job.request.below
     if settled is not None and (asked.policy not in ("lowest", "random") or asked.below != settled):
         raise Conflict(
-            f"of job {job['id']} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "
+            f"of job {job.id} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "
             f"below={settled:g}, or score again without below"
         )
 

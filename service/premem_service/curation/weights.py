@@ -110,10 +110,10 @@ def _weigh(files: ScoreFiles, database: Database, store: Store, job: str, floor:
     with database.connect() as connection:
         row = completed(connection, job)
         known = origin(connection, row)
-        excluded = rows_with(connection, row["dataset"], EXCLUDED)
-    with files.open(row["scores_artifact"]) as scores:
+        excluded = rows_with(connection, row.dataset, EXCLUDED)
+    with files.open(row.scores) as scores:
         scored = scores.columns("row", "score")
-    ids = pa.concat_tables(list(read_columns(database, store, row["dataset"], "id")))["id"]
+    ids = pa.concat_tables(list(read_columns(database, store, row.dataset, "id")))["id"]
     score_E = np.full(len(ids), np.nan)
     score_E[scored["row"].to_numpy()] = scored["score"].to_numpy()
     kept_E = np.ones(len(ids), dtype=bool)
@@ -121,8 +121,8 @@ def _weigh(files: ScoreFiles, database: Database, store: Store, job: str, floor:
     weight_E = np.zeros(len(ids))
     weight_E[kept_E] = sampling_weights(score_E[kept_E], floor=floor)
     lineage = WeightsLineage(
-        job=row["id"],
-        dataset=row["dataset"],
+        job=row.id,
+        dataset=row.dataset,
         threshold=threshold_reply(row),
         **known,
         floor=floor,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.engine import RowMapping
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from premem.wire.bodies import GraderChoice
@@ -15,12 +15,13 @@ from premem.wire.datasets import Dataset
 from premem_service.datasets.ingest import Ingested
 from premem_service.datasets.reading import found_dataset, manifest
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import DatasetRow
 from premem_service.storage.store import Store, StoreError
 from premem_service.storage.tables import dataset_shards, datasets
 
 
-def as_reply(row: RowMapping) -> Dataset:
-    return Dataset.model_validate({**row, "created_at": datetime.fromtimestamp(row["created_at"], UTC)})
+def as_reply(row: DatasetRow) -> Dataset:
+    return Dataset.model_validate({**asdict(row), "created_at": datetime.fromtimestamp(row.created_at, UTC)})
 
 
 def keep(
@@ -66,6 +67,8 @@ def _create(database: Database, ingested: Ingested, *, name: str, grader: Grader
             "ungradable_lines": [
                 {"line": bad.line, "field": bad.field, "message": bad.message} for bad in ingested.ungradable_lines
             ],
+            "chats": ingested.chats,
+            "repaired": ingested.repaired,
             # No two alike: pages are cut by it, and SQLite's clock counts milliseconds.
             "created_at": max(now(connection), newest + 1e-6),
         }

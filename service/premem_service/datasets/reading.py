@@ -8,13 +8,32 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, select
-from sqlalchemy.engine import RowMapping
 
 from premem.errors import InputError, NotFound
+from premem.wire.jobs import Template
 from premem_service.datasets.shards import Shard, frame, rows_at, tables
+from premem_service.http.problems import FieldError
 from premem_service.storage.db import Database
+from premem_service.storage.rows import DatasetRow, first_of
 from premem_service.storage.store import ArtifactLost, Store
 from premem_service.storage.tables import dataset_shards, datasets
+
+
+def check_template(database: Database, dataset: str, template: Template, *, field: str) -> None:
+    """Raises FieldError where a chat template would ask another chat than the rows hold. None of this name: no error."""
+    if not template.chat:
+        return
+    with database.connect() as connection:
+        found = first_of(DatasetRow, connection, select(datasets).where(datasets.c.id == dataset))
+    if found is not None and found.chats:
+        raise FieldError(
+            field,
+            f"{found.chats:,} of the {found.rows:,} rows of {dataset} hold more than one message of the "
+            "user before the answer: a system message, tools or earlier turns. With a chat template (--chat) all of that "
+            "would be asked as one message of the user, which is not what was trained on. Upload the rows that have one "
+            "question and one answer; where all share one system message, leave it out of the rows and give it as "
+            "template.system (--system)",
+        )
 
 
 def read_rows(database: Database, store: Store, dataset: str, start: int, stop: int) -> pl.DataFrame:
@@ -64,7 +83,7 @@ def manifest(connection: Connection, dataset: str) -> list[Shard]:
 
 def shards_of(database: Database, dataset: str) -> tuple[list[Shard], int]:
     with database.connect() as connection:
-        rows: int = found_dataset(connection, dataset)["rows"]
+        rows = found_dataset(connection, dataset).rows
         return manifest(connection, dataset), rows
 
 
@@ -84,8 +103,8 @@ def _lost(dataset: str, error: ArtifactLost) -> ArtifactLost:
     return ArtifactLost(f"the data set {dataset} has lost a file ({error}); uploading the same rows again restores it")
 
 
-def found_dataset(connection: Connection, dataset: str) -> RowMapping:
-    row = connection.execute(select(datasets).where(datasets.c.id == dataset)).mappings().first()
+def found_dataset(connection: Connection, dataset: str) -> DatasetRow:
+    row = first_of(DatasetRow, connection, select(datasets).where(datasets.c.id == dataset))
     if row is None:
         raise NotFound(f"there is no data set {dataset!r}")
     return row

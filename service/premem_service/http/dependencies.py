@@ -6,11 +6,26 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
+from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.routing import APIRoute
 
 from premem_service.http.metrics import Metrics
+from premem_service.http.problems import FieldError
+from premem_service.http.unknown_fields import unknown_field
 from premem_service.settings import Settings
 from premem_service.storage.db import Database
 from premem_service.storage.store import Store
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """What a newer client asks for in the query, or a mistyped name, must not be ignored. Raises FieldError."""
+    route = request.scope["route"]
+    if not request.query_params or not isinstance(route, APIRoute):
+        return
+    known = [parameter.alias for parameter in get_flat_dependant(route.dependant).query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise FieldError(name, unknown_field(name, known, request, what="query parameter"))
 
 
 def _database(request: Request) -> Database:

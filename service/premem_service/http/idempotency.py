@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from premem_service.http.problems import ProblemResponse
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import IdempotencyRow, first_of
 from premem_service.storage.tables import idempotency
 
 KEPT_HEADERS = ("content-type", "location", "retry-after")
@@ -56,12 +56,12 @@ class Idempotency:
             return
         body = _Body(receive)
         answer: ProblemResponse | _Replay
-        if first["request_sha256"] is None:
+        if first.request_sha256 is None:
             detail = "the first request with this Idempotency-Key is still under way"
             answer = ProblemResponse(
                 409, "idempotency-under-way", detail, instance=scope["path"], headers={"Retry-After": "1"}
             )
-        elif await body.read_to_end() and body.digest != first["request_sha256"]:
+        elif await body.read_to_end() and body.digest != first.request_sha256:
             detail = "this Idempotency-Key was used for another request; take a new one"
             answer = ProblemResponse(422, "idempotency-key-reused", detail, instance=scope["path"])
         else:
@@ -96,20 +96,20 @@ class _Asked:
     scope: str
     kept_seconds: float
 
-    def claim(self) -> Mapping[str, Any] | None:
+    def claim(self) -> IdempotencyRow | None:
         """None: this request is the first. Otherwise what the first one left; no hash while it is under way."""
         try:
             with self.database.begin() as connection:
                 at = now(connection)
-                found = connection.execute(select(idempotency).where(*self._mine).with_for_update()).mappings().first()
+                found = first_of(IdempotencyRow, connection, select(idempotency).where(*self._mine).with_for_update())
                 if found is not None:
-                    kept = self.kept_seconds if found["status"] is not None else ABANDONED_SECONDS
-                    if at - found["created_at"] < kept:
-                        return dict(found)
+                    kept = self.kept_seconds if found.status is not None else ABANDONED_SECONDS
+                    if at - found.created_at < kept:
+                        return found
                     connection.execute(delete(idempotency).where(*self._mine))
                 connection.execute(insert(idempotency).values(key=self.key, scope=self.scope, created_at=at))
         except IntegrityError:  # another one was first, this very moment
-            return {"request_sha256": None}
+            return IdempotencyRow(self.key, self.scope, None, None, None, None, created_at=0.0)
         return None
 
     def keep(self, digest: str, answer: _Answer) -> None:
@@ -214,16 +214,16 @@ class _Answer:
 class _Replay:
     """The answer that was kept."""
 
-    def __init__(self, kept: Mapping[str, Any]) -> None:
+    def __init__(self, kept: IdempotencyRow) -> None:
         self._kept = kept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = self._kept["body"].encode()
-        headers = {**self._kept["headers"], "idempotency-replayed": "true"}
-        if self._kept["status"] != 204:
+        body = (self._kept.body or "").encode()
+        headers = {**(self._kept.headers or {}), "idempotency-replayed": "true"}
+        if self._kept.status != 204:
             headers["content-length"] = str(len(body))
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": self._kept["status"], "headers": raw})
+        await send({"type": "http.response.start", "status": self._kept.status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
 
 

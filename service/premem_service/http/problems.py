@@ -31,6 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from premem.errors import Conflict, InputError, NotFound, PrememError, RowsError, StaleAttempt
 from premem.wire.bodies import Problem
+from premem_service.http.unknown_fields import fields_beside, unknown_field
 from premem_service.storage.store import ArtifactLost, StoreError, StoreFull
 
 MEDIA_TYPE = "application/problem+json"
@@ -134,11 +135,17 @@ async def _premem(request: Request, error: Exception) -> Response:
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     errors = [
-        {"field": _field(fault["loc"]), "message": _speakable(str(fault["msg"]).removeprefix("Value error, "))}
-        for fault in error.errors()
+        {"field": _field(fault["loc"]), "message": _speakable(_message(request, fault))} for fault in error.errors()
     ]
     detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors[:5])
     return ProblemResponse(422, "validation", detail, instance=request.url.path, errors=errors[:SHOWN_LINES])
+
+
+def _message(request: Request, fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "extra_forbidden":
+        location = fault["loc"][1:]
+        return unknown_field(str(location[-1]), fields_beside(request, location), request)
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _field(location: Sequence[object]) -> str:

@@ -26,8 +26,8 @@ def append_checkpoint(
     """Append the next checkpoint of the run to a job that is open."""
     with database.begin() as connection:
         row = states.lock(connection, job)
-        if not row["open"] or row["state"] not in states.ACTIVE:
-            raise Conflict(f"job {job} is {row['state']} and takes no more checkpoints; post a new job")
+        if not row.open or row.state not in states.ACTIVE:
+            raise Conflict(f"job {job} is {row.state} and takes no more checkpoints; post a new job")
         there = connection.execute(select(checkpoints.c.name).where(checkpoints.c.job == job)).scalars().all()
         if checkpoint.name in there:
             raise Conflict(f"job {job} has a checkpoint named {checkpoint.name!r} already: give this one another name")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, func, select
 
 from premem.errors import Conflict, NotFound
 from premem.wire.estimates import Between, Estimate
@@ -24,6 +24,7 @@ from premem_service.datasets.reading import read_columns
 from premem_service.http.problems import FieldError
 from premem_service.queue.workers import connected
 from premem_service.storage.db import Database
+from premem_service.storage.rows import JobRow, PaceSums, all_of, first_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import jobs, tasks
 
@@ -126,14 +127,14 @@ def _answers(request: JobRequest, *, rows: int, tested: int) -> Between:
     return Between(low=always + min(least, most), high=always + most)
 
 
-def _measured_job(connection: Connection, job: str) -> RowMapping:
-    row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one_or_none()
+def _measured_job(connection: Connection, job: str) -> JobRow:
+    row = first_of(JobRow, connection, select(jobs).where(jobs.c.id == job))
     if row is None:
         raise FieldError("measured_by", f"there is no job {job!r}")
     return row
 
 
-def _pace(database: Database, store: Store, job: RowMapping) -> _Pace:
+def _pace(database: Database, store: Store, job: JobRow) -> _Pace:
     """Raises Conflict where the job's results do not tell."""
     sums = (
         select(
@@ -145,35 +146,37 @@ def _pace(database: Database, store: Store, job: RowMapping) -> _Pace:
             func.sum(tasks.c.stop - tasks.c.start).label("rows"),
             func.max(tasks.c.cache_bytes).label("cache_bytes"),
         )
-        .where(tasks.c.job == job["id"], tasks.c.state == "completed", tasks.c.kind.in_(("perplexity", "draw")))
+        .where(tasks.c.job == job.id, tasks.c.state == "completed", tasks.c.kind.in_(("perplexity", "draw")))
         .group_by(tasks.c.kind)
     )
     with database.connect() as connection:
-        found = {row["kind"]: row for row in connection.execute(sums).mappings()}
+        found = {row.kind: row for row in all_of(PaceSums, connection, sums)}
     scored, drawn = found.get("perplexity"), found.get("draw")
-    if not (scored and drawn and scored["seconds"] and drawn["seconds"] and drawn["samples"]):
+    if not (scored and drawn and scored.seconds and drawn.seconds and drawn.samples and scored.prompt_tokens):
         raise Conflict(
-            f"job {job['id']} measured nothing: it has no perplexities and answers of tasks of their own "
+            f"job {job.id} measured nothing: it has no perplexities and answers of tasks of their own "
             "(trajectory full or final, with an engine that tells its seconds)"
         )
-    template = Template.model_validate(job["request"]["template"])
-    rows, characters = _lengths(database, store, job["dataset"], template, field="measured_by")
-    scored_characters = characters / max(rows, 1) * int(scored["rows"])
-    text_tokens = max(0.0, int(scored["prompt_tokens"]) - int(scored["rows"]) * _turns(template) * TURN_TOKENS)
+    template = job.request.template
+    rows, characters = _lengths(database, store, job.dataset, template, field="measured_by")
+    scored_characters = characters / max(rows, 1) * int(scored.rows)
+    text_tokens = max(0.0, int(scored.prompt_tokens) - int(scored.rows) * _turns(template) * TURN_TOKENS)
     return _Pace(
         tokens_per_character=text_tokens / max(scored_characters, 1.0),
-        tokens_per_answer=int(drawn["tokens"]) / int(drawn["samples"]),
-        scored_per_second=int(scored["prompt_tokens"]) / float(scored["seconds"]),
-        answers_per_second=int(drawn["samples"]) / float(drawn["seconds"]),
-        weight_bytes=_weight_bytes(job["produced_by"] or {}),
-        cache_bytes=drawn["cache_bytes"] or None,  # 0: the engine told none
+        tokens_per_answer=int(drawn.tokens) / int(drawn.samples),
+        scored_per_second=int(scored.prompt_tokens) / float(scored.seconds),
+        answers_per_second=int(drawn.samples) / float(drawn.seconds),
+        weight_bytes=_weight_bytes(job.produced_by),
+        cache_bytes=drawn.cache_bytes or None,  # 0: the engine told none
     )
 
 
-def _weight_bytes(produced_by: dict[str, str]) -> float | None:
+def _weight_bytes(produced_by: dict[str, str] | None) -> float | None:
     """Out of the model's family, "LlamaForCausalLM 8.03B", and the dtype that it was computed in."""
-    named = re.fullmatch(r".* ([\d.]+)([kMB]?)", produced_by.get("model", ""))
-    width = {"float32": 4, "bfloat16": 2, "float16": 2}.get(produced_by.get("dtype", ""))
+    if produced_by is None:
+        return None
+    named = re.fullmatch(r".* ([\d.]+)([kMB]?)", produced_by["model"])
+    width = {"float32": 4, "bfloat16": 2, "float16": 2}.get(produced_by["dtype"])
     return float(named[1]) * _UNITS[named[2]] * width if named and width else None
 
 

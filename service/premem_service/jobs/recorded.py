@@ -90,11 +90,11 @@ def _take(database: Database, store: Store, content: bytes) -> Job:
             connection.execute(
                 insert(checkpoints),
                 [
-                    {"job": job["id"], "position": position, "name": one.name, "path": one.path}
+                    {"job": job.id, "position": position, "name": one.name, "path": one.path}
                     for position, one in enumerate(named)
                 ],
             )
-            return job_reply(connection, job["id"])
+            return job_reply(connection, job.id)
     except InputError:
         store.delete([artifact])
         raise

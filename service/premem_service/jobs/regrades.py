@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from sqlalchemy import Connection, RowMapping, insert
+from sqlalchemy import Connection, insert
 
-from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Job
 from premem.wire.reports import RegradeRequest
 from premem_service.http.dependencies import DatabaseGiven, SettingsGiven
@@ -15,6 +14,7 @@ from premem_service.queue import draws, states
 from premem_service.queue.new_tasks import new_task
 from premem_service.queue.progress import job_reply
 from premem_service.queue.states import completed
+from premem_service.storage.rows import JobRow
 from premem_service.storage.tables import tasks
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -32,16 +32,16 @@ def post_regrade(
     with database.begin() as connection:
         parent = completed(connection, job)
         made = _insert(connection, parent, request, max_tasks=settings.max_tasks)
-        reply = job_reply(connection, made["id"])
+        reply = job_reply(connection, made.id)
     response.headers["Location"] = f"/v1/jobs/{reply.id}"
     response.headers["Retry-After"] = "1"
     return reply
 
 
-def _insert(connection: Connection, parent: RowMapping, request: RegradeRequest, *, max_tasks: int) -> RowMapping:
+def _insert(connection: Connection, parent: JobRow, request: RegradeRequest, *, max_tasks: int) -> JobRow:
     check_answers_are_here(parent)
-    if request.grader == GraderChoice.model_validate(parent["request"]["grader"]):
-        raise FieldError("grader", f"is the one that graded job {parent['id']} already: name another, or other options")
+    if request.grader == parent.request.grader:
+        raise FieldError("grader", f"is the one that graded job {parent.id} already: name another, or other options")
     job, answered = insert_going_on(connection, parent, kind="regrade", name=request.name, grader=request.grader)
     same = ("kind", "variant", "turn", "plan", "dataset", "start", "stop")
     connection.execute(
@@ -49,9 +49,10 @@ def _insert(connection: Connection, parent: RowMapping, request: RegradeRequest,
         [
             new_task(
                 job,
-                {"position": task["checkpoint"], "path": task["checkpoint_path"]},
-                **{name: task[name] for name in same},
-                **(states.kept(task) if task["kind"] == "perplexity" else {"source": task["artifact"]}),
+                task.checkpoint,
+                task.checkpoint_path,
+                **{name: getattr(task, name) for name in same},
+                **(states.kept(task) if task.kind == "perplexity" else {"source": task.artifact}),
             )
             for task in answered
         ],

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Response
-from sqlalchemy import Connection, RowMapping, insert
+from sqlalchemy import Connection, insert
 
-from premem.wire.jobs import Job, Sampling
+from premem.wire.jobs import Job
 from premem.wire.reports import ResampleRequest
 from premem_service.http.dependencies import DatabaseGiven, SettingsGiven
 from premem_service.http.problems import FieldError, described
@@ -16,6 +16,7 @@ from premem_service.queue import draws, states
 from premem_service.queue.new_tasks import new_task
 from premem_service.queue.progress import job_reply
 from premem_service.queue.states import completed
+from premem_service.storage.rows import JobRow, TaskRow
 from premem_service.storage.tables import tasks
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -32,18 +33,18 @@ def post_samples(
     with database.begin() as connection:
         parent = completed(connection, job)
         made = _insert(connection, parent, request, max_tasks=settings.max_tasks)
-        reply = job_reply(connection, made["id"])
+        reply = job_reply(connection, made.id)
     response.headers["Location"] = f"/v1/jobs/{reply.id}"
     response.headers["Retry-After"] = "1"
     return reply
 
 
-def _insert(connection: Connection, parent: RowMapping, request: ResampleRequest, *, max_tasks: int) -> RowMapping:
+def _insert(connection: Connection, parent: JobRow, request: ResampleRequest, *, max_tasks: int) -> JobRow:
     check_answers_are_here(parent)
-    sampling = Sampling.model_validate(parent["request"]["sampling"])
+    sampling = parent.request.sampling
     if request.samples <= sampling.samples:
         raise FieldError(
-            "samples", f"job {parent['id']} has {sampling.samples} answers per example and checkpoint: ask for more"
+            "samples", f"job {parent.id} has {sampling.samples} answers per example and checkpoint: ask for more"
         )
     more = sampling.model_copy(update={"samples": request.samples})
     job, done = insert_going_on(connection, parent, kind="resample", name=request.name, sampling=more)
@@ -53,12 +54,12 @@ def _insert(connection: Connection, parent: RowMapping, request: ResampleRequest
     return job
 
 
-def _going_on(job: RowMapping, task: RowMapping) -> dict[str, Any]:
+def _going_on(job: JobRow, task: TaskRow) -> dict[str, Any]:
     """A task as it is, where the new plans go on from it; one that begins with its answers, where it is drawn whole."""
     same = ("kind", "variant", "turn", "dataset", "start", "stop")
-    values = {name: task[name] for name in same}
-    if task["kind"] in draws.SHARD_KINDS:
-        values |= {"plan": task["plan"], **states.kept(task)}
+    values = {name: getattr(task, name) for name in same}
+    if task.kind in draws.SHARD_KINDS:
+        values |= {"plan": task.plan, **states.kept(task)}
     else:
-        values |= {"plan": {"given_by": task["artifact"]}, "partial": task["artifact"]}
-    return new_task(job, {"position": task["checkpoint"], "path": task["checkpoint_path"]}, **values)
+        values |= {"plan": {"given_by": task.artifact}, "partial": task.artifact}
+    return new_task(job, task.checkpoint, task.checkpoint_path, **values)

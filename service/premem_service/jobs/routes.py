@@ -13,7 +13,7 @@ from premem.errors import Conflict
 from premem.wire.bodies import Page
 from premem.wire.estimates import Estimate
 from premem.wire.jobs import ENDED, Job, JobRequest
-from premem_service.datasets.reading import read_rows
+from premem_service.datasets.reading import check_template, read_rows
 from premem_service.http import cursors
 from premem_service.http.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven, StoreGiven
 from premem_service.http.problems import FieldError, described
@@ -22,6 +22,7 @@ from premem_service.jobs.inserting import insert_job
 from premem_service.queue import draws, new_tasks, states
 from premem_service.queue.progress import job_replies, job_reply
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import JobRow, all_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import datasets, jobs
 
@@ -53,6 +54,8 @@ def post_job(
 
     With `dry_run` nothing is started, and the answer says how many tokens, seconds and bytes the job will take.
     """
+    check_template(database, request.dataset, request.template, field="dataset")
+    check_template(database, request.test_dataset or "", request.template, field="test_dataset")
     _check_columns(database, store, request)
     if dry_run:
         told = costs.estimate(database, store, request, measured_by=measured_by)
@@ -64,7 +67,7 @@ def post_job(
         new_tasks.add(connection, job, request.checkpoints, first=0, max_tasks=settings.max_tasks)
         if not request.open:
             new_tasks.add_perturbed(connection, job, max_tasks=settings.max_tasks)
-        reply = job_reply(connection, job["id"])
+        reply = job_reply(connection, job.id)
     response.headers["Location"] = f"/v1/jobs/{reply.id}"
     response.headers["Retry-After"] = "1"
     return reply
@@ -78,10 +81,10 @@ def list_jobs(database: DatabaseGiven, cursor: Cursor = None, limit: Limit = 50)
     if before is not None:
         page = page.where(jobs.c.number < before)
     with database.connect() as connection:
-        rows = connection.execute(page).mappings().all()
+        rows = all_of(JobRow, connection, page)
         items = job_replies(connection, rows[:limit])
     more = len(rows) > limit
-    return Page(items=items, next_cursor=cursors.encode(rows[limit - 1]["number"], of="jobs") if more else None)
+    return Page(items=items, next_cursor=cursors.encode(rows[limit - 1].number, of="jobs") if more else None)
 
 
 @router.get("/{job}", responses=described(404))
@@ -99,9 +102,9 @@ def close_job(job: str, response: Response, database: DatabaseGiven, settings: S
     """Say that no more checkpoints will come: the job ends with the last of its tasks."""
     with database.begin() as connection:
         row = states.lock(connection, job)
-        if row["state"] in states.CANCELLED:
-            raise Conflict(f"job {job} is {row['state']}")
-        if row["open"]:
+        if row.state in states.CANCELLED:
+            raise Conflict(f"job {job} is {row.state}")
+        if row.open:
             connection.execute(update(jobs).where(jobs.c.id == job).values(open=False))
             new_tasks.add_perturbed(connection, row, max_tasks=settings.max_tasks)
             states.settle(connection, job, at=now(connection))

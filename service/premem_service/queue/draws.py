@@ -22,15 +22,16 @@ import numpy as np
 import polars as pl
 import structlog
 from numpy.typing import NDArray
-from sqlalchemy import Connection, RowMapping, and_, exists, func, insert, select, tuple_, update
+from sqlalchemy import Connection, and_, exists, func, insert, select, tuple_, update
 
 from premem.forecasting.thresholds import from_first_checkpoint
 from premem.method.memorization import memorized
 from premem.method.planning import Goal, next_goal
-from premem.payloads.results import GROUP_ROWS
+from premem.payloads.results import GROUP_ROWS, metadata
 from premem_service.queue import states
 from premem_service.queue.new_tasks import check_room, new_task, shard_tasks
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import CheckpointRow, JobRow, TaskRow, all_of, one_of
 from premem_service.storage.store import ArtifactLost, Store
 from premem_service.storage.tables import PLAN, checkpoints, datasets, jobs, tasks
 
@@ -39,7 +40,7 @@ SHARD_KINDS = ("perplexity", "draw")
 DUE_AT_ONCE = 256
 _FIRST_DRAWS, _CAPS = 1_000_000, 2_000_000
 """Turns: after the perplexities of any number of checkpoints, and after the other draws."""
-_SERVICE = {"position": -1, "path": ""}
+_SERVICE = CheckpointRow(job="", position=-1, name="", path="", weights=None, error=None)
 """In place of a checkpoint."""
 
 Bools = NDArray[np.bool_]
@@ -48,11 +49,11 @@ Ints = NDArray[np.int64]
 log = structlog.get_logger(__name__)
 
 
-def add_plans(connection: Connection, job: RowMapping, *, max_tasks: int) -> None:
+def add_plans(connection: Connection, job: JobRow, *, max_tasks: int) -> None:
     """One for every shard of a new planned job. Raises FieldError where the job would have more than `max_tasks`."""
-    rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job["dataset"])) or 0
+    rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job.dataset)) or 0
     check_room(connection, job, [rows], max_tasks=max_tasks)
-    plans = list(shard_tasks(job, _SERVICE, kind=PLAN, dataset=job["dataset"], rows=rows))
+    plans = list(shard_tasks(job, _SERVICE, kind=PLAN, dataset=job.dataset, rows=rows))
     if plans:
         connection.execute(insert(tasks), plans)
 
@@ -75,7 +76,7 @@ def plan_shard(database: Database, store: Store, job: str, start: int) -> str:
         try:
             ready = _with_threshold(database, store, shard)
             if ready is None:
-                return str(shard.job["state"])
+                return str(shard.job.state)
             seen = _seen(store, ready)
             wave = _next_wave(ready, seen)
             partial = None if wave is None else _partial(store, ready, wave)
@@ -103,13 +104,13 @@ def plan_shard(database: Database, store: Store, job: str, start: int) -> str:
 class _Shard:
     """A shard that is due, and the results that its plan rests on."""
 
-    job: RowMapping
-    plan: RowMapping
-    checkpoints: list[RowMapping]
+    job: JobRow
+    plan: TaskRow
+    checkpoints: list[CheckpointRow]
     """Those that count, in order."""
     perplexity: dict[int, str]
     """Artifact by position."""
-    draws: list[RowMapping]
+    draws: list[TaskRow]
     """In the order in which they were planned."""
     waves: int
     below: float = np.nan
@@ -117,15 +118,15 @@ class _Shard:
 
     @property
     def artifacts(self) -> tuple[object, ...]:
-        return tuple(self.perplexity.items()), tuple(draw["artifact"] for draw in self.draws)
+        return tuple(self.perplexity.items()), tuple(draw.artifact for draw in self.draws)
 
     @property
     def samples(self) -> int:
-        return int(self.job["request"]["sampling"]["samples"])
+        return int(self.job.request.sampling.samples)
 
     @property
     def full(self) -> bool:
-        return bool(self.job["request"]["trajectory"] == "full")
+        return bool(self.job.request.trajectory == "full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,36 +183,36 @@ def _due(database: Database) -> Iterator[tuple[str, int]]:
 
 def _shard(connection: Connection, job: str, start: int) -> _Shard | str:
     """The job's state where it is not time to plan."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one()
+    row = one_of(JobRow, connection, select(jobs).where(jobs.c.id == job))
     of_shard = select(tasks).where(tasks.c.job == job, tasks.c.start == start)
-    every = connection.execute(of_shard.order_by(tasks.c.checkpoint, tasks.c.variant)).mappings().all()
-    plan = next((task for task in every if task["kind"] == PLAN and task["state"] == "queued"), None)
-    mine = [task for task in every if task["kind"] in SHARD_KINDS]
-    waiting = any(task["state"] in states.OUTSTANDING for task in mine)
-    if plan is None or waiting or row["open"] or row["state"] not in states.ACTIVE:
-        return str(row["state"])
+    every = all_of(TaskRow, connection, of_shard.order_by(tasks.c.checkpoint, tasks.c.variant))
+    plan = next((task for task in every if task.kind == PLAN and task.state == "queued"), None)
+    mine = [task for task in every if task.kind in SHARD_KINDS]
+    waiting = any(task.state in states.OUTSTANDING for task in mine)
+    if plan is None or waiting or row.open or row.state not in states.ACTIVE:
+        return str(row.state)
     counting = select(checkpoints).where(checkpoints.c.job == job, checkpoints.c.error.is_(None))
-    named = {one["position"]: one for one in connection.execute(counting).mappings()}
-    done = [task for task in mine if task["state"] == "completed" and task["checkpoint"] in named]
-    perplexity = {task["checkpoint"]: task["artifact"] for task in done if task["kind"] == "perplexity"}
-    draws = sorted((task for task in done if task["kind"] == "draw"), key=lambda task: int(task["variant"]))
-    waves = max((int(task["variant"]) for task in mine if task["kind"] == "draw"), default=0)
+    named = {one.position: one for one in all_of(CheckpointRow, connection, counting)}
+    done = [task for task in mine if task.state == "completed" and task.checkpoint in named]
+    perplexity = {task.checkpoint: task.result for task in done if task.kind == "perplexity"}
+    draws = sorted((task for task in done if task.kind == "draw"), key=lambda task: int(task.variant))
+    waves = max((int(task.variant) for task in mine if task.kind == "draw"), default=0)
     return _Shard(row, plan, [named[position] for position in sorted(perplexity)], perplexity, draws, waves)
 
 
 def _with_threshold(database: Database, store: Store, shard: _Shard) -> _Shard | None:
     """The shard over the checkpoints that scored an example, and the job's threshold. None: not all of that is known."""
-    job, counting = shard.job["id"], []
+    job, counting = shard.job.id, []
     for checkpoint in shard.checkpoints:
-        skipped = _skipped_everything(database, job, checkpoint["position"])
+        skipped = _skipped_everything(database, job, checkpoint.position)
         if skipped is None:
             return None
         counting += [] if skipped else [checkpoint]
-    kept = {one["position"]: shard.perplexity[one["position"]] for one in counting}
-    draws = [draw for draw in shard.draws if draw["checkpoint"] in kept]
+    kept = {one.position: shard.perplexity[one.position] for one in counting}
+    draws = [draw for draw in shard.draws if draw.checkpoint in kept]
     shard = replace(shard, checkpoints=counting, perplexity=kept, draws=draws)
-    if shard.job["memorized_below"] is not None or not counting:
-        return replace(shard, below=shard.job["memorized_below"] or np.nan)
+    if shard.job.memorized_below is not None or not counting:
+        return replace(shard, below=shard.job.memorized_below or np.nan)
     return _draw_threshold(database, store, shard)
 
 
@@ -230,7 +231,7 @@ def _skipped_everything(database: Database, job: str, position: int) -> bool | N
 
 def _draw_threshold(database: Database, store: Store, shard: _Shard) -> _Shard | None:
     """From the first checkpoint's perplexities, once all of them are in."""
-    job, first = shard.job["id"], shard.checkpoints[0]["position"]
+    job, first = shard.job.id, shard.checkpoints[0].position
     of_first = (tasks.c.job == job, tasks.c.checkpoint == first, tasks.c.kind == "perplexity")
     with database.connect() as connection:
         before = select(func.count()).where(
@@ -254,17 +255,17 @@ def _draw_threshold(database: Database, store: Store, shard: _Shard) -> _Shard |
 
 
 def _seen(store: Store, shard: _Shard) -> _Seen:
-    start, stop = shard.plan["start"], shard.plan["stop"]
+    start, stop = shard.plan.start, shard.plan.stop
     shape = (len(shard.checkpoints), stop - start)
     perplexity_CR = np.full(shape, np.nan)
     correct_CR, drawn_CR = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    places = {checkpoint["position"]: place for place, checkpoint in enumerate(shard.checkpoints)}
+    places = {checkpoint.position: place for place, checkpoint in enumerate(shard.checkpoints)}
     for position, artifact in shard.perplexity.items():
         frame = _read(store, artifact, ["perplexity"])
         perplexity_CR[places[position]] = frame["perplexity"].fill_null(np.nan).to_numpy()
     for draw in shard.draws:
-        frame = _read(store, draw["artifact"], ["row", "verdicts"])
-        at = (places[draw["checkpoint"]], frame["row"].to_numpy() - start)
+        frame = _read(store, draw.result, ["row", "verdicts"])
+        at = (places[draw.checkpoint], frame["row"].to_numpy() - start)
         correct_CR[at] = frame["verdicts"].list.count_matches("right").to_numpy()
         drawn_CR[at] = frame["verdicts"].list.len().to_numpy()
     known_R = np.isfinite(perplexity_CR).all(axis=0)
@@ -284,7 +285,7 @@ def _next_wave(shard: _Shard, seen: _Seen) -> _Wave | None:
     if not shard.checkpoints:
         return None
     last = len(shard.checkpoints) - 1
-    below = shard.job["request"].get("below")
+    below = shard.job.request.below
     memorized_RC, correct_RC, drawn_RC = (
         table.T.tolist() for table in (seen.memorized_CR, seen.correct_CR, seen.drawn_CR)
     )
@@ -305,21 +306,22 @@ def _next_wave(shard: _Shard, seen: _Seen) -> _Wave | None:
     if not waves:
         return None
     turn, place = min(waves)
-    start = shard.plan["start"]
+    start = shard.plan.start
     return _Wave(place, [start + r for r, _ in waves[turn, place]], [goal for _, goal in waves[turn, place]], turn)
 
 
 def _partial(store: Store, shard: _Shard, wave: _Wave) -> _Partial | None:
     """The answers of the wave's rows that are there already, as one result; None where there are none."""
-    position = shard.checkpoints[wave.place]["position"]
-    artifacts = [draw["artifact"] for draw in shard.draws if draw["checkpoint"] == position]
+    position = shard.checkpoints[wave.place].position
+    artifacts = [draw.result for draw in shard.draws if draw.checkpoint == position]
     frames = [_read(store, artifact).filter(pl.col("row").is_in(wave.rows)) for artifact in artifacts]
     if not any(frame.height for frame in frames):
         return None
     known = pl.concat(frames).unique("row", keep="last", maintain_order=True).sort("row")
     out = io.BytesIO()
-    known.write_parquet(out, compression="zstd", row_group_size=GROUP_ROWS)
-    artifact = f"{PREFIX}{shard.job['id']}/{uuid4().hex}.parquet"
+    # Answers of several tasks, of which nobody is said to have made all.
+    known.write_parquet(out, compression="zstd", row_group_size=GROUP_ROWS, metadata=metadata({}))
+    artifact = f"{PREFIX}{shard.job.id}/{uuid4().hex}.parquet"
     store.put(artifact, out.getvalue())
     return _Partial(artifact, int(known["verdicts"].list.len().sum()), int(known["tokens"].list.sum().sum()))
 
@@ -327,13 +329,13 @@ def _partial(store: Store, shard: _Shard, wave: _Wave) -> _Partial | None:
 def _commit(connection: Connection, shard: _Shard, seen: _Seen, wave: _Wave | None, partial: _Partial | None) -> str:
     """In the transaction that holds the job: the next task of the shard, or the end of its plan."""
     at = now(connection)
-    job = shard.job["id"]
+    job = shard.job.id
     if wave is None:
         pairs = int(seen.known_R.sum()) * len(shard.checkpoints)
         saved = pairs * shard.samples - int(seen.drawn_CR[:, seen.known_R].sum())
         # Of a plan, `samples` are those that it saved.
         ended = {"state": "completed", "finished_at": at, "samples": saved}
-        connection.execute(update(tasks).where(tasks.c.id == shard.plan["id"]).values(ended))
+        connection.execute(update(tasks).where(tasks.c.id == shard.plan.id).values(ended))
         return states.settle(connection, job, at=at)
     plan: dict[str, Any] = {
         "rows": wave.rows,
@@ -344,16 +346,19 @@ def _commit(connection: Connection, shard: _Shard, seen: _Seen, wave: _Wave | No
         plan["given"] = {"samples": partial.samples, "tokens": partial.tokens}
     task = new_task(
         shard.job,
-        shard.checkpoints[wave.place],
+        shard.checkpoints[wave.place].position,
+        shard.checkpoints[wave.place].path,
         kind="draw",
         variant=shard.waves + 1,
         turn=wave.turn,
         plan=plan,
         partial=None if partial is None else partial.artifact,
-        **{name: shard.plan[name] for name in ("dataset", "start", "stop")},
+        dataset=shard.plan.dataset,
+        start=shard.plan.start,
+        stop=shard.plan.stop,
     )
     connection.execute(insert(tasks), [task])
-    return str(shard.job["state"])
+    return str(shard.job.state)
 
 
 def _fail(database: Database, job: str, error: str) -> str:
@@ -361,8 +366,8 @@ def _fail(database: Database, job: str, error: str) -> str:
     log.error("planning failed", job=job, error=error)
     with database.begin() as connection:
         row = states.lock(connection, job)
-        if row["state"] not in states.ACTIVE:
-            return str(row["state"])
+        if row.state not in states.ACTIVE:
+            return str(row.state)
         at = now(connection)
         states.end_tasks(
             connection, job, state="failed", error=error, at=at, where=and_(tasks.c.state.in_(states.OUTSTANDING))

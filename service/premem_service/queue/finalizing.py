@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Connection, RowMapping, or_, select, update
+from sqlalchemy import Connection, or_, select, update
 
 from premem.errors import Interrupted, PrememError
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import JobRow, first_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import jobs, tasks
 
@@ -22,7 +23,7 @@ class Unscorable(PrememError):
     """There is nothing to rank, and trying again cannot help."""
 
 
-def claim_job(connection: Connection, *, at: float) -> RowMapping | None:
+def claim_job(connection: Connection, *, at: float) -> JobRow | None:
     free = or_(jobs.c.finalizing_until.is_(None), jobs.c.finalizing_until < at)
     next_one = (
         select(jobs.c.id)
@@ -38,39 +39,39 @@ def claim_job(connection: Connection, *, at: float) -> RowMapping | None:
         .values(finalizing_until=at + FINALIZING_SECONDS, finalizing_attempts=jobs.c.finalizing_attempts + 1)
         .returning(jobs)
     )
-    return connection.execute(claimed).mappings().one_or_none()
+    return first_of(JobRow, connection, claimed)
 
 
-def _change(connection: Connection, job: RowMapping, **values: object) -> bool:
+def _change(connection: Connection, job: JobRow, **values: object) -> bool:
     """Change a job that is still ours to finalize: neither cancelled nor taken over."""
     ours = (
-        jobs.c.id == job["id"],
+        jobs.c.id == job.id,
         jobs.c.state == "finalizing",
-        jobs.c.finalizing_attempts == job["finalizing_attempts"],
+        jobs.c.finalizing_attempts == job.finalizing_attempts,
     )
     return connection.execute(update(jobs).where(*ours).values(**values)).rowcount == 1
 
 
-def fail_job(database: Database, job: RowMapping, error: str) -> None:
+def fail_job(database: Database, job: JobRow, error: str) -> None:
     with database.begin() as connection:
         _change(connection, job, state="failed", error=error, finished_at=now(connection))
 
 
-def retry_job(database: Database, job: RowMapping) -> None:
+def retry_job(database: Database, job: JobRow) -> None:
     with database.begin() as connection:
-        until = now(connection) + RETRY_SECONDS * job["finalizing_attempts"]
+        until = now(connection) + RETRY_SECONDS * job.finalizing_attempts
         _change(connection, job, finalizing_until=until)
 
 
-def give_back_job(database: Database, job: RowMapping) -> None:
+def give_back_job(database: Database, job: JobRow) -> None:
     with database.begin() as connection:
-        _change(connection, job, finalizing_until=None, finalizing_attempts=job["finalizing_attempts"] - 1)
+        _change(connection, job, finalizing_until=None, finalizing_attempts=job.finalizing_attempts - 1)
 
 
 class Lease:
     """Renews the claim on the way, and raises Interrupted where it is lost or the service ends."""
 
-    def __init__(self, database: Database, job: RowMapping, stopped: Callable[[], bool]) -> None:
+    def __init__(self, database: Database, job: JobRow, stopped: Callable[[], bool]) -> None:
         self._database = database
         self._job = job
         self._stopped = stopped
@@ -87,7 +88,7 @@ class Lease:
         self._renewed = time.monotonic()
 
 
-def complete_job(database: Database, store: Store, job: RowMapping, artifact: str, **values: object) -> None:
+def complete_job(database: Database, store: Store, job: JobRow, artifact: str, **values: object) -> None:
     """One transaction: the job is still ours, and its artifact counts from now on."""
     with database.begin() as connection:
         kept = _change(
@@ -100,8 +101,8 @@ def complete_job(database: Database, store: Store, job: RowMapping, artifact: st
             error=None,
             **values,
         )
-        if kept and job["kind"] == "acquire":
-            forget_embeddings(connection, job["id"])
+        if kept and job.kind == "acquire":
+            forget_embeddings(connection, job.id)
     # After an error nobody knows whether the commit took place: then what no row names is collected as garbage.
     if not kept:
         store.delete([artifact])

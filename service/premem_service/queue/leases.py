@@ -6,10 +6,11 @@ refused, so a worker that was frozen or cut off cannot undo what another did sin
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, select, update
 
 from premem.errors import NotFound, StaleAttempt
 from premem_service.queue import states
+from premem_service.storage.rows import AttemptRow, JobRow, TaskRow, first_of, one_of
 from premem_service.storage.tables import PLAN, jobs, tasks
 
 
@@ -35,7 +36,7 @@ def requeue_expired(connection: Connection, *, max_losses: int, at: float) -> No
 
 def claim(
     connection: Connection, *, worker: str, loaded: str | None, has_engine: bool, lease_seconds: float, at: float
-) -> RowMapping | None:
+) -> TaskRow | None:
     """The next task, now leased to this worker; None where nothing waits.
 
     The checkpoint that the worker has loaded goes first, then the order of jobs and of the turns of their tasks. A worker
@@ -54,7 +55,7 @@ def claim(
 
 def _claim(
     connection: Connection, waiting: ColumnElement[bool], *, worker: str, lease_seconds: float, at: float
-) -> RowMapping | None:
+) -> TaskRow | None:
     next_one = (
         select(tasks.c.id)
         .where(waiting)
@@ -76,15 +77,15 @@ def _claim(
         )
         .returning(tasks)
     )
-    return connection.execute(claimed).mappings().one_or_none()
+    return first_of(TaskRow, connection, claimed)
 
 
-def start_job(connection: Connection, job: str, *, at: float) -> RowMapping:
+def start_job(connection: Connection, job: str, *, at: float) -> JobRow:
     """A job of which a task was just claimed: it runs from the first one on."""
     connection.execute(
         update(jobs).where(jobs.c.id == job, jobs.c.state == "queued").values(state="running", started_at=at)
     )
-    return connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one()
+    return one_of(JobRow, connection, select(jobs).where(jobs.c.id == job))
 
 
 def extend(connection: Connection, task: str, attempt: int, *, lease_seconds: float, at: float) -> bool:
@@ -104,7 +105,7 @@ def extend(connection: Connection, task: str, attempt: int, *, lease_seconds: fl
 def release(connection: Connection, task: str, attempt: int, *, at: float) -> None:
     """Give a task back, unharmed. Raises StaleAttempt, NotFound."""
     job = job_of(connection, task)
-    cancelled = states.lock(connection, job)["state"] in states.CANCELLED
+    cancelled = states.lock(connection, job).state in states.CANCELLED
     released = (
         update(tasks)
         .where(tasks.c.id == task, tasks.c.attempt == attempt, tasks.c.state == "leased")
@@ -131,12 +132,12 @@ def report_failure(
     Returns the task's new state. Raises StaleAttempt, NotFound.
     """
     job = job_of(connection, task)
-    cancelled = states.lock(connection, job)["state"] in states.CANCELLED
+    cancelled = states.lock(connection, job).state in states.CANCELLED
     held = select(tasks).where(tasks.c.id == task, tasks.c.attempt == attempt, tasks.c.state == "leased")
-    row = connection.execute(held.with_for_update()).mappings().one_or_none()
+    row = first_of(TaskRow, connection, held.with_for_update())
     if row is None:
         raise stale(connection, task, attempt)
-    failures = row["failures"] + 1
+    failures = row.failures + 1
     for_good = permanent or failures >= max_failures
     state = "cancelled" if cancelled else "failed" if for_good else "queued"
     connection.execute(
@@ -165,7 +166,7 @@ def end_exhausted(connection: Connection, *, max_losses: int, at: float) -> int:
     exhausted = exhausted.order_by(tasks.c.job_number)  # services lock jobs in one order
     ended = 0
     for task, job in connection.execute(exhausted).all():
-        if states.lock(connection, job)["state"] in states.CANCELLED:
+        if states.lock(connection, job).state in states.CANCELLED:
             continue
         lost = (
             update(tasks)
@@ -173,10 +174,10 @@ def end_exhausted(connection: Connection, *, max_losses: int, at: float) -> int:
             .values(state="failed", losses=tasks.c.losses + 1, expires_at=None, finished_at=at)
             .returning(tasks)
         )
-        row = connection.execute(lost).mappings().one_or_none()
+        row = first_of(TaskRow, connection, lost)
         if row is None:  # its worker was heard of after all
             continue
-        reason = f"{row['losses']} workers were lost while they had it, the last one {row['worker']}"
+        reason = f"{row.losses} workers were lost while they had it, the last one {row.worker}"
         connection.execute(update(tasks).where(tasks.c.id == task).values(error=reason))
         _give_up(connection, row, reason=reason, whole_checkpoint=False, at=at)
         states.settle(connection, job, at=at)
@@ -194,13 +195,13 @@ def end_cancelled(connection: Connection, *, at: float) -> None:
         states.settle(connection, job, at=at)
 
 
-def _give_up(connection: Connection, task: RowMapping, *, reason: str, whole_checkpoint: bool, at: float) -> None:
+def _give_up(connection: Connection, task: TaskRow, *, reason: str, whole_checkpoint: bool, at: float) -> None:
     """A checkpoint of which training examples are missing cannot count, so nobody need work on it any more."""
     if whole_checkpoint:
-        states.fail_checkpoint(connection, task["job"], task["checkpoint"], error=reason, at=at)
-    elif task["kind"] in states.NEEDED:
-        rows = f"rows {task['start']} to {task['stop'] - 1}: {reason}"
-        states.fail_checkpoint(connection, task["job"], task["checkpoint"], error=rows, at=at)
+        states.fail_checkpoint(connection, task.job, task.checkpoint, error=reason, at=at)
+    elif task.kind in states.NEEDED:
+        rows = f"rows {task.start} to {task.stop - 1}: {reason}"
+        states.fail_checkpoint(connection, task.job, task.checkpoint, error=rows, at=at)
 
 
 def job_of(connection: Connection, task: str) -> str:
@@ -214,9 +215,9 @@ def job_of(connection: Connection, task: str) -> str:
 def stale(connection: Connection, task: str, attempt: int) -> StaleAttempt:
     """Why this attempt has no say any more. Raises NotFound."""
     query = select(tasks.c.attempt, tasks.c.state).where(tasks.c.id == task)
-    row = connection.execute(query).mappings().one_or_none()
+    row = first_of(AttemptRow, connection, query)
     if row is None:
         raise NotFound(f"there is no task {task}")
-    if row["attempt"] != attempt:
-        return StaleAttempt(f"attempt {attempt} of task {task} is over: attempt {row['attempt']} is the latest")
-    return StaleAttempt(f"attempt {attempt} of task {task} is over: the task is {row['state']}")
+    if row.attempt != attempt:
+        return StaleAttempt(f"attempt {attempt} of task {task} is over: attempt {row.attempt} is the latest")
+    return StaleAttempt(f"attempt {attempt} of task {task} is over: the task is {row.state}")

@@ -9,20 +9,20 @@ from uuid import uuid4
 import polars as pl
 import structlog
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import ColumnElement, Connection, RowMapping, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 from starlette.concurrency import run_in_threadpool
 
 from premem.errors import InputError, NotFound, StaleAttempt
 from premem.payloads import embeddings
 from premem.payloads.effort import read_effort
 from premem.payloads.results import SCHEMA, WEIGHTS, check, check_partial, read, written_anew
-from premem.wire.jobs import Sampling
 from premem.wire.tasks import ResultSummary
 from premem_service.http.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven, Wake
 from premem_service.http.problems import TooLarge, described
 from premem_service.queue import draws, leases, states
 from premem_service.queue.tasks import plan_of
 from premem_service.storage.db import Database, now
+from premem_service.storage.rows import CheckpointRow, JobRow, TaskRow, first_of, one_of
 from premem_service.storage.store import Store, StoreError
 from premem_service.storage.tables import checkpoints, jobs, tasks
 
@@ -88,10 +88,10 @@ def keep(database: Database, store: Store, task: str, attempt: int, content: byt
     """The last partial result of an attempt replaces the one before. Raises InputError, StaleAttempt, NotFound, StoreError."""
     with database.connect() as connection:
         row, job = _task(connection, task)
-        if row["attempt"] != attempt or row["state"] != "leased":
+        if row.attempt != attempt or row.state != "leased":
             raise _refusal(connection, row, job, attempt)
-    samples = Sampling.model_validate(job["request"]["sampling"]).samples
-    check_partial(content, kind=row["kind"], start=row["start"], stop=row["stop"], samples=samples)
+    samples = job.request.sampling.samples
+    check_partial(content, kind=row.kind, start=row.start, stop=row.stop, samples=samples)
     artifact = f"{draws.PREFIX}{task}/{attempt}-{uuid4().hex}.parquet"
     store.put(artifact, content)
     mine = (tasks.c.id == task, tasks.c.attempt == attempt, tasks.c.state == "leased")
@@ -123,7 +123,7 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
             raise _refusal(connection, row, job, attempt)
     counters, produced_by = _checked(row, job, content)
     _leave_out_given(store, row, counters)
-    if row["source"] is None and (effort := read_effort(content)) is not None:
+    if row.source is None and (effort := read_effort(content)) is not None:
         told = ("prompt_tokens", "cached_tokens", "engine_seconds", "cache_bytes")
         counters |= {name: getattr(effort, name) for name in told}
     for fingerprint in ("tokenizer", WEIGHTS):
@@ -139,40 +139,40 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
         raise taken
     if taken.repeated:
         store.delete([artifact])
-    if row["kind"] in draws.SHARD_KINDS:
+    if row.kind in draws.SHARD_KINDS:
         # Now, and not in the next round: the worker is about to ask for more, with the right weights in memory.
         try:
-            taken = replace(taken, job_state=draws.plan_shard(database, store, row["job"], row["start"]))
+            taken = replace(taken, job_state=draws.plan_shard(database, store, row.job, row.start))
         except StoreError as error:  # the result is taken all the same, and the next round plans
-            log.warning("a shard is planned later", job=row["job"], start=row["start"], reason=str(error))
+            log.warning("a shard is planned later", job=row.job, start=row.start, reason=str(error))
     return taken
 
 
-def _checked(row: RowMapping, job: RowMapping, content: bytes) -> tuple[dict[str, float], dict[str, str]]:
+def _checked(row: TaskRow, job: JobRow, content: bytes) -> tuple[dict[str, float], dict[str, str]]:
     """What is counted of a result, and its metadata. Raises InputError."""
-    if row["kind"] == "embed":
-        frame, produced_by = embeddings.check(content, start=row["start"], stop=row["stop"])
+    if row.kind == "embed":
+        frame, produced_by = embeddings.check(content, start=row.start, stop=row.stop)
         skipped = int(frame["skipped"].is_not_null().sum())
         return {"skipped": skipped, "samples": 0, "tokens": int(frame["tokens"].sum())}, produced_by
-    samples = Sampling.model_validate(job["request"]["sampling"]).samples
+    samples = job.request.sampling.samples
     frame, produced_by = check(
         content,
-        kind=row["kind"],
-        start=row["start"],
-        stop=row["stop"],
+        kind=row.kind,
+        start=row.start,
+        stop=row.stop,
         samples=samples,
         plan=plan_of(row),
-        regraded=row["source"] is not None,
+        regraded=row.source is not None,
     )
     counters = _counters(frame)
-    if row["source"] is not None:
+    if row.source is not None:
         counters["tokens"] = 0  # none was scored or sampled
     return counters, produced_by
 
 
-def _leave_out_given(store: Store, row: RowMapping, counters: dict[str, float]) -> None:
+def _leave_out_given(store: Store, row: TaskRow, counters: dict[str, float]) -> None:
     """What was there before the job began, it did not cost. Of what is graded anew nothing did, and all is counted."""
-    plan = row["plan"] or {} if row["source"] is None else {}
+    plan = row.plan or {} if row.source is None else {}
     given = plan.get("given", {})
     if (artifact := plan.get("given_by")) is not None:
         counted = _counters(read(store.get(artifact), SCHEMA)[0])
@@ -183,7 +183,7 @@ def _leave_out_given(store: Store, row: RowMapping, counters: dict[str, float]) 
 
 def _commit(
     connection: Connection,
-    row: RowMapping,
+    row: TaskRow,
     attempt: int,
     artifact: str,
     *,
@@ -194,73 +194,75 @@ def _commit(
 
     A result that ends its checkpoint is answered with StaleAttempt, not raised: that end must be committed.
     """
-    states.lock(connection, row["job"])
-    row, job = _task(connection, row["id"])
+    states.lock(connection, row.job)
+    row, job = _task(connection, row.id)
     if (done := _done(row, job, attempt)) is not None:
         return done
     if not _wanted(row, job, attempt):
         return _refusal(connection, row, job, attempt)
     at = now(connection)
-    checkpoint = connection.execute(select(checkpoints).where(*_of(row))).mappings().one()
+    checkpoint = one_of(CheckpointRow, connection, select(checkpoints).where(*_of(row)))
     if (fault := _fault(job, checkpoint, produced_by)) is not None:
-        states.fail_checkpoint(connection, row["job"], row["checkpoint"], error=fault, at=at)
-        states.settle(connection, row["job"], at=at)
+        states.fail_checkpoint(connection, row.job, row.checkpoint, error=fault, at=at)
+        states.settle(connection, row.job, at=at)
         return StaleAttempt(fault)
     committed = (
         update(tasks)
-        .where(tasks.c.id == row["id"], tasks.c.attempt == attempt, tasks.c.state.in_(states.OUTSTANDING))
+        .where(tasks.c.id == row.id, tasks.c.attempt == attempt, tasks.c.state.in_(states.OUTSTANDING))
         .values(
             state="completed", artifact=artifact, partial=None, finished_at=at, expires_at=None, error=None, **counters
         )
     )
     if connection.execute(committed).rowcount == 0:  # a claim was faster
-        return leases.stale(connection, row["id"], attempt)
-    if job["produced_by"] is None:
+        return leases.stale(connection, row.id, attempt)
+    if job.produced_by is None:
         told = {key: value for key, value in produced_by.items() if key != WEIGHTS}
         first = {"produced_by": told, "tokenizer": produced_by["tokenizer"] or None}
-        connection.execute(update(jobs).where(jobs.c.id == row["job"]).values(first))
-    if checkpoint["weights"] is None and produced_by[WEIGHTS]:
+        connection.execute(update(jobs).where(jobs.c.id == row.job).values(first))
+    if checkpoint.weights is None and produced_by[WEIGHTS]:
         connection.execute(update(checkpoints).where(*_of(row)).values(weights=produced_by[WEIGHTS]))
-    state = states.settle(connection, row["job"], at=at)
-    return Taken(rows=row["stop"] - row["start"], seconds=at - row["leased_at"], job_state=state)
+    state = states.settle(connection, row.job, at=at)
+    return Taken(
+        rows=row.stop - row.start, seconds=0.0 if row.leased_at is None else at - row.leased_at, job_state=state
+    )
 
 
-def _task(connection: Connection, task: str) -> tuple[RowMapping, RowMapping]:
-    row = connection.execute(select(tasks).where(tasks.c.id == task)).mappings().one_or_none()
+def _task(connection: Connection, task: str) -> tuple[TaskRow, JobRow]:
+    row = first_of(TaskRow, connection, select(tasks).where(tasks.c.id == task))
     if row is None:
         raise NotFound(f"there is no task {task}")
-    return row, connection.execute(select(jobs).where(jobs.c.id == row["job"])).mappings().one()
+    return row, one_of(JobRow, connection, select(jobs).where(jobs.c.id == row.job))
 
 
-def _done(row: RowMapping, job: RowMapping, attempt: int) -> Taken | None:
+def _done(row: TaskRow, job: JobRow, attempt: int) -> Taken | None:
     """What was said when this very attempt handed in before."""
-    if row["state"] != "completed" or row["attempt"] != attempt:
+    if row.state != "completed" or row.attempt != attempt:
         return None
-    return Taken(rows=row["stop"] - row["start"], seconds=0.0, job_state=job["state"], repeated=True)
+    return Taken(rows=row.stop - row.start, seconds=0.0, job_state=job.state, repeated=True)
 
 
-def _wanted(row: RowMapping, job: RowMapping, attempt: int) -> bool:
+def _wanted(row: TaskRow, job: JobRow, attempt: int) -> bool:
     """A lease that ran out is no reason to throw work away, as long as nobody else has the task."""
-    return row["attempt"] == attempt and row["state"] in states.OUTSTANDING and job["state"] in states.ACTIVE
+    return row.attempt == attempt and row.state in states.OUTSTANDING and job.state in states.ACTIVE
 
 
-def _refusal(connection: Connection, row: RowMapping, job: RowMapping, attempt: int) -> StaleAttempt:
-    if job["state"] in states.CANCELLED:
-        return StaleAttempt(f"job {job['id']} was cancelled; the result of task {row['id']} is not wanted")
-    return leases.stale(connection, row["id"], attempt)
+def _refusal(connection: Connection, row: TaskRow, job: JobRow, attempt: int) -> StaleAttempt:
+    if job.state in states.CANCELLED:
+        return StaleAttempt(f"job {job.id} was cancelled; the result of task {row.id} is not wanted")
+    return leases.stale(connection, row.id, attempt)
 
 
-def _of(row: RowMapping) -> tuple[ColumnElement[bool], ...]:
+def _of(row: TaskRow) -> tuple[ColumnElement[bool], ...]:
     """Where the task's checkpoint stands."""
-    return checkpoints.c.job == row["job"], checkpoints.c.position == row["checkpoint"]
+    return checkpoints.c.job == row.job, checkpoints.c.position == row.checkpoint
 
 
-def _fault(job: RowMapping, checkpoint: RowMapping, produced_by: dict[str, str]) -> str | None:
+def _fault(job: JobRow, checkpoint: CheckpointRow, produced_by: dict[str, str]) -> str | None:
     """Of the checkpoint, beside what results before said of the job and of it. A worker may tell neither."""
-    name, tokenizer, weights = checkpoint["name"], produced_by["tokenizer"], produced_by[WEIGHTS]
-    if job["tokenizer"] is not None and tokenizer and tokenizer != job["tokenizer"]:
+    name, tokenizer, weights = checkpoint.name, produced_by["tokenizer"], produced_by[WEIGHTS]
+    if job.tokenizer is not None and tokenizer and tokenizer != job.tokenizer:
         return f"checkpoint {name!r} has another tokenizer than the job's first results: all checkpoints must share one"
-    if checkpoint["weights"] is not None and weights and weights != checkpoint["weights"]:
+    if checkpoint.weights is not None and weights and weights != checkpoint.weights:
         return written_anew(name)
     return None
 

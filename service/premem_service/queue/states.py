@@ -9,13 +9,14 @@ nobody who holds a job waits for a task: what a claim has in hand is skipped, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select, update
 
 from premem.errors import Conflict, NotFound
 from premem.wire.jobs import ENDED
+from premem_service.storage.rows import JobRow, TaskRow, first_of
 from premem_service.storage.tables import PLAN, checkpoints, jobs, tasks
 
 ACTIVE = ("queued", "running")
@@ -29,13 +30,13 @@ PLANNED = ("final", "full")
 """Trajectories of which not everything is drawn."""
 
 
-def is_planned(job: RowMapping | Mapping[str, Any]) -> bool:
-    return job["request"].get("trajectory", "everything") in PLANNED
+def is_planned(job: JobRow) -> bool:
+    return job.request.trajectory in PLANNED
 
 
-def lock(connection: Connection, job: str) -> RowMapping:
+def lock(connection: Connection, job: str) -> JobRow:
     """The job, until the transaction ends. Raises NotFound."""
-    found = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).mappings().one_or_none()
+    found = first_of(JobRow, connection, select(jobs).where(jobs.c.id == job).with_for_update())
     if found is None:
         raise NotFound(f"there is no job {job}")
     return found
@@ -44,18 +45,18 @@ def lock(connection: Connection, job: str) -> RowMapping:
 def settle(connection: Connection, job: str, *, at: float) -> str:
     """Move a locked job on if its tasks allow it, and return its state. `at` is the database's time."""
     row = lock(connection, job)
-    state: str = row["state"]
+    state: str = row.state
     if state == "cancelling":
         end_tasks(connection, job, state="cancelled", error=None, at=at, where=tasks.c.state == "queued")
-        if not _any_task(connection, row["number"], OUTSTANDING):
+        if not _any_task(connection, row.number, OUTSTANDING):
             state = _move(connection, job, state="cancelled", finished_at=at)
-    elif state in ACTIVE and not row["open"] and not _any_task(connection, row["number"], OUTSTANDING):
+    elif state in ACTIVE and not row.open and not _any_task(connection, row.number, OUTSTANDING):
         if _any_checkpoint_scored(connection, job):
             state = _move(connection, job, state="finalizing")
         else:
             error = (
-                ("the prompts could not be embedded" if row["kind"] == "acquire" else "no checkpoint was scored")
-                if _any_task(connection, row["number"], ("failed",))
+                ("the prompts could not be embedded" if row.kind == "acquire" else "no checkpoint was scored")
+                if _any_task(connection, row.number, ("failed",))
                 else "no checkpoint was given"
             )
             state = _move(connection, job, state="failed", finished_at=at, error=error)
@@ -65,8 +66,8 @@ def settle(connection: Connection, job: str, *, at: float) -> str:
 def cancel(connection: Connection, job: str, *, at: float) -> str:
     """Stop a job: waiting tasks end now, leased ones when their worker hears of it or its lease runs out."""
     row = lock(connection, job)
-    if row["state"] in ENDED or row["state"] == "cancelling":
-        state: str = row["state"]
+    if row.state in ENDED or row.state == "cancelling":
+        state: str = row.state
         return state
     _move(connection, job, state="cancelling", open=False)
     return settle(connection, job, at=at)
@@ -86,9 +87,9 @@ def fail_checkpoint(connection: Connection, job: str, position: int, *, error: s
     connection.execute(update(tasks).where(*settled).values(state="queued", finished_at=None))
 
 
-def kept(task: RowMapping) -> dict[str, Any]:
+def kept(task: TaskRow) -> dict[str, Any]:
     """Of a completed task whose result another job takes over: it cost that job nothing."""
-    return {name: task[name] for name in ("state", "artifact", "finished_at", "skipped")}
+    return {name: getattr(task, name) for name in ("state", "artifact", "finished_at", "skipped")}
 
 
 def end_tasks(
@@ -132,13 +133,13 @@ def scored_checkpoints(job: str) -> Select[int, str]:
     )
 
 
-def completed(connection: Connection, job: str) -> RowMapping:
+def completed(connection: Connection, job: str) -> JobRow:
     """The job. Raises NotFound, and Conflict where it has no scores."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one_or_none()
+    row = first_of(JobRow, connection, select(jobs).where(jobs.c.id == job))
     if row is None:
         raise NotFound(f"there is no job {job}")
-    if row["kind"] == "acquire":
+    if row.kind == "acquire":
         raise Conflict(f"job {job} acquires examples and scores none; it has `…/candidates`")
-    if row["state"] != "completed":
-        raise Conflict(f"job {job} is {row['state']}; it has scores once it is completed")
+    if row.state != "completed":
+        raise Conflict(f"job {job} is {row.state}; it has scores once it is completed")
     return row

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Response
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from premem.errors import NotFound
-from premem.wire.bodies import GraderChoice
-from premem.wire.jobs import Checkpoint, Perturbation, Sampling, Template
+from premem.wire.jobs import Checkpoint, JobRequest, Perturbation
 from premem.wire.tasks import AttemptBody, DrawPlan, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest
 from premem_service.http.dependencies import DatabaseGiven, MetricsGiven, SettingsGiven, StoreGiven
 from premem_service.http.problems import described
 from premem_service.queue import leases, workers
 from premem_service.queue.progress import dtype, moment
 from premem_service.storage.db import now
+from premem_service.storage.rows import JobRow, TaskRow
 from premem_service.storage.tables import checkpoints, tasks
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
@@ -47,7 +45,7 @@ def lease_task(
             at=at,
         )
         if task is not None:
-            job = leases.start_job(connection, task["job"], at=at)
+            job = leases.start_job(connection, task.job, at=at)
             leased = _reply(connection, task, job, lease_seconds=settings.lease_seconds)
     if task is None:
         return Response(status_code=204, headers={"Retry-After": f"{settings.retry_seconds:g}"})
@@ -118,46 +116,47 @@ def report_failure(
     metrics.failed.inc()
 
 
-def _reply(connection: Connection, task: RowMapping, job: RowMapping, *, lease_seconds: float) -> LeasedTask:
+def _reply(connection: Connection, task: TaskRow, job: JobRow, *, lease_seconds: float) -> LeasedTask:
     checkpoint = connection.execute(
         select(checkpoints.c.name, checkpoints.c.weights).where(
-            checkpoints.c.job == task["job"], checkpoints.c.position == task["checkpoint"]
+            checkpoints.c.job == task.job, checkpoints.c.position == task.checkpoint
         )
     ).one()
-    request = job["request"]
+    request = job.request
     return LeasedTask(
-        id=task["id"],
-        job=task["job"],
-        attempt=task["attempt"],
+        id=task.id,
+        job=task.job,
+        attempt=task.attempt,
         lease_seconds=lease_seconds,
-        expires_at=moment(task["expires_at"]),
-        kind=task["kind"],
-        variant=task["variant"],
+        expires_at=moment(task.leased_until),
+        kind=task.kind,
+        variant=task.variant,
         perturbation=_perturbation(request, task),
-        regrade=task["source"] is not None,
+        regrade=task.source is not None,
         plan=plan_of(task),
-        partial=task["partial"] is not None,
-        checkpoint=Checkpoint(path=task["checkpoint_path"], name=checkpoint.name),
-        base=request.get("base"),
-        dataset=task["dataset"],
-        start=task["start"],
-        stop=task["stop"],
-        sampling=Sampling.model_validate(request["sampling"]),
-        template=Template.model_validate(request["template"]),
-        grader=GraderChoice.model_validate(request["grader"]),
+        partial=task.partial is not None,
+        checkpoint=Checkpoint(path=task.checkpoint_path, name=checkpoint.name),
+        base=request.base,
+        dataset=task.dataset,
+        start=task.start,
+        stop=task.stop,
+        sampling=request.sampling,
+        template=request.template,
+        grader=request.grader,
         dtype=dtype(job),
-        tokenizer=job["tokenizer"],
+        tokenizer=job.tokenizer,
         weights=checkpoint.weights,
     )
 
 
-def plan_of(task: RowMapping) -> DrawPlan | None:
+def plan_of(task: TaskRow) -> DrawPlan | None:
     """Of a draw."""
-    kept = ("rows", "floor", "ceiling")
-    return DrawPlan(**{name: task["plan"][name] for name in kept}) if task["kind"] == "draw" else None
-
-
-def _perturbation(request: dict[str, Any], task: RowMapping) -> Perturbation | None:
-    if task["kind"] != "perturbed" or task["variant"] == 0:
+    if task.kind != "draw" or task.plan is None:
         return None
-    return Perturbation.model_validate(request["perturbations"][task["variant"] - 1])
+    return DrawPlan(**{name: task.plan[name] for name in ("rows", "floor", "ceiling")})
+
+
+def _perturbation(request: JobRequest, task: TaskRow) -> Perturbation | None:
+    if task.kind != "perturbed" or task.variant == 0:
+        return None
+    return request.perturbations[task.variant - 1]

@@ -12,6 +12,7 @@ from premem.wire.tasks import LeaseRequest
 from premem_service.http.dependencies import DatabaseGiven
 from premem_service.queue.progress import moment
 from premem_service.storage.db import now
+from premem_service.storage.rows import WorkerRow, all_of, first_of
 from premem_service.storage.tables import tasks, workers
 
 SEEN_EVERY_SECONDS = 5.0
@@ -35,8 +36,8 @@ def connected(connection: Connection) -> list[WorkerReply]:
     recent = workers.c.seen_at > now(connection) - CONNECTED_SECONDS
     found = select(workers).where(or_(recent, workers.c.name.in_(at_work))).order_by(workers.c.name)
     return [
-        WorkerReply(name=row["name"], engine=row["engine"], device=row["device"], seen_at=moment(row["seen_at"]))
-        for row in connection.execute(found).mappings()
+        WorkerReply(name=row.name, engine=row.engine, device=row.device, seen_at=moment(row.seen_at))
+        for row in all_of(WorkerRow, connection, found)
     ]
 
 
@@ -44,7 +45,7 @@ def see(connection: Connection, request: LeaseRequest, *, at: float) -> None:
     """A worker asks for a task. Those of yesterday are forgotten, since each start has a name of its own."""
     mine = workers.c.name == request.worker
     told = {"engine": request.engine, "device": request.device}
-    known = connection.execute(select(workers).where(mine)).mappings().one_or_none()
+    known = first_of(WorkerRow, connection, select(workers).where(mine))
     if known is None:
         connection.execute(delete(workers).where(workers.c.seen_at < at - FORGOTTEN_SECONDS))
         try:
@@ -52,5 +53,5 @@ def see(connection: Connection, request: LeaseRequest, *, at: float) -> None:
                 connection.execute(insert(workers).values(name=request.worker, seen_at=at, **told))
         except IntegrityError:
             return  # it asks twice at once, and was seen by the other request
-    elif known["seen_at"] < at - SEEN_EVERY_SECONDS or any(known[name] != value for name, value in told.items()):
+    elif known.seen_at < at - SEEN_EVERY_SECONDS or (known.engine, known.device) != (request.engine, request.device):
         connection.execute(update(workers).where(mine).values(seen_at=at, **told))

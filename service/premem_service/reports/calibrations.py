@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select
+from sqlalchemy import Connection, delete, func, insert, or_, select
 
 from premem.errors import Conflict, NotFound
 from premem.forecasting.calibration import Calibration, Fit, calibrate
@@ -27,6 +27,7 @@ from premem_service.queue.states import completed
 from premem_service.reports.runs import UNKNOWN_MODEL, scored_run, setting_of
 from premem_service.scores.score_files import ScoreFiles
 from premem_service.storage.db import now
+from premem_service.storage.rows import CalibrationRow, JobRow, all_of, first_of, one_of
 from premem_service.storage.tables import calibrations, jobs
 
 NUMBER_LOCK = 7_236_638
@@ -55,7 +56,9 @@ def post_calibration(
             connection.execute(select(func.pg_advisory_xact_lock(NUMBER_LOCK)))
         _check_free(connection, body.name)
         number = (connection.scalar(select(func.max(calibrations.c.number))) or 0) + 1
-        kept = connection.execute(
+        kept = one_of(
+            CalibrationRow,
+            connection,
             insert(calibrations)
             .values(
                 id=f"cal_{uuid4().hex[:32]}",
@@ -68,9 +71,9 @@ def post_calibration(
                 result=_result(found),
                 created_at=now(connection),
             )
-            .returning(calibrations)
+            .returning(calibrations),
         )
-        reply = _reply(kept.mappings().one())
+        reply = _reply(kept)
     response.headers["Location"] = f"/v1/calibrations/{reply.id}"
     return reply
 
@@ -83,11 +86,11 @@ def list_calibrations(database: DatabaseGiven, cursor: Cursor = None, limit: Lim
     if before is not None:
         page = page.where(calibrations.c.number < before)
     with database.connect() as connection:
-        rows = connection.execute(page).mappings().all()
+        rows = all_of(CalibrationRow, connection, page)
     more = len(rows) > limit
     return Page(
         items=[_reply(row) for row in rows[:limit]],
-        next_cursor=cursors.encode(rows[limit - 1]["number"], of="calibrations") if more else None,
+        next_cursor=cursors.encode(rows[limit - 1].number, of="calibrations") if more else None,
     )
 
 
@@ -103,26 +106,26 @@ def delete_calibration(calibration: str, database: DatabaseGiven) -> None:
     """Forget a calibration. Completed jobs keep the forecasts that were made with it."""
     with database.begin() as connection:
         row = found_calibration(connection, calibration, lock=True)
-        waiting = select(jobs.c.id).where(jobs.c.calibration == row["id"], jobs.c.state.not_in(ENDED)).limit(1)
+        waiting = select(jobs.c.id).where(jobs.c.calibration == row.id, jobs.c.state.not_in(ENDED)).limit(1)
         using = connection.scalar(waiting)
         if using is not None:
-            raise Conflict(f"job {using} has not ended and uses the calibration {row['name']}: cancel it first")
-        connection.execute(delete(calibrations).where(calibrations.c.id == row["id"]))
+            raise Conflict(f"job {using} has not ended and uses the calibration {row.name}: cancel it first")
+        connection.execute(delete(calibrations).where(calibrations.c.id == row.id))
 
 
 # For other routes
 
 
-def found_calibration(connection: Connection, name: str, *, lock: bool = False) -> RowMapping:
+def found_calibration(connection: Connection, name: str, *, lock: bool = False) -> CalibrationRow:
     """By name or id. Raises NotFound."""
     query = select(calibrations).where(or_(calibrations.c.id == name, calibrations.c.name == name))
-    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    row = first_of(CalibrationRow, connection, query.with_for_update() if lock else query)
     if row is None:
         raise NotFound(f"there is no calibration {name!r}")
     return row
 
 
-def held_calibration(connection: Connection, name: str) -> RowMapping:
+def held_calibration(connection: Connection, name: str) -> CalibrationRow:
     """For a job that is being posted: nobody deletes it until the job is there. Raises FieldError."""
     try:
         return found_calibration(connection, name, lock=True)
@@ -130,25 +133,25 @@ def held_calibration(connection: Connection, name: str) -> RowMapping:
         raise FieldError("calibration", f"{error}: make one with POST /v1/calibrations") from error
 
 
-def threshold_of(row: RowMapping) -> Threshold:
+def threshold_of(row: CalibrationRow) -> Threshold:
     return Threshold(
-        memorized_below=row["memorized_below"],
+        memorized_below=row.memorized_below,
         basis="calibration",
-        source=f"calibration {row['name']}, rule {row['rule']}, from {len(row['jobs'])} runs",
+        source=f"calibration {row.name}, rule {row.rule}, from {len(row.jobs)} runs",
     )
 
 
-def calibrated_for(row: RowMapping) -> Setting:
-    return Setting(**row["setting"])
+def calibrated_for(row: CalibrationRow) -> Setting:
+    return Setting(**row.setting)
 
 
-def calibration_of(row: RowMapping) -> Calibration:
+def calibration_of(row: CalibrationRow) -> Calibration:
     """As it was when it was made."""
-    result = row["result"]
+    result = row.result
     points = result["points"]
     return Calibration(
-        rule=row["rule"],
-        memorized_below=row["memorized_below"],
+        rule=row.rule,
+        memorized_below=row.memorized_below,
         fit=_fit(result["fit"]),
         left_out=_fit(result["left_out"]),
         interval=tuple(result["interval"]),
@@ -173,20 +176,20 @@ def _check_free(connection: Connection, name: str) -> None:
         raise Conflict(f"there is a calibration named {name!r} already: take another name, or delete it first")
 
 
-def _job(connection: Connection, job: str) -> RowMapping:
+def _job(connection: Connection, job: str) -> JobRow:
     try:
         return completed(connection, job)
     except NotFound as error:
         raise FieldError("jobs", str(error)) from error
 
 
-def _shared_setting(rows: Sequence[RowMapping]) -> Setting:
+def _shared_setting(rows: Sequence[JobRow]) -> Setting:
     """Raises FieldError, naming two jobs and what differs."""
     settings = []
     for row in rows:
         setting = setting_of(row)
         if setting is None:
-            raise FieldError("jobs", UNKNOWN_MODEL.format(job=row["id"]))
+            raise FieldError("jobs", UNKNOWN_MODEL.format(job=row.id))
         settings.append(setting)
     first = settings[0]
     for row, setting in zip(rows, settings, strict=True):
@@ -195,7 +198,7 @@ def _shared_setting(rows: Sequence[RowMapping]) -> Setting:
             if here != there:
                 raise FieldError(
                     "jobs",
-                    f"{rows[0]['id']} and {row['id']} differ in their {part.name} ({here!r} and {there!r}): "
+                    f"{rows[0].id} and {row.id} differ in their {part.name} ({here!r} and {there!r}): "
                     "a threshold of one does not carry over to the other",
                 )
     return first
@@ -221,8 +224,8 @@ def _result(found: Calibration) -> dict[str, Any]:
     }
 
 
-def _reply(row: RowMapping) -> CalibrationReply:
-    return CalibrationReply.model_validate({**row, **row["result"], "created_at": moment(row["created_at"])})
+def _reply(row: CalibrationRow) -> CalibrationReply:
+    return CalibrationReply.model_validate({**asdict(row), **row.result, "created_at": moment(row.created_at)})
 
 
 def _fit_json(fit: Fit) -> dict[str, float | None]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from premem.method.uncertainty import mean_interval
 from premem.wire.examples import IntervalReply
@@ -15,6 +13,7 @@ from premem.wire.reports import ChangesReply, JobReport
 from premem_service.datasets.reading import read_columns
 from premem_service.scores.observations import Floats
 from premem_service.storage.db import Database
+from premem_service.storage.rows import JobRow, first_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import jobs
 
@@ -23,21 +22,21 @@ LOW = 0.5
 COMPARED = {"sampling": "how answers are sampled", "template": "the template", "grader": "the grader"}
 
 
-def previous_job(connection: Connection, job: RowMapping) -> RowMapping | None:
+def previous_job(connection: Connection, job: JobRow) -> JobRow | None:
     """The job of the round before; None where none was named."""
-    named = job["request"].get("previous")
+    named = job.request.previous
     found = select(jobs).where(jobs.c.id == named, jobs.c.state == "completed")
-    return None if named is None else connection.execute(found).mappings().one_or_none()
+    return None if named is None else first_of(JobRow, connection, found)
 
 
 def changes(
-    database: Database, store: Store, job: RowMapping, previous: RowMapping, score_E: Floats, report: JobReport
+    database: Database, store: Store, job: JobRow, previous: JobRow, score_E: Floats, report: JobReport
 ) -> ChangesReply:
     """`score_E`: of this job's examples, NaN where there is none. Raises ArtifactLost, StoreError."""
-    now = _keys(database, store, job["dataset"]).with_columns(now=pl.Series(score_E))
-    with store.open(previous["scores_artifact"]) as content:
+    now = _keys(database, store, job.dataset).with_columns(now=pl.Series(score_E))
+    with store.open(previous.scores) as content:
         scores = pl.read_parquet(content, columns=["row", "score"])
-    then = _keys(database, store, previous["dataset"]).join(scores, on="row", how="left")
+    then = _keys(database, store, previous.dataset).join(scores, on="row", how="left")
     # The same example twice in one data set is one example here, its first.
     then, now = (frame.unique("key", keep="first", maintain_order=True) for frame in (then, now))
     both = now.join(then, on="key", how="inner").filter(pl.col("score").is_not_null() & pl.col("now").is_not_nan())
@@ -45,10 +44,10 @@ def changes(
     added = now.join(then, on="key", how="anti")
     known = added.filter(pl.col("now").is_not_nan())["now"]
     interval = mean_interval(np.round(after_E - before_E, 12))
-    old: dict[str, Any] = previous["report"]["checkpoints"][-1]
-    same_test = job["test_dataset"] is not None and job["test_dataset"] == previous["test_dataset"]
+    old = previous.found.checkpoints[-1]
+    same_test = job.test_dataset is not None and job.test_dataset == previous.test_dataset
     return ChangesReply(
-        previous=previous["id"],
+        previous=previous.id,
         kept=both.height,
         added=added.height,
         dropped=then.join(now, on="key", how="anti").height,
@@ -58,27 +57,27 @@ def changes(
         low_before=int((before_E < LOW).sum()),
         low_solved=int(((before_E < LOW) & (after_E >= LOW)).sum()),
         added_score=float(known.to_numpy().mean()) if known.len() else None,
-        test_before=old["test_accuracy"] if same_test else None,
+        test_before=old.test_accuracy if same_test else None,
         test_after=report.checkpoints[-1].test_accuracy if same_test else None,
         notes=_notes(job, previous, report),
     )
 
 
-def _notes(job: RowMapping, previous: RowMapping, report: JobReport) -> list[str]:
+def _notes(job: JobRow, previous: JobRow, report: JobReport) -> list[str]:
     found = [
-        f"{told} differs from that of job {previous['id']}"
+        f"{told} differs from that of job {previous.id}"
         for name, told in COMPARED.items()
-        if job["request"][name] != previous["request"][name]
+        if getattr(job.request, name) != getattr(previous.request, name)
     ]
-    if report.threshold.memorized_below != previous["memorized_below"]:
+    if report.threshold.memorized_below != previous.memorized_below:
         found.append(
-            f"the threshold differs: {report.threshold.memorized_below:.4f} now, {previous['memorized_below']:.4f} then"
+            f"the threshold differs: {report.threshold.memorized_below:.4f} now, {previous.memorized_below:.4f} then"
         )
-    if job["test_dataset"] != previous["test_dataset"]:
+    if job.test_dataset != previous.test_dataset:
         found.append("the test sets differ, so the two test accuracies are not compared")
-    model = previous["report"]["produced_by"].get("model")
-    if report.produced_by.get("model") != model:
-        found.append(f"the models differ: {report.produced_by.get('model')} now, {model} then")
+    model = previous.found.produced_by["model"]
+    if report.produced_by["model"] != model:
+        found.append(f"the models differ: {report.produced_by['model']} now, {model} then")
     return found
 
 

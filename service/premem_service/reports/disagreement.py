@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 
 import polars as pl
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from premem.wire.bodies import GraderChoice
 from premem.wire.reports import DisagreementReply, RegradeReply, VerdictCount
+from premem_service.storage.rows import JobRow, RegradedRow, all_of, one_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import checkpoints, jobs, tasks
 
@@ -17,7 +18,7 @@ SHOWN = 20
 SHOWN_CHARACTERS = 300
 
 
-def regraded_results(connection: Connection, job: str) -> list[RowMapping]:
+def regraded_results(connection: Connection, job: str) -> list[RegradedRow]:
     """Every task that was graded anew, with its checkpoint's name, in order."""
     done = (
         select(tasks.c.kind, tasks.c.start, tasks.c.artifact, tasks.c.source, checkpoints.c.name)
@@ -25,17 +26,16 @@ def regraded_results(connection: Connection, job: str) -> list[RowMapping]:
         .where(tasks.c.job == job, tasks.c.state == "completed", tasks.c.source.is_not(None))
         .order_by(tasks.c.checkpoint, tasks.c.kind, tasks.c.variant, tasks.c.start)
     )
-    return list(connection.execute(done).mappings().all())
+    return all_of(RegradedRow, connection, done)
 
 
 def grader_of(connection: Connection, job: str) -> GraderChoice:
-    request = connection.execute(select(jobs.c.request).where(jobs.c.id == job)).scalar_one()
-    return GraderChoice.model_validate(request["grader"])
+    return one_of(JobRow, connection, select(jobs).where(jobs.c.id == job)).request.grader
 
 
 def disagreement(
     store: Store,
-    results: list[RowMapping],
+    results: list[RegradedRow],
     *,
     of: str,
     before: GraderChoice,
@@ -47,7 +47,7 @@ def disagreement(
     shown: list[DisagreementReply] = []
     for task in results:
         check()
-        then, now = (_answers(store, task[name]) for name in ("source", "artifact"))
+        then, now = (_answers(store, artifact) for artifact in (task.source, task.artifact))
         both = then.with_columns(after=now["verdicts"], after_extracted=now["extracted"])
         for was, became, number in both.group_by("verdicts", "after").len().iter_rows():
             counts[was, became] += number
@@ -76,11 +76,11 @@ def _answers(store: Store, artifact: str) -> pl.DataFrame:
     return frame.with_columns(pl.col("texts").str.tail(SHOWN_CHARACTERS))
 
 
-def _shown(task: RowMapping, record: dict[str, object]) -> DisagreementReply:
+def _shown(task: RegradedRow, record: dict[str, object]) -> DisagreementReply:
     return DisagreementReply.model_validate(
         {
-            "checkpoint": task["name"],
-            "kind": task["kind"],
+            "checkpoint": task.name,
+            "kind": task.kind,
             "row": record["row"],
             "sample": record["sample"],
             "text": record["texts"],

@@ -5,40 +5,40 @@ Shapes: V variants, the unperturbed baseline first, E training examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from premem.method.robustness import Drop, drops
 from premem.wire.examples import IntervalReply
 from premem.wire.jobs import BASELINE
 from premem.wire.reports import DropReply, RobustnessReply
 from premem_service.scores.observations import Floats, accuracies
+from premem_service.storage.rows import JobRow, PerturbedRow, all_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import tasks
 
 
-def variants(job: RowMapping | Mapping[str, Any]) -> list[str]:
+def variants(job: JobRow) -> list[str]:
     """Names, the baseline first; none where the job names no perturbation."""
-    named = [perturbation["name"] for perturbation in job["request"].get("perturbations", [])]
+    named = [perturbation.name for perturbation in job.request.perturbations]
     return [BASELINE, *named] if named else []
 
 
-def perturbed_results(connection: Connection, job: str) -> list[RowMapping]:
+def perturbed_results(connection: Connection, job: str) -> list[PerturbedRow]:
     """The tasks that were answered."""
     done = (
         select(tasks.c.variant, tasks.c.start, tasks.c.stop, tasks.c.artifact)
         .where(tasks.c.job == job, tasks.c.kind == "perturbed", tasks.c.state == "completed")
         .order_by(tasks.c.variant, tasks.c.start)
     )
-    return list(connection.execute(done).mappings().all())
+    return all_of(PerturbedRow, connection, done)
 
 
 def read_perturbed(
     store: Store,
-    results: list[RowMapping],
+    results: list[PerturbedRow],
     *,
     variants: int,
     examples: int,
@@ -49,7 +49,7 @@ def read_perturbed(
     accuracy_VE = np.full((variants, examples), np.nan)
     for task in results:
         check()
-        accuracy_VE[task["variant"], task["start"] : task["stop"]] = accuracies(store, task["artifact"], samples)
+        accuracy_VE[task.variant, task.start : task.stop] = accuracies(store, task.artifact, samples)
     return accuracy_VE
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection
 
 from premem.errors import NotFound
 from premem.forecasting.forecast import Forecast, Refusal, forecast
@@ -24,6 +24,7 @@ from premem_service.queue.states import completed
 from premem_service.reports.calibrations import calibrated_for, calibration_of, found_calibration, threshold_of
 from premem_service.reports.runs import UNKNOWN_MODEL, scored_run, setting_of
 from premem_service.scores.score_files import ScoreFiles
+from premem_service.storage.rows import CalibrationRow, JobRow
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -47,36 +48,36 @@ def get_report(
     """
     with database.connect() as connection:
         row = completed(connection, job)
-        report = JobReport.model_validate(row["report"])
+        report = JobReport.model_validate(row.report)
         if calibration is None and rule is None:
             return report
         kept = found_calibration(connection, calibration) if calibration else own_calibration(connection, row)
     files: ScoreFiles = request.app.state.score_files
     # Without the warnings of the calibration that it was posted with.
-    bare = report.model_copy(update={"warnings": row["warnings"]})
+    bare = report.model_copy(update={"warnings": row.warnings})
     return under(bare, row, scored_run(files, row), calibration=kept, rule=rule)
 
 
-def own_calibration(connection: Connection, job: RowMapping) -> RowMapping | None:
+def own_calibration(connection: Connection, job: JobRow) -> CalibrationRow | None:
     """The one that the job was posted with; None where there was none, or it was deleted since."""
-    if job["calibration"] is None:
+    if job.calibration is None:
         return None
     try:
-        return found_calibration(connection, job["calibration"])
+        return found_calibration(connection, job.calibration)
     except NotFound:
         return None
 
 
 def under(
     report: JobReport,
-    job: RowMapping | Mapping[str, Any],
+    job: JobRow,
     run: ScoredRun,
     *,
-    calibration: RowMapping | None,
+    calibration: CalibrationRow | None,
     rule: str | None = None,
 ) -> JobReport:
     """The report, its table worked out under another threshold and rule, over the examples that have a score."""
-    rule = rule or (calibration["rule"] if calibration else "paper")
+    rule = rule or (calibration.rule if calibration else "paper")
     threshold = threshold_reply(job)
     if calibration is not None:
         drawn = threshold_of(calibration)
@@ -92,7 +93,7 @@ def under(
         update={
             "threshold": threshold,
             "rule": rule,
-            "calibration": calibration["id"] if calibration else None,
+            "calibration": calibration.id if calibration else None,
             "forecast_refused": refused,
             "checkpoints": _lines(report, run, threshold.memorized_below, rule=rule, told=told),
             "warnings": report.warnings + _warnings(job, calibration),
@@ -101,32 +102,32 @@ def under(
 
 
 def _forecast(
-    job: RowMapping | Mapping[str, Any],
+    job: JobRow,
     report: JobReport,
     run: ScoredRun,
     *,
-    calibration: RowMapping | None,
+    calibration: CalibrationRow | None,
     rule: str,
 ) -> list[Forecast] | Refusal:
     if calibration is None:
-        gone = job["calibration"] is not None
+        gone = job.calibration is not None
         return Refusal("the calibration that the job was posted with was deleted" if gone else NEEDS_CALIBRATION)
-    if calibration["rule"] != rule:
+    if calibration.rule != rule:
         return Refusal(
-            f"the calibration {calibration['name']} was made for the rule {calibration['rule']}; "
+            f"the calibration {calibration.name} was made for the rule {calibration.rule}; "
             f"its threshold does not carry over to {rule}"
         )
-    setting = setting_of({**job, "report": report.model_dump()})
+    setting = setting_of(replace(job, report=report))
     if setting is None:
-        return Refusal(UNKNOWN_MODEL.format(job=job["id"]))
+        return Refusal(UNKNOWN_MODEL.format(job=job.id))
     return forecast(run, calibration_of(calibration), setting=setting, calibrated_for=calibrated_for(calibration))
 
 
-def _basis(calibration: RowMapping | None) -> str:
+def _basis(calibration: CalibrationRow | None) -> str:
     assert calibration is not None  # noqa: S101  (nothing is forecast without one)
     return (
-        f"calibration {calibration['name']}, rule {calibration['rule']}, from {len(calibration['jobs'])} runs: "
-        f"90% of the forecasts of runs left out came within ± {calibration['result']['half_width']:.3f}"
+        f"calibration {calibration.name}, rule {calibration.rule}, from {len(calibration.jobs)} runs: "
+        f"90% of the forecasts of runs left out came within ± {calibration.result['half_width']:.3f}"
     )
 
 
@@ -156,10 +157,10 @@ def _as_reply(point: Forecast | None) -> ForecastReply | None:
     return ForecastReply(accuracy=point.accuracy, low=point.low, high=point.high)
 
 
-def _warnings(job: RowMapping | Mapping[str, Any], calibration: RowMapping | None) -> list[str]:
+def _warnings(job: JobRow, calibration: CalibrationRow | None) -> list[str]:
     if calibration is None:
         return []
-    told = [f"calibration {calibration['name']}: {warning}" for warning in calibration["result"]["warnings"]]
-    if job["id"] in calibration["jobs"]:
-        told.append(f"calibration {calibration['name']} was made from this job among others: its forecast is no test")
+    told = [f"calibration {calibration.name}: {warning}" for warning in calibration.result["warnings"]]
+    if job.id in calibration.jobs:
+        told.append(f"calibration {calibration.name} was made from this job among others: its forecast is no test")
     return told

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sqlalchemy import RowMapping
 
 from premem.errors import Conflict
 from premem.forecasting.forecast import SPAN, Setting
@@ -17,10 +15,9 @@ from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Template
 from premem_service.queue.states import is_planned
 from premem_service.scores.score_files import ScoreFiles
+from premem_service.storage.rows import JobRow
 
-UNKNOWN_MODEL = (
-    "the results of job {job} do not say which model made them: a worker of an older premem scored it; score it again"
-)
+UNKNOWN_MODEL = "the results of job {job} do not say which model made them: score it again with workers that say so"
 
 
 def setting_parts(*, task: str, grader: GraderChoice, template: Template, span: str = SPAN) -> dict[str, str]:
@@ -37,39 +34,33 @@ def setting_parts(*, task: str, grader: GraderChoice, template: Template, span: 
     }
 
 
-def setting_of(job: RowMapping | Mapping[str, Any]) -> Setting | None:
-    """None: its results do not say which model made them."""
-    made_by = (job["report"] or {}).get("produced_by") or job["produced_by"] or {}
-    model = made_by.get("model", "")
-    if not model or job["setting"] is None:
-        return None
-    return Setting(model=model, **job["setting"])
+def setting_of(job: JobRow) -> Setting | None:
+    """Of a completed job. None: its results do not say which model made them."""
+    model = job.found.produced_by["model"]
+    return Setting(model=model, **job.setting) if model else None
 
 
-def scored_run(files: ScoreFiles, job: RowMapping) -> ScoredRun:
+def scored_run(files: ScoreFiles, job: JobRow) -> ScoredRun:
     """The examples that have a score, in the order of the data set. Raises Conflict, ArtifactLost, StoreError."""
     if is_planned(job):
         raise Conflict(
-            f"job {job['id']} drew only what its scores needed under its own threshold (trajectory "
-            f"{job['request']['trajectory']}): score with the trajectory 'everything' to look at it under another"
+            f"job {job.id} drew only what its scores needed under its own threshold (trajectory "
+            f"{job.request.trajectory}): score with the trajectory 'everything' to look at it under another"
         )
-    with files.open(job["scores_artifact"]) as scores:
+    with files.open(job.scores) as scores:
         table = scores.columns("row", "accuracy", "perplexity")
     row_E = table["row"].to_numpy()
     order = np.argsort(row_E)
     return ScoredRun(
-        name=job["name"] or job["id"],
-        checkpoints=tuple(line["checkpoint"] for line in job["report"]["checkpoints"]),
+        name=job.name or job.id,
+        checkpoints=tuple(line.checkpoint for line in job.found.checkpoints),
         accuracy_CE=_per_checkpoint(table["accuracy"], len(order))[:, order],
         perplexity_CE=_per_checkpoint(table["perplexity"], len(order))[:, order],
-        samples=job["request"]["sampling"]["samples"],
+        samples=job.request.sampling.samples,
         test_accuracy_C=np.array(
-            [
-                np.nan if line["test_accuracy"] is None else line["test_accuracy"]
-                for line in job["report"]["checkpoints"]
-            ]
+            [np.nan if line.test_accuracy is None else line.test_accuracy for line in job.found.checkpoints]
         ),
-        learning_rate=job["request"].get("learning_rate"),
+        learning_rate=job.request.learning_rate,
         row_E=row_E[order],
     )
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from premem.curation.policies import mean_accuracies, rank, tie_order
 from premem.forecasting.runs import ScoredRun
-from premem.method.copying import COPIED_FROM
 from premem.wire.bodies import GraderChoice
 from premem.wire.reports import JobReport, LowReply
 from premem_service.queue.finalizing import Lease, Unscorable, complete_job
@@ -40,6 +39,7 @@ from premem_service.scores.observations import (
 from premem_service.scores.ranking import PREFIX, write
 from premem_service.scores.traits import in_common
 from premem_service.storage.db import Database
+from premem_service.storage.rows import CheckpointRow, JobRow, PerturbedRow, RegradedRow, all_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import checkpoints, datasets
 
@@ -52,22 +52,22 @@ log = structlog.get_logger(__name__)
 # From there to the commit
 
 
-def finalize(database: Database, store: Store, job: RowMapping, lease: Lease) -> None:
+def finalize(database: Database, store: Store, job: JobRow, lease: Lease) -> None:
     with database.connect() as connection:
-        results = completed_results(connection, job["id"])
-        examples = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job["dataset"])) or 0
+        results = completed_results(connection, job.id)
+        examples = connection.scalar(select(datasets.c.rows).where(datasets.c.id == job.dataset)) or 0
         calibration = reports.own_calibration(connection, job)
         beside = _Beside(
-            perturbed=perturbed_results(connection, job["id"]),
-            regraded=regraded_results(connection, job["id"]),
-            before=grader_of(connection, job["parent"]) if job["kind"] == "regrade" else None,
+            perturbed=perturbed_results(connection, job.id),
+            regraded=regraded_results(connection, job.id),
+            before=grader_of(connection, job.parent) if job.kind == "regrade" and job.parent else None,
             previous=previous_job(connection, job),
         )
-    samples = job["request"]["sampling"]["samples"]
-    if job["recorded"] is not None:
-        seen = read_recorded(store, job["recorded"], examples=examples)
+    samples = job.request.sampling.samples
+    if job.recorded is not None:
+        seen = read_recorded(store, job.recorded, examples=examples)
     elif results:
-        copied_from = job["request"].get("copied_from", COPIED_FROM)
+        copied_from = job.request.copied_from
         seen = read(store, results, examples=examples, samples=samples, copied_from=copied_from, check=lease.check)
     else:
         raise Unscorable("no checkpoint was scored")
@@ -75,14 +75,15 @@ def finalize(database: Database, store: Store, job: RowMapping, lease: Lease) ->
         warnings = _warnings(connection, job, seen)
     seen = _without_unscored(seen, warnings)
     threshold = threshold_of_history(job, seen)
-    trajectory = job["request"].get("trajectory", "everything")
+    trajectory = job.request.trajectory
     scores_CE = trajectory_scores(seen, memorized_below=threshold.memorized_below, trajectory=trajectory)
     ranked = rank(scores_CE[-1], seen.accuracy_CE, seen.perplexity_CE)
     if ranked.size == 0:
         raise Unscorable(f"no example has a score at every checkpoint{_why(seen)}")
-    drawn = {"memorized_below": threshold.memorized_below, "threshold_source": threshold.source}
-    report = _report({**job, **drawn}, seen, scores_CE, ranked.size, warnings=warnings)
-    if job["calibration"] is not None:
+    drawn: dict[str, Any] = {"memorized_below": threshold.memorized_below, "threshold_source": threshold.source}
+    low = _low(database, store, job, scores_CE[-1])
+    report = _report(replace(job, **drawn), seen, scores_CE, ranked.size, low=low, warnings=warnings)
+    if job.calibration is not None:
         report = reports.under(report, job, _run(job, seen, ranked), calibration=calibration)
     names = variants(job)
     perturbed_VE = read_perturbed(
@@ -92,7 +93,7 @@ def finalize(database: Database, store: Store, job: RowMapping, lease: Lease) ->
     warnings += missing
     report = report.model_copy(update={"robustness": lost, "warnings": [*report.warnings, *missing]})
     report = _with_comparisons(database, store, job, report, beside, score_E=scores_CE[-1], check=lease.check)
-    artifact = f"{PREFIX}{job['id']}/{uuid4().hex}.parquet"
+    artifact = f"{PREFIX}{job.id}/{uuid4().hex}.parquet"
     write(database, store, job, artifact, seen, scores_CE[-1], perturbed_VE, ranked, threshold.memorized_below, lease)
     told = report.model_dump(mode="json")
     complete_job(database, store, job, artifact, report=told, warnings=warnings, **drawn)
@@ -102,36 +103,40 @@ def finalize(database: Database, store: Store, job: RowMapping, lease: Lease) ->
 class _Beside:
     """What the report compares with: other draws, another grader, another round."""
 
-    perturbed: list[RowMapping]
-    regraded: list[RowMapping]
+    perturbed: list[PerturbedRow]
+    regraded: list[RegradedRow]
     before: GraderChoice | None
-    previous: RowMapping | None
+    previous: JobRow | None
 
 
 def _with_comparisons(
     database: Database,
     store: Store,
-    job: RowMapping,
+    job: JobRow,
     report: JobReport,
     beside: _Beside,
     *,
     score_E: Floats,
     check: Callable[[], None],
 ) -> JobReport:
-    scored = np.flatnonzero(~np.isnan(score_E))
-    below = job["request"].get("below") or LOW
-    low_E = score_E[scored] < below
-    in_low, notes = in_common(database, store, job["dataset"], scored, low_E, seed=0)
-    update: dict[str, Any] = {"low": LowReply(below=below, examples=int(low_E.sum()), traits=in_low, notes=notes)}
-    if beside.before is not None:
-        after = GraderChoice.model_validate(job["request"]["grader"])
+    update: dict[str, Any] = {}
+    if beside.before is not None and job.parent is not None:
+        after = job.request.grader
         update["regrade"] = disagreement(
-            store, beside.regraded, of=job["parent"], before=beside.before, after=after, check=check
+            store, beside.regraded, of=job.parent, before=beside.before, after=after, check=check
         )
     if beside.previous is not None:
         check()
         update["changes"] = changes(database, store, job, beside.previous, score_E, report)
     return report.model_copy(update=update)
+
+
+def _low(database: Database, store: Store, job: JobRow, score_E: Floats) -> LowReply:
+    scored = np.flatnonzero(~np.isnan(score_E))
+    below = job.request.below or LOW
+    low_E = score_E[scored] < below
+    in_low, notes = in_common(database, store, job.dataset, scored, low_E, seed=0)
+    return LowReply(below=below, examples=int(low_E.sum()), traits=in_low, notes=notes)
 
 
 def _without_unscored(seen: Observed, warnings: list[str]) -> Observed:
@@ -151,14 +156,14 @@ def _why(seen: Observed) -> str:
     return f" ({'; '.join(f'{count}: {reason}' for reason, count in reasons)})" if reasons else ""
 
 
-def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[str]:
-    found: list[str] = list(job["warnings"])
-    every = select(checkpoints).where(checkpoints.c.job == job["id"]).order_by(checkpoints.c.position)
-    for checkpoint in connection.execute(every).mappings():
-        if checkpoint["name"] not in seen.names:
-            reason = checkpoint["error"] or "not all of its training examples were scored"
-            found.append(f"{checkpoint['name']} is left out of the history: {reason}")
-    if job["test_dataset"] is not None:
+def _warnings(connection: Connection, job: JobRow, seen: Observed) -> list[str]:
+    found: list[str] = list(job.warnings)
+    every = select(checkpoints).where(checkpoints.c.job == job.id).order_by(checkpoints.c.position)
+    for checkpoint in all_of(CheckpointRow, connection, every):
+        if checkpoint.name not in seen.names:
+            reason = checkpoint.error or "not all of its training examples were scored"
+            found.append(f"{checkpoint.name} is left out of the history: {reason}")
+    if job.test_dataset is not None:
         found += [
             f"{name} has no test accuracy: not all of its test examples were answered"
             for name, test in zip(seen.names, seen.test, strict=True)
@@ -166,7 +171,7 @@ def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[s
         ]
     if seen.reasons:
         found.append(f"{len(seen.reasons):,} training examples were skipped and have no score{_why(seen)}")
-    if (below := job["request"].get("below")) is not None:
+    if (below := job.request.below) is not None:
         found.append(
             f"only whether a score is under {below:g} was settled: one that is not under it may be higher than it says, and "
             "one that is under it too"
@@ -187,30 +192,33 @@ def _warnings(connection: Connection, job: RowMapping, seen: Observed) -> list[s
     return found
 
 
-def _report(job: dict[str, Any], seen: Observed, scores_CE: Floats, scored: int, *, warnings: list[str]) -> JobReport:
+def _report(
+    job: JobRow, seen: Observed, scores_CE: Floats, scored: int, *, low: LowReply, warnings: list[str]
+) -> JobReport:
     threshold = threshold_reply(job)
     assert threshold.memorized_below is not None  # noqa: S101  (drawn by now)
     return JobReport(
-        job=job["id"],
-        dataset=job["dataset"],
+        job=job.id,
+        dataset=job.dataset,
         threshold=threshold,
         tie_order=tie_order(means=not np.isnan(mean_accuracies(scores_CE[-1], seen.accuracy_CE)).all()),
         checkpoints=checkpoint_reports(seen, scores_CE, memorized_below=threshold.memorized_below),
         skipped=int(seen.accuracy_CE.shape[1] - seen.untrained - scored),
         skipped_reasons=dict(Counter(seen.reasons.values())),
         warnings=warnings,
+        low=low,
         produced_by={key: ", ".join(sorted(values - {""})) for key, values in seen.produced_by.items()},
     )
 
 
-def _run(job: RowMapping, seen: Observed, ranked: NDArray[np.int64]) -> ScoredRun:
+def _run(job: JobRow, seen: Observed, ranked: NDArray[np.int64]) -> ScoredRun:
     rows = np.sort(ranked)
     return ScoredRun(
-        name=job["name"] or job["id"],
+        name=job.name or job.id,
         checkpoints=tuple(seen.names),
         accuracy_CE=seen.accuracy_CE[:, rows],
         perplexity_CE=seen.perplexity_CE[:, rows],
-        samples=job["request"]["sampling"]["samples"],
+        samples=job.request.sampling.samples,
         test_accuracy_C=np.array([np.nan if test is None else test[0] for test in seen.test]),
-        learning_rate=job["request"].get("learning_rate"),
+        learning_rate=job.request.learning_rate,
     )

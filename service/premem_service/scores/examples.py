@@ -55,13 +55,13 @@ def list_examples(
     """
     with database.connect() as connection:
         row = completed(connection, job)
-    names = [line["checkpoint"] for line in row["report"]["checkpoints"]]
+    names = [line.checkpoint for line in row.found.checkpoints]
     of = f"examples {job}" if asked.is_plain else f"examples {job} {astuple(asked)}"
     place = cursors.decode(cursor, of=of)
     if place is not None and start:
         raise FieldError("start", "goes without a cursor: give one of the two")
     files: ScoreFiles = request.app.state.score_files
-    with files.open(row["scores_artifact"]) as scores:
+    with files.open(row.scores) as scores:
         if asked.is_plain and tagged == TagFilter():
             place, total = place or start, scores.rows
             records = scores.slice(place, place + limit).to_pylist()
@@ -69,17 +69,15 @@ def list_examples(
             more = after < total
         else:
             filtered: Filtered = request.app.state.filtered
-            rank_F, row_F = filtered.ranks(
-                database, store, scores, row["scores_artifact"], row["dataset"], names, asked
-            )
-            wanted = _wanted(database, row["dataset"], row_F, tagged)
+            rank_F, row_F = filtered.ranks(database, store, scores, row.scores, row.dataset, names, asked)
+            wanted = _wanted(database, row.dataset, row_F, tagged)
             first = start if place is None else int(np.searchsorted(wanted, place))
             places, total = wanted[first : first + limit], len(wanted)
             records = scores.at(rank_F[places]).to_pylist()
             more = first + limit < total
             after = int(places[-1]) + 1 if len(places) else 0
     with database.connect() as connection:
-        tags = tags_at(connection, row["dataset"], [record["row"] for record in records])
+        tags = tags_at(connection, row.dataset, [record["row"] for record in records])
     return ExamplePage(
         items=[ScoredExample(**_scored(record, names), tags=tags.get(record["row"], [])) for record in records],
         checkpoints=names,
@@ -111,24 +109,24 @@ def get_example(
     """One training example with every answer that was sampled for it."""
     with database.connect() as connection:
         completed_job = completed(connection, job)
-        names = [line["checkpoint"] for line in completed_job["report"]["checkpoints"]]
+        names = [line.checkpoint for line in completed_job.found.checkpoints]
         artifacts = _artifacts(connection, job, row, names)
-        rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == completed_job["dataset"])) or 0
-        tags = tags_at(connection, completed_job["dataset"], [row]).get(row, [])
+        rows = connection.scalar(select(datasets.c.rows).where(datasets.c.id == completed_job.dataset)) or 0
+        tags = tags_at(connection, completed_job.dataset, [row]).get(row, [])
     if row >= rows:
         raise NotFound(f"job {job} has no example {row}: its data set has {rows:,} rows")
     files: ScoreFiles = request.app.state.score_files
-    with files.open(completed_job["scores_artifact"]) as scores:
+    with files.open(completed_job.scores) as scores:
         rank = scores.rank_of(row)
         record = None if rank is None else _scored(scores.slice(rank, rank + 1).to_pylist()[0], names)
-    recorded = completed_job["recorded"] is not None
+    recorded = completed_job.recorded is not None
     if record is None and recorded:
         raise NotFound(f"example {row} has no score: the run was not trained on it")
     results = [_NOT_RECORDED if recorded else _result_of(store, artifacts[name], row) for name in names]
     if record is None:
         reasons = sorted({result["skipped"] for result in results if result["skipped"] is not None})
         raise NotFound(f"example {row} has no score; it was skipped: {'; '.join(reasons)}")
-    original = read_rows_at(database, store, completed_job["dataset"], [row]).row(0, named=True)
+    original = read_rows_at(database, store, completed_job.dataset, [row]).row(0, named=True)
     return ExampleDetail(
         **{**record, "question": original["question"], "tags": tags},
         trace=original["trace"],
@@ -147,9 +145,7 @@ def _scored(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
     record["pre_memorization_accuracy"] = record.pop("score")
     record["last_accuracy"] = record["accuracy"][-1]
     record["memorized_at"] = next((name for name, was in zip(names, record["memorized"], strict=True) if was), None)
-    if "low" in record:  # not in the files of an older service, whose intervals need not contain the score
-        score = record["pre_memorization_accuracy"]
-        record["interval"] = IntervalReply(low=min(record.pop("low"), score), high=max(record.pop("high"), score))
+    record["interval"] = IntervalReply(low=record.pop("low"), high=record.pop("high"))
     return record
 
 
@@ -201,20 +197,18 @@ def _row_of(store: Store, artifact: str, row: int) -> dict[str, Any] | None:
 
 
 ANSWERS = ("texts", "verdicts", "extracted", "tokens", "finished", "similarities")
-_NOT_RECORDED: dict[str, Any] = {"texts": [], "verdicts": [], "extracted": [], "tokens": [], "finished": []}
+_NOT_RECORDED: dict[str, Any] = {name: [] for name in ANSWERS}
 """Whoever recorded the run kept how many answers were right, and not the answers."""
 
 
 def _answers(name: str, result: dict[str, Any], record: dict[str, Any], place: int) -> CheckpointAnswers:
-    fields = ("texts", "verdicts", "extracted", "tokens", "finished")
-    similarities = result.get("similarities") or [None] * len(result["texts"])
-    answers = zip(*(result[name] for name in fields), similarities, strict=True)
+    answers = zip(*(result[name] for name in ANSWERS), strict=True)
     return CheckpointAnswers(
         checkpoint=name,
         perplexity=record["perplexity"][place],
         memorized=record["memorized"][place],
         accuracy=record["accuracy"][place],
-        copied=record["copied"][place] if record.get("copied") else None,
+        copied=record["copied"][place],
         answers=[
             AnswerReply(
                 text=text,

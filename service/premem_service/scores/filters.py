@@ -161,15 +161,8 @@ def _key(scores: Scores, sort: Sort, row_R: NDArray[np.int64]) -> Floats:
 
 
 def _numbers(scores: Scores, name: str) -> Floats:
-    """NaN where there is none, as throughout in the files of an older service that lack the column."""
-    if not scores.has(name):
-        return np.full(scores.rows, np.nan)
+    """NaN where there is none."""
     found: Floats = scores.columns(name)[name].to_numpy().astype(np.float64)
-    # An older service's intervals need not contain the score; they are shown widened to it.
-    if name == "low":
-        return np.minimum(found, _numbers(scores, "score"))
-    if name == "high":
-        return np.maximum(found, _numbers(scores, "score"))
     return found
 
 

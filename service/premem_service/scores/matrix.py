@@ -38,7 +38,7 @@ def get_matrix(job: str, request: Request, database: DatabaseGiven) -> MatrixRes
     with database.connect() as connection:
         row = completed(connection, job)
     files: ScoreFiles = request.app.state.score_files
-    with files.open(row["scores_artifact"]) as scores:
+    with files.open(row.scores) as scores:
         table = scores.columns("row", "score", "accuracy", "perplexity")
     accuracy_CE, perplexity_CE = (_transposed(table[name]) for name in ("accuracy", "perplexity"))
     row_E, score_E = table["row"].to_numpy().astype(np.uint32), table["score"].to_numpy().astype(np.float32)

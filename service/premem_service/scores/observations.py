@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, select
 
 from premem.forecasting.thresholds import Threshold, from_first_checkpoint
 from premem.method.memorization import memorized, pre_memorization_accuracies
@@ -21,6 +21,7 @@ from premem.payloads.recordings import decode
 from premem.payloads.results import PRODUCED_BY
 from premem.wire.reports import CheckpointReport
 from premem_service.queue.states import scored_checkpoints
+from premem_service.storage.rows import JobRow, ResultRow, all_of
 from premem_service.storage.store import Store
 from premem_service.storage.tables import tasks
 
@@ -82,11 +83,11 @@ class Results:
     """The tasks of one checkpoint that count."""
 
     name: str
-    train: list[RowMapping]
+    train: list[ResultRow]
     """Each with the perplexities of its rows, and with their answers where everything is drawn."""
-    draws: list[RowMapping]
+    draws: list[ResultRow]
     """Each with answers of some rows; a later one holds those of an earlier one too, where both have a row."""
-    test: list[RowMapping]
+    test: list[ResultRow]
     """Empty where one of them is missing."""
 
 
@@ -99,11 +100,11 @@ def completed_results(connection: Connection, job: str) -> list[Results]:
             .where(tasks.c.job == job, tasks.c.checkpoint == position)
             .order_by(tasks.c.start, tasks.c.variant)
         )
-        every = connection.execute(of_checkpoint).mappings().all()
-        test = [task for task in every if task["kind"] == "test"]
-        whole = all(task["state"] == "completed" for task in test)
-        train = [task for task in every if task["kind"] in ("train", "perplexity")]
-        draws = [task for task in every if task["kind"] == "draw" and task["state"] == "completed"]
+        every = all_of(ResultRow, connection, of_checkpoint)
+        test = [task for task in every if task.kind == "test"]
+        whole = all(task.state == "completed" for task in test)
+        train = [task for task in every if task.kind in ("train", "perplexity")]
+        draws = [task for task in every if task.kind == "draw" and task.state == "completed"]
         found.append(Results(name=name, train=train, draws=draws, test=test if whole else []))
     return found
 
@@ -132,20 +133,20 @@ def read(
     for place, checkpoint in enumerate(results):
         for task in checkpoint.train:
             check()
-            frame = _frame(store, task["artifact"], seen)
-            seen.perplexity_CE[place, task["start"] : task["stop"]] = frame["perplexity"].fill_null(np.nan).to_numpy()
+            frame = _frame(store, task.artifact, seen)
+            seen.perplexity_CE[place, task.start : task.stop] = frame["perplexity"].fill_null(np.nan).to_numpy()
             for row, reason in frame.filter(pl.col("skipped").is_not_null()).select("row", "skipped").iter_rows():
                 seen.reasons.setdefault(row, reason)
             _put_answers(seen, place, frame, copied_from)
         for task in checkpoint.draws:
             check()
-            _put_answers(seen, place, _frame(store, task["artifact"], seen), copied_from)
+            _put_answers(seen, place, _frame(store, task.artifact, seen), copied_from)
         whole_E = seen.drawn_CE[place] == samples
         seen.accuracy_CE[place, whole_E] = seen.correct_CE[place, whole_E] / samples
         tested = [np.zeros(0)]
         for task in checkpoint.test:
             check()
-            tested.append(_accuracy(_frame(store, task["artifact"], seen), samples))
+            tested.append(_accuracy(_frame(store, task.artifact, seen), samples))
         answered = np.concatenate(tested)
         answered = answered[~np.isnan(answered)]
         seen.test.append((float(answered.mean()), answered.size) if answered.size else None)
@@ -188,13 +189,11 @@ def read_recorded(store: Store, artifact: str, *, examples: int) -> Observed:
     return seen
 
 
-def threshold_of_history(job: RowMapping, seen: Observed) -> Threshold:
+def threshold_of_history(job: JobRow, seen: Observed) -> Threshold:
     """The job's, or drawn from its first checkpoint."""
-    if job["memorized_below"] is None:
+    if job.memorized_below is None:
         return from_first_checkpoint(seen.perplexity_CE[0])
-    return Threshold(
-        memorized_below=job["memorized_below"], basis=job["threshold_basis"], source=job["threshold_source"]
-    )
+    return Threshold(memorized_below=job.memorized_below, basis=job.threshold_basis, source=job.threshold_source)
 
 
 def trajectory_scores(seen: Observed, *, memorized_below: float, trajectory: str) -> Floats:
@@ -262,17 +261,15 @@ def _copied(frame: pl.DataFrame, copied_from: float) -> Floats:
 def _frame(store: Store, artifact: str, seen: Observed) -> pl.DataFrame:
     """row, skipped, perplexity, similarities and the number of right answers; counts the rest on the way."""
     with store.open(artifact) as content, pq.ParquetFile(content) as file:
-        metadata = file.metadata.metadata or {}
+        metadata = file.metadata.metadata
         table = file.read(columns=["row", "skipped", "perplexity", "span_shifted", "verdicts", "similarities"])
     for key, values in seen.produced_by.items():
-        values.add(metadata.get(key.encode(), b"").decode())
+        values.add(metadata[key.encode()].decode())
     frame = cast(pl.DataFrame, pl.from_arrow(table))
     seen.samples += int(frame["verdicts"].list.len().sum() or 0)
     seen.timeouts += int(frame["verdicts"].list.count_matches("timeout").sum() or 0)
     seen.span_shifted += int(frame["span_shifted"].sum() or 0)
     seen.scored += int(frame["perplexity"].is_not_null().sum())
-    if "similarities" not in frame.columns:  # of a worker before there were any
-        frame = frame.with_columns(similarities=pl.lit(None, pl.List(pl.Float64)))
     right = pl.col("verdicts").list.count_matches("right")
     return frame.select(
         "row", "skipped", "perplexity", "similarities", correct=right, drawn=pl.col("verdicts").list.len()

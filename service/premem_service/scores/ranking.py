@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sqlalchemy import RowMapping
 
 from premem.curation.policies import mean_accuracies
 from premem.method.memorization import memorized
@@ -22,6 +21,7 @@ from premem_service.scores.observations import (
 )
 from premem_service.scores.score_files import GROUP_ROWS, SCHEMA
 from premem_service.storage.db import Database
+from premem_service.storage.rows import JobRow
 from premem_service.storage.store import Store
 
 PREFIX = "scores/"
@@ -32,7 +32,7 @@ SNIPPET_CHARACTERS = 300
 def write(
     database: Database,
     store: Store,
-    job: RowMapping,
+    job: JobRow,
     artifact: str,
     seen: Observed,
     score_E: Floats,
@@ -41,7 +41,7 @@ def write(
     memorized_below: float,
     lease: Lease,
 ) -> None:
-    ids, questions = _names(database, store, job["dataset"], lease)
+    ids, questions = _names(database, store, job.dataset, lease)
     mean_E = mean_accuracies(score_E, seen.accuracy_CE)
     low_R, high_R = _intervals(seen, score_E, ranked, memorized_below)
     with store.writing(artifact) as out, pq.ParquetWriter(out, SCHEMA, compression="zstd") as writer:

@@ -65,10 +65,6 @@ class Scores:
             found[stop - len(lists) : stop] = pc.list_element(lists, 0).to_numpy()
         return found
 
-    def has(self, name: str) -> bool:
-        """Whether there is this column: the files of an older service lack some."""
-        return name in self._file.schema_arrow.names
-
     def rank_of(self, row: int) -> int | None:
         """None: this row has no score."""
         places = np.flatnonzero(self._file.read(columns=["row"])["row"].to_numpy() == row)

@@ -27,6 +27,8 @@ BUSY_SECONDS = 30.0
 MIGRATION_LOCK = 7_236_636
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 """Any number, the same in every service."""
+UNRELEASED = frozenset(f"{number:04}" for number in range(1, 11))
+"""Revisions of the tables as they were before 0.2.0, the first release: no migration leads on from them."""
 
 _CLOCKS = {
     "sqlite": text("SELECT (julianday('now') - 2440587.5) * 86400.0"),
@@ -73,18 +75,14 @@ class Database:
     def migrate(self) -> None:
         """Bring the tables up to date. Safe when several services start at once.
 
-        Raises DatabaseError where the tables were made by a newer premem.
+        Raises DatabaseError where the tables were made by a newer premem, or before the first release.
         """
         with self.begin() as connection:
             if self.kind == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             current = revision(connection)
-            known = {script.revision for script in _scripts().walk_revisions()}
-            if current is not None and current not in known:
-                raise DatabaseError(
-                    f"the database is at revision {current}, which a newer premem made; this one knows up to {head()}. "
-                    "Install that premem again, or point PREMEM_DATABASE_URL at another database"
-                )
+            if current is not None:
+                _refuse_unknown(current)
             if current != head():
                 command.upgrade(alembic_config(connection), "head")
 
@@ -116,6 +114,21 @@ def alembic_config(connection: Connection) -> Config:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+def _refuse_unknown(current: str) -> None:
+    if current in UNRELEASED:
+        raise DatabaseError(
+            f"the database is at revision {current}, which a premem before 0.2.0 made: this premem does not know that "
+            "revision and cannot take over its tables. Name an empty folder with PREMEM_DATA_DIR (or an empty database "
+            "with PREMEM_DATABASE_URL and an empty store with PREMEM_STORE_URL), and upload and score again; to read "
+            "what is in the old one, start the premem that made it"
+        )
+    if current not in {script.revision for script in _scripts().walk_revisions()}:
+        raise DatabaseError(
+            f"the database is at revision {current}, which a newer premem made; this one knows up to {head()}. "
+            "Install that premem again, or point PREMEM_DATABASE_URL at another database"
+        )
 
 
 def _scripts() -> ScriptDirectory:

@@ -35,6 +35,8 @@ export interface Dataset {
   grader: GraderChoice;
   ungradable: number;
   ungradable_lines: BadLineReply[];
+  chats: number;
+  repaired: number;
 }
 
 export interface Template {
@@ -162,7 +164,7 @@ export interface LowReply {
 export interface JobReport {
   threshold: ThresholdReply;
   checkpoints: CheckpointReport[];
-  low: LowReply | null;
+  low: LowReply;
 }
 
 export interface ScoredExample {
@@ -174,7 +176,7 @@ export interface ScoredExample {
   mean_accuracy: number | null;
   accuracy: (number | null)[];
   perplexity: number[];
-  interval: IntervalReply | null;
+  interval: IntervalReply;
   last_accuracy: number | null;
   memorized_at: string | null;
   tags: string[];

@@ -138,7 +138,7 @@ def test_bad_rows_are_listed_by_line(service, data):
     shown = premem("upload", data, service=service)
 
     assert shown.returncode == 2
-    assert "premem: 45 lines cannot be taken" in shown.stderr
+    assert f"premem: {Path(data).name}: 45 lines cannot be taken" in shown.stderr
     assert "  line 20, trace: is empty" in shown.stderr
     assert "line 21" not in shown.stderr
     assert "  … and 25 more" in shown.stderr
@@ -282,10 +282,10 @@ def test_a_ranking_shows_accuracies_and_where_they_were_memorized(service):
 
     shown = premem("examples", "job_1", "--limit", "3", service=service).stdout
 
-    assert [line.split()[:6] for line in shown.splitlines()[1:4]] == [
-        ["0", "10", "0.000", "0.500", "0.0", "0.8*"],
-        ["1", "11", "0.200", "0.500", "0.2", "0.8*"],
-        ["2", "12", "0.400", "0.500", "0.4", "0.8*"],
+    assert [line.split()[:9] for line in shown.splitlines()[1:4]] == [
+        ["0", "10", "0.000", "0.10", "to", "0.90", "0.500", "0.0", "0.8*"],
+        ["1", "11", "0.200", "0.10", "to", "0.90", "0.500", "0.2", "0.8*"],
+        ["2", "12", "0.400", "0.10", "to", "0.90", "0.500", "0.4", "0.8*"],
     ]
     assert "3 of 9" in shown
 

@@ -16,7 +16,7 @@ from premem.wire.datasets import Dataset
 from premem.wire.examples import CheckpointAnswers, ExampleDetail, ExamplePage, ScoredExample
 from premem.wire.jobs import Job, ThresholdReply
 from premem.wire.lineage import ExportLineage
-from premem.wire.reports import CheckpointReport, JobReport
+from premem.wire.reports import CheckpointReport, JobReport, LowReply
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ def scored(rank: int, question: str = "2 + 3?") -> ScoredExample:
         accuracy=[0.2 * rank, 0.8],
         perplexity=[1.5, 1.01],
         memorized=[False, True],
+        interval={"low": 0.1, "high": 0.9},
     )
 
 
@@ -266,4 +267,5 @@ REPORT = JobReport(
     skipped_reasons={"too long for the model's context": 1},
     warnings=[],
     produced_by={"engine": "fake"},
+    low=LowReply(below=0.5, examples=2, traits=[], notes=[]),
 )

@@ -13,22 +13,13 @@ from premem.cli.score import Scoring
 from premem.wire.jobs import JobRequest, Template
 
 
-def test_a_template_that_is_no_chat_is_written_as_it_always_was():
-    assert Template().model_dump_json() == r'{"prompt":"{question}\nAnswer:","target":" {trace}\nDone."}'
-    assert Template.model_validate({"prompt": "{question}"}).model_dump() == {
-        "prompt": "{question}",
-        "target": " {trace}\nDone.",
-    }
-    assert Template(chat=False, system="").model_dump_json() == Template().model_dump_json()
-
-
 def test_in_a_chat_user_and_assistant_say_what_the_columns_hold_unless_told_otherwise():
     plain = Template(chat=True)
     asking = Template(chat=True, prompt="{question}\nReason first.", system="Be brief.")
 
     assert (plain.render_prompt("3 + 4?"), plain.render_target("It is 7.")) == ("3 + 4?", "It is 7.")
     assert asking.render_prompt("3 + 4?") == "3 + 4?\nReason first."
-    assert plain.model_dump() == {"prompt": "{question}", "target": "{trace}", "chat": True}
+    assert plain.model_dump() == {"prompt": "{question}", "target": "{trace}", "chat": True, "system": ""}
     assert asking.model_dump()["system"] == "Be brief."
 
 

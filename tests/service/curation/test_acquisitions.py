@@ -11,12 +11,13 @@ import pytest
 
 from premem.curation.acquisition import acquire as acquire_arrays
 from premem.payloads.embeddings import SCHEMA, Embedding, encode
+from premem.payloads.results import metadata
 from premem.records import Observation
 from premem_service import garbage
 from premem_service.curation import acquisitions, candidates
 from premem_service.queue import finalizing
-from tests.service.conftest import on_sqlite, upload
 from tests.service.recording import imported, made_run
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, fail, lease, must_lease, put, work_off
 
 POOL = 900
@@ -62,7 +63,7 @@ def with_null(task) -> bytes:
         pl.Series("embedding", [[1.0, None]] * 4, SCHEMA["embedding"])
     )
     out = io.BytesIO()
-    frame.write_parquet(out)
+    frame.write_parquet(out, metadata=metadata(PRODUCED_BY))
     return out.getvalue()
 
 

@@ -17,7 +17,12 @@ def preview(client: TestClient, **asked: Any) -> dict[str, Any]:
 def test_the_first_rows_are_shown_as_prompt_and_target_of_the_papers_template(client: TestClient):
     told = preview(client, rows=2)
 
-    assert told["template"] == {"prompt": "{question}\nAnswer:", "target": " {trace}\nDone."}
+    assert told["template"] == {
+        "prompt": "{question}\nAnswer:",
+        "target": " {trace}\nDone.",
+        "chat": False,
+        "system": "",
+    }
     assert [row["prompt"] for row in told["rows"]] == ["What is 0 + 1?\nAnswer:", "What is 1 + 1?\nAnswer:"]
 
 
@@ -27,7 +32,7 @@ def test_of_a_chat_it_is_shown_what_user_and_assistant_say(client: TestClient):
 
     assert row["prompt"] == "What is 0 + 1?"
     assert row["target"] == preview(client, target="{trace}")["rows"][0]["target"]
-    assert shown == {"prompt": "{question}", "target": "{trace}", "chat": True}
+    assert shown == {"prompt": "{question}", "target": "{trace}", "chat": True, "system": ""}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from premem_service.datasets import formats
 from premem_service.datasets.formats import batches
 from premem_service.datasets.rows import mapping
 from premem_service.datasets.rows import read as read_examples
-from tests.service.datasets.test_formats import read, temporary_file
+from tests.service.datasets.reading_rows import read, temporary_file
 from tests.service.datasets.uploading import refused, upload
 
 ROWS: list[dict[str, Any]] = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(600)]

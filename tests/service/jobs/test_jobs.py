@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from premem_service.queue import finalizing
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import always_right, ended, fail, must_lease, put, result, work_off
 
 
@@ -124,7 +124,7 @@ def test_a_preset_is_named_with_its_source(client, post_job):
         ({"checkpoints": [{"path": "/a/same"}, {"path": "/b/same"}]}, "body", "two checkpoints are named 'same'"),
         ({"memorized_below": 0.5}, "memorized_below", "greater than 1"),
         ({"template": {"prompt": "nothing"}}, "template.prompt", "must contain {question}"),
-        ({"smapling": {}}, "smapling", "Extra inputs are not permitted"),
+        ({"smapling": {}}, "smapling", "did you mean sampling?"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_by_field(client, dataset, changes, field, message):

@@ -8,9 +8,9 @@ import random
 import polars as pl
 import pytest
 
-from premem.payloads.results import SCHEMA, decode, encode
+from premem.payloads.results import SCHEMA, decode, encode, metadata
 from premem.records import Observation
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, expire, lease, must_lease, put, result, work_off
 
 PARTIAL = "/v1/tasks/{}/partial"
@@ -173,7 +173,7 @@ def test_a_partial_result_with_other_rows_is_refused(client, post_job, spoil, to
     rows, _ = decode(a_part(task))
     spoiled = [row.as_record() for row in spoil(rows)]
     out = io.BytesIO()
-    pl.DataFrame(spoiled, schema=SCHEMA).write_parquet(out)
+    pl.DataFrame(spoiled, schema=SCHEMA).write_parquet(out, metadata=metadata({}))
 
     answer = keep(client, task, out.getvalue())
 

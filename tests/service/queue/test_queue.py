@@ -11,7 +11,7 @@ from premem.records import Observation
 from premem_service.queue import leases
 from premem_service.storage.db import now
 from premem_service.storage.tables import tasks
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import (
     always_right,
     ended,
@@ -43,7 +43,7 @@ def test_sixteen_workers_never_get_the_same_task(client, app, post_job):
                 )
             if task is None:
                 return mine
-            mine.append(task["id"])
+            mine.append(task.id)
 
     with ThreadPoolExecutor(THREADS) as threads:
         claimed = [task for mine in threads.map(claim_all, range(THREADS)) for task in mine]
@@ -116,7 +116,12 @@ def test_a_leased_task_says_all_that_its_worker_needs(client, dataset, post_job)
     assert task["lease_seconds"] == 60
     assert task["checkpoint"] == {"path": "/runs/checkpoint-1", "name": "checkpoint-1"}
     assert task["sampling"]["seed"] == 7
-    assert task["template"] == {"prompt": "Q: {question}", "target": " {trace}\nDone."}
+    assert task["template"] == {
+        "prompt": "Q: {question}",
+        "target": " {trace}\nDone.",
+        "chat": False,
+        "system": "",
+    }
     assert task["grader"]["name"] == "gsm8k"
     assert task["tokenizer"] is None
     assert task["dtype"] is None

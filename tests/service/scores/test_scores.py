@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 
 import numpy as np
 import polars as pl
@@ -11,27 +10,11 @@ import pytest
 
 from premem.method.memorization import is_memorized, pre_memorization_accuracy
 from premem.method.uncertainty import score_intervals
-from premem.payloads.results import SCHEMA, RowResult, encode
+from premem.payloads.results import SCHEMA, RowResult, encode, metadata
 from premem.records import Observation
-from tests.service.conftest import on_sqlite, upload
+from tests.service.scored_run import CHECKPOINTS, MEMORIZED_BELOW, ROWS, all_examples, history, observe
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, result, work_off
-
-MEMORIZED_BELOW = 1.2
-CHECKPOINTS = ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
-ROWS = 60
-
-
-def history(row: int) -> list[Observation]:
-    """What the three checkpoints do with a row: with ties, memorized and forgotten again."""
-    chance = random.Random(row)
-    return [
-        Observation(correct=chance.randint(0, 2), sampled=2, perplexity=chance.choice([1.05, 1.2, 1.3, 2.0]))
-        for _ in CHECKPOINTS
-    ]
-
-
-def observe(checkpoint: str, row: int) -> Observation:
-    return history(row)[CHECKPOINTS.index(checkpoint)]
 
 
 @pytest.fixture
@@ -46,18 +29,6 @@ def scored(client, post_job) -> str:
     work_off(client, observe)
     assert ended(client, job)["state"] == "completed"
     return job
-
-
-def all_examples(client, job: str, *, limit: int) -> list[dict]:
-    items, cursor = [], None
-    while True:
-        page = client.get(
-            f"/v1/jobs/{job}/examples", params={"limit": limit, **({"cursor": cursor} if cursor else {})}
-        ).json()
-        items += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return items
 
 
 def test_every_score_is_that_of_the_scalar_form(client, scored):
@@ -92,21 +63,6 @@ def test_every_score_has_an_interval_and_says_where_its_example_was_memorized(cl
         first = next((place for place, one in enumerate(seen) if one.perplexity < MEMORIZED_BELOW), None)
         assert item["last_accuracy"] == seen[-1].accuracy
         assert item["memorized_at"] == (None if first is None else CHECKPOINTS[first])
-
-
-@on_sqlite
-def test_intervals_in_the_scores_of_an_older_service_are_widened_to_the_score(client, app, scored):
-    [path] = (app.state.store.root / "scores").rglob("*.parquet")
-    pl.read_parquet(path).with_columns(low=pl.lit(0.03), high=pl.lit(0.44)).write_parquet(path, row_group_size=2048)
-
-    items = all_examples(client, scored, limit=1000)
-    above = client.get(f"/v1/jobs/{scored}/examples", params={"interval_above": 0.01, "limit": 1000}).json()["items"]
-
-    for item in items:
-        score = item["pre_memorization_accuracy"]
-        assert item["interval"] == {"low": min(0.03, score), "high": max(0.44, score)}
-    assert above == [item for item in items if item["interval"]["low"] >= 0.01]
-    assert 0 < len(above) < len(items)
 
 
 @on_sqlite
@@ -261,5 +217,5 @@ def _replacing(content: bytes, rows: list[RowResult]) -> bytes:
     new = pl.DataFrame([row.as_record() for row in rows], schema=SCHEMA)
     out = io.BytesIO()
     kept = frame.filter(~pl.col("row").is_in(new["row"].implode()))
-    pl.concat([kept, new]).sort("row").write_parquet(out, metadata=PRODUCED_BY)
+    pl.concat([kept, new]).sort("row").write_parquet(out, metadata=metadata(PRODUCED_BY))
     return out.getvalue()

@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+from premem_service.__main__ import main
 from premem_service.http import auth
 from premem_service.storage.db import Database, DatabaseError, alembic_config, head, now, revision
 from premem_service.storage.tables import metadata
@@ -51,6 +52,30 @@ def test_a_newer_database_is_refused(database):
 
     with pytest.raises(DatabaseError, match="9999, which a newer premem made"):
         database.migrate()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0007", "0010"])
+def test_a_database_from_before_the_first_release_is_refused_with_what_to_do(database, revision):
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+    with pytest.raises(
+        DatabaseError, match=rf"revision {revision}, which a premem before 0\.2\.0 made.*PREMEM_DATA_DIR"
+    ):
+        database.migrate()
+
+
+def test_the_service_refuses_such_a_database_in_one_line(tmp_path, capsys):
+    database = Database(f"sqlite:///{tmp_path / 'premem.db'}")
+    database.migrate()
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0010'"))
+    database.close()
+
+    status = main(["--data-dir", str(tmp_path), "--port", "0"])
+
+    assert status == 2
+    assert capsys.readouterr().err.startswith("premem: the database is at revision 0010, which a premem before 0.2.0")
 
 
 def test_services_that_start_at_once_migrate_once(database_url):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
@@ -12,22 +11,19 @@ from typing import Any
 import boto3
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from premem.errors import CheckpointError
-from premem.wire.jobs import Sampling
 from premem_worker.checkpoints import adapters
 from premem_worker.checkpoints.adapters import WEIGHTS
-from premem_worker.engines.protocol import Engine, SampleRequest, ScoreRequest
+from premem_worker.checkpoints.located import Located
 from premem_worker.engines.transformers.engine import TransformersEngine
-from premem_worker.parts import Located, Parts, real_parts
+from premem_worker.parts import Parts, real_parts
 from premem_worker.settings import Settings
 from tests.checkpoints import make_checkpoint
 from tests.s3 import BUCKET, KEYS, s3_server
-
-needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-TOKENS = (1, 40, 50, 60, 70, 80, 90, 100)
+from tests.worker.adapters import TOKENS, make_adapter, perplexity
 
 
 @pytest.fixture(scope="module")
@@ -40,29 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_adapter(folder: Path, base: Path, *, seed: int, **config: Any) -> Path:
-    torch.manual_seed(seed)
-    usual: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "up_proj"]}
-    usual["use_rslora"] = seed == 20
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoraConfig(**usual | config)
-    )
-    for name, weight in model.named_parameters():
-        if weight.requires_grad and "magnitude" not in name:  # 0 in a new adapter
-            torch.nn.init.normal_(weight, std=0.1)
-    model.save_pretrained(folder)
-    return folder
-
-
 def parts_of(run: Path, cache: Path, **settings: object) -> Parts:
     return real_parts(Settings(engine="transformers", checkpoint_roots=[run], cache=cache, **settings))
-
-
-def perplexity(located: Located, engine: Engine | None = None) -> float:
-    engine = engine or TransformersEngine(device="cpu")
-    engine.load(located.folder, dtype="float32", adapter=located.adapter)
-    (scored,) = engine.run([ScoreRequest(0, TOKENS, 1)], sampling=None, stopped=lambda: False)  # type: ignore[arg-type]
-    return -scored.log_likelihood
 
 
 @torch.inference_mode()
@@ -125,46 +100,6 @@ def test_whatever_peft_can_merge_scores_as_it_does_beside_its_base(tmp_path: Pat
     located = parts_of(tmp_path, tmp_path / "cache").locate(str(adapter), None)
 
     assert perplexity(located) == pytest.approx(by_peft(tmp_path / "base", adapter), rel=1e-5)
-
-
-@needs_vllm
-@pytest.mark.vllm
-def test_adapters_beside_their_base_score_and_answer_as_merged_ones_in_one_engine(run: Path, tmp_path: Path):
-    from premem_worker.engines.vllm.engine import VllmEngine
-
-    make_adapter(tmp_path / "wide", run / "base", seed=6, r=24, target_modules="all-linear")
-    settings = {"checkpoint_roots": [run, tmp_path], "cache": tmp_path / "cache"}
-    beside = real_parts(Settings(engine="vllm", adapters="beside", **settings))
-    merged = real_parts(Settings(engine="vllm", adapters="merged", **settings))
-    engine = VllmEngine(max_sequences=8)
-    steps = [str(run / "checkpoint-10"), str(run / "checkpoint-20"), str(run / "base"), str(run / "checkpoint-10")]
-
-    found, llms = [], []
-    for step in [*steps, str(tmp_path / "wide"), steps[1]]:
-        located = beside.locate(step, None)
-        assert located.adapter == (None if step == steps[2] else Path(step))
-        found.append((perplexity(located, engine), answers(engine)))
-        llms.append(id(engine._llm))
-    expected = {step: merged.locate(step, None) for step in [*steps, str(tmp_path / "wide")]}
-    with_peft = [perplexity(expected[step]) for step in [*steps, str(tmp_path / "wide"), steps[1]]]
-    answered = []
-    for step in (steps[0], steps[1]):
-        engine.load(expected[step].folder, dtype="float32")
-        answered.append(answers(engine))
-    engine.close()
-
-    assert [score for score, _ in found] == pytest.approx(with_peft, rel=1e-5)
-    assert [texts for _, texts in found[:2]] == answered
-    assert found[0] == found[3]
-    assert len(set(llms[:4])) == 1  # the base among them
-    assert llms[3] != llms[4]  # a rank that the engine had no place for
-    assert llms[4] == llms[5]
-
-
-def answers(engine: Engine) -> list[str]:
-    asked = [SampleRequest(row, (*TOKENS[: 3 + row],), (row, row + 10)) for row in range(3)]
-    sampled = engine.run(asked, sampling=Sampling(max_tokens=8), stopped=lambda: False)
-    return [repr(one) for one in sorted(sampled, key=lambda one: (one.row, one.sample))]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -344,7 +279,7 @@ def test_an_adapter_has_one_fingerprint_merged_or_beside_its_base(
 ):
     parts = parts_of(run, tmp_path)
     found = [parts.locate(str(run / name), None) for name in ("base", "checkpoint-10", "checkpoint-20")]
-    monkeypatch.setattr("premem_worker.parts.mixes", lambda settings: True)
+    monkeypatch.setattr("premem_worker.parts.computes_beside", lambda settings: True)
     beside = parts.locate(str(run / "checkpoint-10"), None)
 
     assert (found[1].adapter, beside.adapter) == (None, run / "checkpoint-10")

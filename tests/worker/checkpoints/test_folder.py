@@ -14,8 +14,8 @@ import pytest
 
 from premem.errors import CheckpointError, InputError
 from premem_worker.checkpoints import folder as checkpoints
+from premem_worker.checkpoints import headers
 from premem_worker.checkpoints.folder import (
-    Tensor,
     context_length,
     end_tokens,
     inspect,
@@ -24,6 +24,7 @@ from premem_worker.checkpoints.folder import (
     resolve,
     tokenizer_fingerprint,
 )
+from premem_worker.checkpoints.headers import Tensor
 from tests.checkpoints import make_checkpoint, make_tokenizer
 
 
@@ -269,13 +270,13 @@ def a_missing_shard(folder: Path) -> None:
 def a_tensor_elsewhere(folder: Path) -> None:
     shards = sorted(path.name for path in folder.glob("*.safetensors"))
     change_json(
-        folder / checkpoints.INDEX,
+        folder / headers.INDEX,
         lambda index: index["weight_map"].update(dict.fromkeys(index["weight_map"], shards[0])),
     )
 
 
 def a_shard_outside(folder: Path) -> None:
-    change_json(folder / checkpoints.INDEX, lambda i: i["weight_map"].update({"x": "../../other/model.safetensors"}))
+    change_json(folder / headers.INDEX, lambda i: i["weight_map"].update({"x": "../../other/model.safetensors"}))
 
 
 def a_stale_single_file(folder: Path) -> None:
@@ -283,7 +284,7 @@ def a_stale_single_file(folder: Path) -> None:
 
 
 def an_index_of_nothing(folder: Path) -> None:
-    (folder / checkpoints.INDEX).write_text("{}")
+    (folder / headers.INDEX).write_text("{}")
 
 
 @pytest.mark.parametrize(

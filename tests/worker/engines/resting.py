@@ -1,4 +1,4 @@
-"""Stand-ins for an engine that takes its time, or hangs."""
+"""Stand-ins for an engine that takes its time, hangs, or lacks memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
 
 from premem.errors import EngineError
 from premem.wire.jobs import Sampling
 from premem_worker.engines.feed import Feed
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored, ScoreRequest
 from tests.fakes import FakeEngine
+
+if TYPE_CHECKING:
+    from premem_worker.engines.vllm.engine import VllmEngine
 
 Stopped = Callable[[], bool]
 
@@ -124,3 +131,15 @@ class Outside(Stepping):
         if self.core is not None:
             self.core.kill()
             self.core.wait()
+
+
+def out_of_memory_after(engine: VllmEngine, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch says it on a GPU."""
+    step, left = engine._llm.step, iter(range(steps))
+
+    def lacking() -> object:
+        if next(left, None) is None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return step()
+
+    monkeypatch.setattr(engine._llm, "step", lacking)

@@ -20,7 +20,8 @@ from premem.wire.jobs import Sampling
 from premem_worker.checkpoints import folder as checkpoints
 from premem_worker.engines.choose import make_engine
 from premem_worker.engines.feed import Feed
-from premem_worker.engines.protocol import Engine, Sampled, SampleRequest, ScoreRequest
+from premem_worker.engines.protocol import Engine
+from premem_worker.engines.requests import Sampled, SampleRequest, ScoreRequest
 from premem_worker.engines.transformers.texts import GrowingText
 from tests.checkpoints import make_checkpoint
 

@@ -19,9 +19,11 @@ from premem.errors import EngineError
 from premem.wire.jobs import Sampling
 from premem_worker.engines.choose import engine_name, make_engine
 from premem_worker.engines.loading import is_out_of_memory
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
-from premem_worker.engines.vllm.engine import InsideVllm, VllmEngine, check_close
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored, ScoreRequest
+from premem_worker.engines.vllm.engine import VllmEngine, check_close
+from premem_worker.engines.vllm.inside import InsideVllm
 from tests.checkpoints import make_checkpoint
+from tests.worker.engines.resting import out_of_memory_after
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 
@@ -164,18 +166,6 @@ def test_a_start_that_lacks_memory_is_tried_once_more_smaller(runs: Path, monkey
     engine.close()
 
     assert tried == [8, 4]
-
-
-def out_of_memory_after(engine: VllmEngine, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As torch says it on a GPU."""
-    step, left = engine._llm.step, iter(range(steps))
-
-    def lacking() -> object:
-        if next(left, None) is None:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return step()
-
-    monkeypatch.setattr(engine._llm, "step", lacking)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from premem_worker.__main__ import main
-from premem_worker.parts import Located, Parts
+from premem_worker.checkpoints.located import Located
+from premem_worker.parts import Parts
 from premem_worker.settings import Settings
 from tests.fakes import Comparing, FakeEngine
 from tests.worker.engines.resting import Outside, Stuck

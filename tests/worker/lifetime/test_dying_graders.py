@@ -15,10 +15,10 @@ from premem.payloads.results import check
 from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Sampling
 from premem_worker.engines.feed import Feed
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored, ScoreRequest
 from premem_worker.lifetime.processes import descendants
-from premem_worker.passes.scoring import run_pass
 from tests.fakes import FakeEngine, examples, make_task
+from tests.worker.passes.running import run_pass
 
 UNBOUNDED = GraderChoice(name="regex", options={"pattern": r"#### (\d+)$"})
 """Graded in processes, since a pattern may take forever."""
@@ -61,7 +61,7 @@ def graded(engine: FakeEngine) -> pl.DataFrame:
     with GradingPool(UNBOUNDED, processes=2) as pool:
         for future in [pool.submit("1", "#### 1"), pool.submit("1", "#### 2")]:
             future.result(timeout=60)  # both processes are there
-        content = run_pass(task, examples(12), engine, grading=pool, tokenizer_fingerprint="t", stopped=lambda: False)
+        content = run_pass(task, examples(12), engine, grading=pool)
     return check(content, start=0, stop=12, samples=4, kind="train")[0]
 
 

@@ -19,11 +19,10 @@ from premem.payloads.results import check
 from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Sampling
 from premem_worker.__main__ import main
-from premem_worker.passes.scoring import run_pass
 from tests.checkpoints import make_checkpoint
 from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task, problem
-
-REPOSITORY = Path(__file__).parents[3]
+from tests.worker.passes.running import run_pass
+from tests.worker.worker_processes import REPOSITORY, gone_within, run_worker, start_stuck_worker
 
 
 @pytest.fixture
@@ -40,33 +39,6 @@ def test_a_worker_imports_no_engine_before_it_has_a_task():
         cwd=REPOSITORY,
         check=True,
     )
-
-
-def start_stuck_worker(service: FakeService, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
-    """A worker whose engine hangs while it loads, and the process that its engine has started."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "tests.worker.lifetime.stuck", "--service", service.url, *arguments],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-    )
-    assert worker.stdout is not None
-    return worker, int(worker.stdout.readline())
-
-
-def is_running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone_within(process: int, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if not is_running(process):
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -154,18 +126,6 @@ def test_a_log_that_nobody_watches_is_json(service: FakeService):
     assert events == ["worker started", "task leased", "task done", "worker ended"]
 
 
-def run_worker(service: FakeService, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "premem_worker", "--service", service.url, *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
 def test_a_worker_with_transformers_scores_a_real_checkpoint(service: FakeService, tmp_path: Path):
     make_checkpoint(tmp_path / "runs" / "checkpoint-1")
     checkpoint = str(tmp_path / "runs" / "checkpoint-1")
@@ -209,9 +169,7 @@ def test_a_worker_whose_engine_is_not_installed_says_so_before_it_takes_a_task(
 
 def test_a_worker_without_an_engine_grades_anew_and_takes_nothing_else(service: FakeService):
     task = make_task(stop=2, grader=GraderChoice(name="exact"))
-    service.sources["again"] = run_pass(
-        task, examples(2), FakeEngine(), grading=Comparing(), tokenizer_fingerprint="t1", stopped=lambda: False
-    )
+    service.sources["again"] = run_pass(task, examples(2), FakeEngine(), grading=Comparing(), stopped=lambda: False)
     service.tasks.append(task.model_copy(update={"id": "again", "regrade": True}))
 
     ended = run_worker(service, "--engine", "none", "--exit-when-idle", "0.5")

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from premem.errors import CheckpointError, EngineError, Interrupted
-from premem.payloads.embeddings import check
+from premem.payloads.embeddings import Embedding, check
 from premem.records import Example
 from premem.wire.jobs import Sampling, Template
-from premem_worker.engines.protocol import EmbedRequest
+from premem_worker.engines.requests import EmbedRequest
 from premem_worker.engines.transformers.engine import TransformersEngine
-from premem_worker.passes.embedding import run_embedding
+from premem_worker.passes.embedding import embedded_rows, plan_embedding
 from tests.checkpoints import make_checkpoint
 from tests.fakes import FakeEmbedder, FakeService, examples, make_task
-from tests.worker.engines.test_transformers import hold_at_most
-from tests.worker.lifetime.test_process import run_worker
+from tests.worker.engines.memory import hold_at_most
+from tests.worker.worker_processes import run_worker
 
 PROMPTS = [(5, 6, 7), (9,), (3, 1, 4, 1, 5, 9, 2, 6), (2, 7, 1, 8)]
 
@@ -111,16 +111,16 @@ def test_nan_weights_are_the_checkpoints_fault(engine, monkeypatch):
             weight[5] = kept
 
 
-def run(task, rows, engine) -> bytes:
-    return run_embedding(task, rows, engine, tokenizer_fingerprint="t1", model="M 1k", stopped=lambda: False)
+def run(task, rows, engine) -> dict[int, Embedding]:
+    made = plan_embedding(task, rows, engine)
+    return {one.row: one for one in embedded_rows(made, engine.embed(made.requests, stopped=lambda: False))}
 
 
-def test_a_pass_embeds_every_prompt_and_says_who_did():
-    frame, made_by = check(run(make_task(kind="embed"), examples(3), FakeEmbedder()), start=0, stop=3)
+def test_a_pass_embeds_every_prompt():
+    found = run(make_task(kind="embed"), examples(3), FakeEmbedder())
 
-    assert frame["embedding"].to_list() == [[0.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
-    assert frame["tokens"].to_list() == [len("0 + 1?\nAnswer:") + 1] * 3
-    assert (made_by["engine"], made_by["tokenizer"], made_by["model"]) == ("fake", "t1", "M 1k")
+    assert {row: one.vector for row, one in found.items()} == {0: (0.0, 1.0), 1: (1.0, 2.0), 2: (2.0, 3.0)}
+    assert {one.tokens for one in found.values()} == {len("0 + 1?\nAnswer:") + 1}
 
 
 def test_what_does_not_fit_is_skipped_with_its_reason():
@@ -130,9 +130,9 @@ def test_what_does_not_fit_is_skipped_with_its_reason():
     engine.tokenizer.encode = lambda text, **how: encode(text, **{**how, "add_special_tokens": False})  # type: ignore[method-assign]
 
     task = make_task(kind="embed", template=Template(prompt="{question}"))
-    frame, _ = check(run(task, rows, engine), start=0, stop=4)
+    found = run(task, rows, engine)
 
-    assert frame["skipped"].to_list() == [
+    assert [found[row].skipped for row in range(4)] == [
         None,
         "too long for the model's context of 50 tokens",
         "the text is not valid Unicode (a lone surrogate)",

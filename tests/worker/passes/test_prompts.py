@@ -10,22 +10,24 @@ from typing import Any
 import pytest
 
 from premem.errors import CheckpointError
-from premem.payloads.embeddings import check as check_embeddings
 from premem.payloads.results import check
 from premem.records import Example
 from premem.wire.jobs import Perturbation, Sampling, Template
+from premem_worker.checkpoints.chat import Chat
+from premem_worker.checkpoints.located import Located
 from premem_worker.engines.loading import load_tokenizer
-from premem_worker.engines.protocol import SampleRequest, ScoreRequest
+from premem_worker.engines.requests import SampleRequest, ScoreRequest
 from premem_worker.engines.transformers.engine import TransformersEngine
-from premem_worker.parts import Located, real_parts
-from premem_worker.passes.embedding import run_embedding
-from premem_worker.passes.prompts import Chat, Prompts
-from premem_worker.passes.scoring import plan, run_pass
+from premem_worker.parts import real_parts
+from premem_worker.passes.embedding import plan_embedding
+from premem_worker.passes.plan import plan
+from premem_worker.passes.prompts import Prompts
 from premem_worker.settings import Settings
 from tests.checkpoints import CHAT, EOS, make_checkpoint, make_tokenizer
 from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService, examples, make_task
-from tests.worker.checkpoints.test_adapters import make_adapter
-from tests.worker.lifetime.test_process import run_worker
+from tests.worker.adapters import make_adapter
+from tests.worker.passes.running import run_pass
+from tests.worker.worker_processes import run_worker
 from tests.worker.workplace import Workplace
 
 TOKENIZER: Any = make_tokenizer()
@@ -135,12 +137,9 @@ def test_what_is_embedded_is_the_question_as_it_is_asked():
     embedder.tokenizer = TOKENIZER
     task = make_task(kind="embed", template=Template(chat=True), stop=1)
 
-    content = run_embedding(
-        task, [ADA], embedder, tokenizer_fingerprint="t", model="M 1k", chat=SPOKEN, stopped=lambda: False
-    )
+    (request,) = plan_embedding(task, [ADA], embedder, chat=SPOKEN).requests
 
-    frame, _ = check_embeddings(content, start=0, stop=1)
-    assert frame["tokens"].to_list() == [len(prompts_of().tokens(prompts_of().prompt(ADA)))]
+    assert request.tokens == prompts_of().tokens(prompts_of().prompt(ADA))
 
 
 # What no chat can be made of
@@ -243,9 +242,7 @@ def result_of(engine: TransformersEngine, rows: Sequence[Example], chat: Chat) -
         rows,
         engine,
         grading=Comparing(),
-        tokenizer_fingerprint="t",
         chat=chat,
-        stopped=lambda: False,
     )
     frame, _ = check(content, start=0, stop=len(rows), samples=8, kind="train", plan=None)
     return frame.to_dict(as_series=False)
@@ -316,7 +313,7 @@ def test_an_adapter_is_asked_through_its_own_chat_template_or_else_through_its_b
         TOKENIZER.save_pretrained(adapter)
     if own != "nothing":
         (adapter / "chat_template.jinja").write_text(CHAT)
-    monkeypatch.setattr("premem_worker.parts.mixes", lambda settings: adapters == "beside")
+    monkeypatch.setattr("premem_worker.parts.computes_beside", lambda settings: adapters == "beside")
     settings = Settings(engine="transformers", checkpoint_roots=[tmp_path / "runs"], cache=tmp_path / "cache")
     located = real_parts(settings).locate(str(adapter), None)
     engine = TransformersEngine(device="cpu")

@@ -8,8 +8,8 @@ from premem.errors import InputError, Interrupted, ServiceError
 from premem.payloads.results import decode
 from premem.records import Grade
 from premem_worker.passes.regrading import regrade
-from premem_worker.passes.scoring import run_pass
 from tests.fakes import Comparing, FakeEngine, examples, make_task
+from tests.worker.passes.running import run_pass
 
 
 def source() -> bytes:
@@ -18,9 +18,6 @@ def source() -> bytes:
         examples(4),
         FakeEngine(),
         grading=Comparing(),
-        tokenizer_fingerprint="t1",
-        model="M 1k",
-        stopped=lambda: False,
     )
 
 

@@ -18,9 +18,10 @@ from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Perturbation, Sampling, Template
 from premem.wire.tasks import DrawPlan, LeasedTask
 from premem_worker.engines.feed import Feed
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
-from premem_worker.passes.scoring import Keeping, plan, run_pass
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored, ScoreRequest
+from premem_worker.passes.plan import plan
 from tests.fakes import Comparing, FakeEngine, examples, make_task, nan
+from tests.worker.passes.running import run_pass, saving_to
 
 
 class Reordering(FakeEngine):
@@ -50,15 +51,11 @@ def result_of(
         rows,
         engine,
         grading=Comparing(),
-        tokenizer_fingerprint="abc",
-        model="FakeForCausalLM 1k",
-        stopped=lambda: False,
         partial=partial,
     )
-    frame, produced_by = check(
+    frame, _ = check(
         content, start=task.start, stop=task.stop, samples=task.sampling.samples, kind=task.kind, plan=task.plan
     )
-    assert (produced_by["tokenizer"], produced_by["model"]) == ("abc", "FakeForCausalLM 1k")
     return frame
 
 
@@ -190,8 +187,6 @@ def test_answers_are_graded_against_the_final_answer_where_there_is_one():
         rows,
         FakeEngine(),
         grading=grading,
-        tokenizer_fingerprint="",
-        stopped=lambda: False,
     )
 
     assert [reference for reference, _ in grading.graded] == ["2"]
@@ -301,7 +296,6 @@ def test_a_pass_that_is_stopped_ends_at_once_and_closes_the_engines_run():
             examples(3),
             Watched(),
             grading=Comparing(),
-            tokenizer_fingerprint="",
             stopped=lambda: next(asked),
         )
     assert closed == [True]
@@ -325,7 +319,6 @@ def test_a_pass_that_waits_for_a_grader_can_be_stopped():
             examples(3),
             Watched(),
             grading=Never(),
-            tokenizer_fingerprint="",
             stopped=lambda: bool(engine_ended),
         )
 
@@ -343,8 +336,6 @@ def test_a_grader_that_cannot_go_on_ends_the_pass():
             examples(3),
             FakeEngine(),
             grading=Broken(),
-            tokenizer_fingerprint="",
-            stopped=lambda: False,
         )
 
 
@@ -360,8 +351,6 @@ def test_an_answer_whose_grading_runs_out_of_time_is_data():
             [Example(id="a", question="q", trace="t", final_answer="aa")],
             engine,
             grading=pool,
-            tokenizer_fingerprint="",
-            stopped=lambda: False,
         )
 
     frame, _ = check(content, start=0, stop=1, samples=3, kind="test")
@@ -435,10 +424,7 @@ def test_what_is_known_already_is_not_asked_for_again():
             examples(3),
             Dying(),
             grading=Comparing(),
-            tokenizer_fingerprint="abc",
-            model="FakeForCausalLM 1k",
-            stopped=lambda: False,
-            keeping=Keeping(kept.append),
+            saving=saving_to(kept, Counting()),
         )
     check_partial(kept[-1], kind="train", start=0, stop=3, samples=8)
     resumed = Counting()
@@ -456,8 +442,6 @@ def test_more_samples_go_on_where_the_fewer_ended():
         examples(3),
         Counting(),
         grading=Comparing(),
-        tokenizer_fingerprint="abc",
-        stopped=lambda: False,
     )
     engine = Counting()
 
@@ -476,9 +460,7 @@ def test_what_is_done_is_kept_every_so_often():
         examples(3),
         Counting(),
         grading=Comparing(),
-        tokenizer_fingerprint="",
-        stopped=lambda: False,
-        keeping=Keeping(kept.append, seconds=0.0),
+        saving=saving_to(kept, Counting(), seconds=0.0),
     )
 
     known = [sum(len(row.answers) for row in decode(content)[0]) for content in kept]

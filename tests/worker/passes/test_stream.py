@@ -9,8 +9,8 @@ import pytest
 
 from premem.errors import EngineError, Interrupted
 from premem.wire.jobs import Sampling
-from premem_worker.engines.feed import Feed, Joint
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored
+from premem_worker.engines.feed import Feed, MergedFeed
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored
 from premem_worker.passes.stream import Stream
 from tests.fakes import FakeEngine
 from tests.worker.engines.resting import Stepping
@@ -193,19 +193,19 @@ def test_a_pass_ends_while_the_next_one_waits_for_grades_that_only_come_in_its_t
 
 
 def test_a_joint_feed_is_closed_as_the_one_that_leads():
-    joint = Joint()
+    merged = MergedFeed()
     first, second = asked(0, open_=True), asked(1, open_=True)
-    first.pour(joint)
+    first.pour(merged)
     first.lead()
-    second.pour(joint)
-    assert not joint.closed
+    second.pour(merged)
+    assert not merged.closed
 
     first.close()
-    assert joint.closed
-    assert not joint.ended  # something waits to be taken
-    assert [request.row for request in joint.take()] == [0, 1]
-    assert joint.ended
+    assert merged.closed
+    assert not merged.ended  # something waits to be taken
+    assert [request.row for request in merged.take()] == [0, 1]
+    assert merged.ended
     second.lead()
-    assert not joint.ended
+    assert not merged.ended
     second.close()
-    assert joint.ended
+    assert merged.ended

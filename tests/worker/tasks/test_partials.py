@@ -10,7 +10,7 @@ from fastapi import Response
 
 from premem.payloads.results import check_partial, decode
 from premem.wire.jobs import Sampling
-from premem_worker.engines.protocol import Sampled, SampleRequest
+from premem_worker.engines.requests import Sampled, SampleRequest
 from tests.fakes import FakeEngine, FakeService, examples, make_task
 from tests.worker.workplace import Workplace
 
@@ -47,7 +47,7 @@ def test_a_worker_that_ends_hands_in_what_it_has_before_it_gives_the_task_back(s
     workplace = Workplace(service, engine)
     workplace.thread.start()
     assert engine.paused.wait(20)
-    workplace.ending.ask()
+    workplace.shutdown.request()
     engine.go.set()
     workplace.end()
 
@@ -66,7 +66,7 @@ def test_the_next_worker_draws_only_the_rest_and_hands_in_the_same(service: Fake
     first = Workplace(service, engine)
     first.thread.start()
     assert engine.paused.wait(20)
-    first.ending.ask()
+    first.shutdown.request()
     engine.go.set()
     first.end()
     service.tasks.append(make_task(stop=6, attempt=2, sampling=SAMPLING, partial=True))

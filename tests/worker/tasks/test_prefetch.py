@@ -19,10 +19,10 @@ from premem.records import Grade
 from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Checkpoint, Sampling, Template
 from premem.wire.tasks import DrawPlan, LeasedTask
+from premem_worker.checkpoints.chat import Chat
 from premem_worker.engines.feed import Feed
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored, ScoreRequest
 from premem_worker.passes.pace import Pace
-from premem_worker.passes.prompts import Chat
 from tests.checkpoints import CHAT, make_tokenizer
 from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task
 from tests.worker.engines.resting import Pausing

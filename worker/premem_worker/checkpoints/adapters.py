@@ -15,6 +15,7 @@ from typing import Any
 
 from premem.errors import CheckpointError, EngineError
 from premem_worker.checkpoints import folder as checkpoints
+from premem_worker.checkpoints import headers
 from premem_worker.checkpoints.cache import Cache
 
 CONFIG = "adapter_config.json"
@@ -70,7 +71,7 @@ def paired(folder: Path, *, base: str | None, locate: Callable[[str], Path], max
     `locate` finds the base like a checkpoint. Raises CheckpointError where either cannot be used.
     """
     config = _read(folder, max_rank=max_rank)
-    checkpoints.held_tensors(folder / WEIGHTS)
+    headers.held_tensors(folder / WEIGHTS)
     named = base or config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         raise CheckpointError(
@@ -107,7 +108,7 @@ def merged(pair: Pair, *, cache: Cache) -> Path:
                 "checkpoints of a job as they are until it ends, and post the job again"
             )
 
-    needed = sum(path.stat().st_size for path in [*checkpoints.weight_files(pair.base), pair.adapter / WEIGHTS])
+    needed = sum(path.stat().st_size for path in [*headers.weight_files(pair.base), pair.adapter / WEIGHTS])
     key = json.dumps(["merged", _MERGING, str(pair.adapter), str(pair.base), before])
     return cache.get(key, merge, bytes_needed=needed)
 
@@ -125,7 +126,7 @@ def fits_beside(pair: Pair) -> bool:
     ):
         return False
     base = {tensor.name: tensor.shape for tensor in checkpoints.inspect(pair.base).tensors}
-    shapes = {tensor.name: tensor.shape for tensor in checkpoints.held_tensors(pair.adapter / WEIGHTS)}
+    shapes = {tensor.name: tensor.shape for tensor in headers.held_tensors(pair.adapter / WEIGHTS)}
     modules = {name.rpartition(".lora_")[0] for name in shapes}
     for module in modules:
         weight = base.get(f"{module.removeprefix('base_model.model.')}.weight")
@@ -141,7 +142,7 @@ def fits_beside(pair: Pair) -> bool:
 
 def rank(folder: Path) -> int:
     """The highest of the adapter's ranks, by its weights."""
-    return max(tensor.shape[0] for tensor in checkpoints.held_tensors(folder / WEIGHTS) if ".lora_A." in tensor.name)
+    return max(tensor.shape[0] for tensor in headers.held_tensors(folder / WEIGHTS) if ".lora_A." in tensor.name)
 
 
 def _read(folder: Path, *, max_rank: int) -> dict[str, Any]:
@@ -198,7 +199,7 @@ def attached(model: Any, folder: Path, *, base: Path) -> Any:
         raise EngineError("LoRA adapters need peft, which is not installed: pip install 'premem[worker]'") from error
     from safetensors import SafetensorError
 
-    held = {tensor.name for tensor in checkpoints.held_tensors(folder / WEIGHTS)}
+    held = {tensor.name for tensor in headers.held_tensors(folder / WEIGHTS)}
     unfit = f"the adapter {folder} does not fit its base {base}"
     try:
         adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from premem.errors import CheckpointError
 from premem.payloads.results import written_anew
-from premem_worker.checkpoints import folder as checkpoints
+from premem_worker.checkpoints import headers
 
 BLOCKS = 16
 """Read of a tensor, spread evenly over it, its first and its last among them."""
@@ -32,7 +32,7 @@ def of_model(folder: Path) -> str:
 
     Raises CheckpointError where the folder holds no weights that can be loaded.
     """
-    return _of_files(tuple(checkpoints.weight_files(folder)), _stamp(folder))
+    return _of_files(tuple(headers.weight_files(folder)), _stamp(folder))
 
 
 def of_adapted(base: Path, adapter: Path) -> str:

@@ -12,26 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from premem.errors import CheckpointError, InputError
 from premem.roots import lying_under
+from premem_worker.checkpoints.headers import SAVED_IN, Dtype, Tensor, read_headers, read_json, weight_files
 
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-INDEX = "model.safetensors.index.json"
-_SAVED_IN: dict[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_BITS = {
-    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32,
-    "U16": 16, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
-    "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
-}  # fmt: skip
 _IGNORED_CONFIG = frozenset(
     # Where the folder came from, how it was saved, and tokens, which the engines are told for each checkpoint anew.
     ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "initializer_range")
 ) | frozenset(("bos_token_id", "eos_token_id", "pad_token_id", "unsloth_version", "unsloth_fixed"))
-_HEADER_LIMIT = 100_000_000
-"""Bytes; the limit of the safetensors library."""
 _HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 MODEL_FILES = (
     "config.json",
@@ -50,16 +40,6 @@ MODEL_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One entry of a safetensors header."""
-
-    name: str
-    dtype: str
-    """As safetensors calls it: F32, BF16, …"""
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +105,7 @@ def inspect(folder: Path) -> Signature:
     Raises CheckpointError where the folder cannot be loaded, or must not be.
     """
     config = read_config(folder)
-    headers = _headers(folder)
+    headers = read_headers(folder)
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         raise CheckpointError(f"{folder / 'config.json'} names no architecture: save the model with save_pretrained")
@@ -159,41 +139,6 @@ def named_dtype(signature: Signature, requested: str | None) -> Dtype:
     return cast(Dtype, requested)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors that hold the model, sorted. Raises CheckpointError where there are none or too many."""
-    index, single = folder / INDEX, folder / "model.safetensors"
-    found = sorted(folder.glob("*.safetensors"))
-    if index.is_file():
-        named = sorted(set(_weight_map(index).values()))
-        if single in found and single.name not in named:
-            raise CheckpointError(f"{folder} has both model.safetensors and {INDEX}: remove the one that is stale")
-        return [folder / name for name in named]
-    if not found:
-        raise CheckpointError(_why_no_weights(folder))
-    if found != [single]:
-        # vLLM would read every one of them into the model.
-        others = ", ".join(path.name for path in found if path != single)
-        raise CheckpointError(
-            f"{folder} has {others} and no {INDEX}: a model in one file is called model.safetensors, "
-            f"one in several needs its {INDEX}; move other safetensors elsewhere"
-        )
-    return found
-
-
-def held_tensors(path: Path) -> list[Tensor]:
-    """What a safetensors file says that it holds. Raises CheckpointError where the file is damaged or no safetensors."""
-    return _header(path)
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 over the bytes of the weights, to tell equal weights from a swap that did nothing."""
-    digest = hashlib.sha256()
-    for path in weight_files(folder):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
 def stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Changes when a file of the checkpoint is replaced or rewritten: name, size, time and inode of each."""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
@@ -220,7 +165,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is no folder")
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds a LoRA adapter, which is no model by itself")
-    config = _read_json(folder / "config.json", "it is no folder that save_pretrained made")
+    config = read_json(folder / "config.json", "it is no folder that save_pretrained made")
     for name, settings in (("config.json", config), ("tokenizer_config.json", _settings(folder))):
         if "auto_map" in settings:
             raise CheckpointError(
@@ -246,7 +191,7 @@ def end_tokens(folder: Path, *, tokenizer_eos: int | None = None) -> frozenset[i
     """The ids that end a text, from generation_config.json, config.json and the tokenizer together."""
     generation = folder / "generation_config.json"
     ends: set[int] = set() if tokenizer_eos is None else {tokenizer_eos}
-    for config in (read_config(folder), _read_json(generation) if generation.is_file() else {}):
+    for config in (read_config(folder), read_json(generation) if generation.is_file() else {}):
         named = config.get("eos_token_id")
         ends.update(named if isinstance(named, list) else [] if named is None else [named])
     return frozenset(ends)
@@ -292,7 +237,7 @@ def _fingerprint(folder: Path, _stamp: tuple[tuple[str, int, int, int], ...]) ->
     added = {name: settings.get(name) for name in ("add_bos_token", "add_eos_token", "add_prefix_space")}
     digest = hashlib.sha256(_canonical(special | added).encode())
     if (whole := folder / "tokenizer.json").is_file():
-        digest.update(_canonical(_tokens_of(_read_json(whole))).encode())
+        digest.update(_canonical(_tokens_of(read_json(whole))).encode())
         return digest.hexdigest()
     files = [folder / name for name in ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")]
     files += [folder / "vocab.json", folder / "merges.txt"]
@@ -303,7 +248,7 @@ def _fingerprint(folder: Path, _stamp: tuple[tuple[str, int, int, int], ...]) ->
             "tokenizer.save_pretrained, since every checkpoint needs its own"
         )
     for path in [*present, *(path for path in [folder / "added_tokens.json"] if path.is_file())]:
-        content = _canonical(_read_json(path)).encode() if path.suffix == ".json" else path.read_bytes()
+        content = _canonical(read_json(path)).encode() if path.suffix == ".json" else path.read_bytes()
         digest.update(hashlib.sha256(path.name.encode() + b"\0" + content).digest())
     return digest.hexdigest()
 
@@ -328,87 +273,7 @@ def _content(token: object) -> object:
 
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer_config.json"
-    return _read_json(path) if path.is_file() else {}
-
-
-def _headers(folder: Path) -> dict[Path, list[Tensor]]:
-    files = weight_files(folder)
-    headers = {path: _header(path) for path in files}
-    counts = Counter(tensor.name for tensors in headers.values() for tensor in tensors)
-    if twice := sorted(name for name, count in counts.items() if count > 1):
-        raise CheckpointError(f"{folder} holds {twice[0]!r} in more than one file")
-    if (folder / INDEX).is_file():
-        held = {path.name: {tensor.name for tensor in tensors} for path, tensors in headers.items()}
-        for name, shard in _weight_map(folder / INDEX).items():
-            if name not in held[shard]:
-                raise CheckpointError(f"{folder / INDEX} says that {name!r} is in {shard}, which does not hold it")
-    if not counts:
-        raise CheckpointError(f"{folder} holds no weights: its safetensors are empty")
-    return headers
-
-
-def _header(path: Path) -> list[Tensor]:
-    """The tensors that a safetensors file says it holds, after comparing that with its size."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _HEADER_LIMIT):
-                raise CheckpointError(f"{path} is truncated or no safetensors: {size:,} bytes do not hold its header")
-            header = json.loads(file.read(length))
-    except FileNotFoundError:
-        reason = f"{INDEX} names it" if (path.parent / INDEX).is_file() else "it is a link to nothing"
-        raise CheckpointError(f"{path} is missing: {reason}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no safetensors: its header is no JSON ({error})") from error
-    try:
-        tensors = [_entry(name, entry) for name, entry in header.items() if name != "__metadata__"]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no safetensors: its header lacks a tensor's dtype, shape or place") from error
-    _check_data(path, tensors, size - 8 - length)
-    return [tensor for tensor, _, _ in tensors]
-
-
-def _entry(name: str, entry: Mapping[str, Any]) -> tuple[Tensor, int, int]:
-    begin, end = entry["data_offsets"]
-    return Tensor(name, str(entry["dtype"]), tuple(map(int, entry["shape"]))), int(begin), int(end)
-
-
-def _check_data(path: Path, tensors: Sequence[tuple[Tensor, int, int]], held: int) -> None:
-    """The tensors must lie end to end and fill the file."""
-    reached = 0
-    for tensor, begin, end in sorted(tensors, key=lambda entry: entry[1:]):
-        bits = _BITS.get(tensor.dtype)
-        if begin != reached or (bits is not None and (end - begin) * 8 != math.prod(tensor.shape) * bits):
-            raise CheckpointError(f"{path} is damaged: {tensor.name!r} does not lie where its shape says")
-        reached = end
-    if held < reached:
-        raise CheckpointError(f"{path} is truncated: it holds {held:,} of {reached:,} bytes of weights")
-    if held > reached:
-        raise CheckpointError(f"{path} is damaged: {held - reached:,} bytes follow its last tensor")
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map")
-    for shard in weight_map.values():
-        if not isinstance(shard, str) or not re.fullmatch(r"[^/\\]+\.safetensors", shard):
-            raise CheckpointError(f"{index} names {shard!r}, which is no safetensors file of its folder")
-    return weight_map
-
-
-def _why_no_weights(folder: Path) -> str:
-    others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf") for path in folder.glob(pattern)]
-    weights = sorted(name for name in others if name != "training_args.bin" and not name.startswith("optimizer"))
-    if weights:
-        return (
-            f"{folder} has only {', '.join(weights[:3])}: premem loads safetensors only "
-            "(load it and save it again with save_pretrained)"
-        )
-    return f"{folder} has no weights: there is no model.safetensors and no {INDEX}"
+    return read_json(path) if path.is_file() else {}
 
 
 def _saved_in(headers: Mapping[Path, Iterable[Tensor]], config: Mapping[str, Any]) -> Dtype | None:
@@ -416,7 +281,7 @@ def _saved_in(headers: Mapping[Path, Iterable[Tensor]], config: Mapping[str, Any
     for tensors in headers.values():
         for tensor in tensors:
             numbers[tensor.dtype] += math.prod(tensor.shape)
-    most = _SAVED_IN.get(numbers.most_common(1)[0][0])
+    most = SAVED_IN.get(numbers.most_common(1)[0][0])
     if most is not None:
         return most
     named = str(config.get("dtype", config.get("torch_dtype"))).removeprefix("torch.")
@@ -429,20 +294,6 @@ def _stats(files: Iterable[Path]) -> Iterable[tuple[Path, Any]]:
             yield path, path.stat()
         except FileNotFoundError:  # a link to nothing, or gone since
             continue
-
-
-def _read_json(path: Path, otherwise: str = "it is missing") -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.parent} has no {path.name}: {otherwise}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return content
 
 
 def _canonical(value: object) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import replace
 
 from premem.errors import Interrupted
-from premem_worker.engines.protocol import SampleRequest, ScoreRequest, answers_to
+from premem_worker.engines.requests import SampleRequest, ScoreRequest, answers_to
 
 _LOOK_SECONDS = 0.1
 """How long an idle engine waits before it looks again whether it was stopped."""
@@ -24,8 +23,7 @@ class Feed:
         self._closed = False
         self._idle_seconds = 0.0
         self._changed = threading.Condition()
-        self._into: Joint | None = None
-        self._model = 0
+        self._into: MergedFeed | None = None
 
     @classmethod
     def of(cls, requests: Feed | Sequence[ScoreRequest | SampleRequest]) -> Feed:
@@ -45,7 +43,7 @@ class Feed:
             self._answers += sum(map(answers_to, added))
             self._rows.update(request.row for request in added)
             if self._into is not None:
-                self._into.add(_of(self._model, added))
+                self._into.add(added)
                 return
             self._requests += added
             self._changed.notify_all()
@@ -58,12 +56,12 @@ class Feed:
             self._closed = True
             self._changed.notify_all()
 
-    def pour(self, into: Joint, *, model: int = 0) -> None:
-        """What waits in this feed, and all that will come, is taken from the other one instead, and asked of that model."""
+    def pour(self, into: MergedFeed) -> None:
+        """What waits in this feed, and all that will come, is taken from the other one instead."""
         with self._changed:
-            self._into, self._model = into, model
+            self._into = into
             waiting, self._requests = self._requests, []
-            into.add(_of(model, waiting))
+            into.add(waiting)
 
     def lead(self) -> None:
         """Of the feeds that are poured into the same one this is the one that is waited for."""
@@ -123,7 +121,7 @@ class Feed:
             yield from self.take()
 
 
-class Joint(Feed):
+class MergedFeed(Feed):
     """What several feeds ask for together. It is closed where the one that leads is: others may be open until their turn
     comes, and an engine that waited for them would wait forever."""
 
@@ -146,7 +144,3 @@ class Joint(Feed):
         with self._changed:
             self._closed = self._closed or feed is self._leader
             self._changed.notify_all()
-
-
-def _of(model: int, requests: Sequence[ScoreRequest | SampleRequest]) -> list[ScoreRequest | SampleRequest]:
-    return [replace(request, model=model) for request in requests] if model else list(requests)

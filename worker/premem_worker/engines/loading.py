@@ -9,7 +9,7 @@ from typing import Any
 
 from premem.errors import CheckpointError
 from premem.wire.jobs import Sampling
-from premem_worker.engines.protocol import SampleRequest, ScoreRequest
+from premem_worker.engines.requests import SampleRequest, ScoreRequest
 
 CANARY_TOKENS = 24
 

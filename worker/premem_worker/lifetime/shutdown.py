@@ -15,21 +15,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = structlog.get_logger(__name__)
 
 
-class Ending:
-    """Set by SIGTERM, by SIGINT, or by `ask`."""
+class Shutdown:
+    """Set by SIGTERM, by SIGINT, or by `request`."""
 
     def __init__(self) -> None:
-        self._asked = threading.Event()
+        self._requested = threading.Event()
 
-    def ask(self) -> None:
-        self._asked.set()
+    def request(self) -> None:
+        self._requested.set()
 
-    def asked(self) -> bool:
-        return self._asked.is_set()
+    def requested(self) -> bool:
+        return self._requested.is_set()
 
     def wait(self, seconds: float) -> bool:
         """Sleep, but not beyond the moment of being asked to end. True: asked."""
-        return self._asked.wait(max(0.0, seconds))
+        return self._requested.wait(max(0.0, seconds))
 
     def listen(self, *, seconds: float, last_words: Callable[[], None]) -> None:
         """Hear signals from now on. Call it in the main thread.
@@ -46,7 +46,7 @@ class Ending:
         signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         os.register_at_fork(after_in_child=_stop_listening)
         threading.Thread(
-            target=self._watch, args=(ours, theirs, seconds, last_words), name="ending", daemon=True
+            target=self._watch, args=(ours, theirs, seconds, last_words), name="shutdown", daemon=True
         ).start()
 
     def _watch(
@@ -55,7 +55,7 @@ class Ending:
         # `theirs` is only held, for the signals.
         _hear(ours)
         log.info("asked to end", within_seconds=seconds)
-        self.ask()
+        self.request()
         ours.settimeout(seconds)
         try:
             _hear(ours)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from premem.method.planning import Goal
 from premem.records import Answer, Grade
 from premem_worker.engines.feed import Feed
-from premem_worker.engines.protocol import SampleRequest, ScoreRequest
+from premem_worker.engines.requests import SampleRequest, ScoreRequest
 
 
 @dataclass(slots=True)

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from premem.errors import EngineError
-from premem.payloads.embeddings import Embedding, encode
-from premem.payloads.results import WEIGHTS
+from premem.payloads.embeddings import Embedding
 from premem.records import Example
 from premem.wire.tasks import LeasedTask
-from premem_worker.engines.protocol import EmbeddingEngine, EmbedRequest
-from premem_worker.passes.prompts import Chat, Prompts
-from premem_worker.passes.scoring import is_unicode
+from premem_worker.checkpoints.chat import Chat
+from premem_worker.engines.protocol import EmbeddingEngine
+from premem_worker.engines.requests import Embedded, EmbedRequest
+from premem_worker.passes.plan import is_unicode
+from premem_worker.passes.prompts import Prompts
 
 
-def run_embedding(
-    task: LeasedTask,
-    examples: Sequence[Example],
-    engine: EmbeddingEngine,
-    *,
-    tokenizer_fingerprint: str,
-    model: str = "",
-    weights: str = "",
-    chat: Chat | None = None,
-    stopped: Callable[[], bool],
-) -> bytes:
-    """The result of one task, whose checkpoint is loaded, as premem.payloads.embeddings encodes it.
+@dataclass(frozen=True, slots=True)
+class EmbeddingPlan:
+    """What the engine is asked for, and the rows that are left out."""
 
-    `examples` are the rows from task.start on. Raises Interrupted soon after `stopped` turns true, CheckpointError
-    where the model's numbers are none, EngineError where the engine leaves a prompt out.
-    """
+    rows: int
+    """All of the task's."""
+    requests: list[EmbedRequest]
+    skipped: dict[int, Embedding]
+    """With the reason."""
+
+
+def plan_embedding(
+    task: LeasedTask, examples: Sequence[Example], engine: EmbeddingEngine, *, chat: Chat | None = None
+) -> EmbeddingPlan:
+    """Requests for the rows that fit; the others are skipped, never cut. `examples` are the rows from task.start on."""
     prompts = Prompts(task, engine.tokenizer, chat)
-    requests, found = [], {}
+    made = EmbeddingPlan(len(examples), [], {})
     for row, example in enumerate(examples, start=task.start):
         prompt = prompts.prompt(example)
         tokens = prompts.tokens(prompt) if is_unicode(prompt) else None
@@ -43,13 +44,18 @@ def run_embedding(
         elif len(tokens) > engine.context:
             reason = f"too long for the model's context of {engine.context} tokens"
         if reason is None and tokens is not None:
-            requests.append(EmbedRequest(row=row, tokens=tokens))
+            made.requests.append(EmbedRequest(row=row, tokens=tokens))
         else:
-            found[row] = Embedding(row=row, vector=None, skipped=reason)
-    lengths = {request.row: len(request.tokens) for request in requests}
-    for embedded in engine.embed(requests, stopped=stopped):
+            made.skipped[row] = Embedding(row=row, vector=None, skipped=reason)
+    return made
+
+
+def embedded_rows(made: EmbeddingPlan, outcomes: Iterator[Embedded]) -> list[Embedding]:
+    """The embeddings of a task's rows out of the engine's answers. Raises EngineError where it leaves a prompt out."""
+    found = dict(made.skipped)
+    lengths = {request.row: len(request.tokens) for request in made.requests}
+    for embedded in outcomes:
         found[embedded.row] = Embedding(row=embedded.row, vector=embedded.vector, tokens=lengths[embedded.row])
-    if len(found) != len(examples):
-        raise EngineError(f"the engine left {len(examples) - len(found)} prompts without an embedding")
-    made_by = {**engine.produced_by, "tokenizer": tokenizer_fingerprint, "model": model, WEIGHTS: weights}
-    return encode(list(found.values()), produced_by=made_by)
+    if len(found) != made.rows:
+        raise EngineError(f"the engine left {made.rows - len(found)} prompts without an embedding")
+    return list(found.values())

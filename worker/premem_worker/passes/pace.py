@@ -1,26 +1,15 @@
-"""How far a pass is, and what it took: an engine is wrapped for one pass, and its answers counted as they come."""
+"""How far a pass is, and what it took: the engine's answers are counted as they come."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from premem.payloads.effort import Effort
-from premem.wire.jobs import Sampling
 from premem_worker.engines.feed import Feed
-from premem_worker.engines.protocol import (
-    Embedded,
-    EmbeddingEngine,
-    EmbedRequest,
-    Engine,
-    Sampled,
-    SampleRequest,
-    Scored,
-    ScoreRequest,
-)
+from premem_worker.engines.requests import Embedded, EmbedRequest, Sampled, Scored
 from premem_worker.lifetime.watchdog import Watch
-from premem_worker.passes.engine_proxy import Lent
 
 Outcome = TypeVar("Outcome")
 
@@ -57,40 +46,32 @@ class Pace:
         return left * (self._clock() - self._began) / self._answered
 
 
-class Paced(Lent):
-    """An engine for the length of one pass; `told` is called after each of its answers and after the last one.
+class Meter:
+    """What one pass takes, counted while its answers pass through.
 
     Each answer, and each time that the engine looks whether it was stopped, is a sign of life.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        pace: Pace,
         watch: Watch,
         *,
         loading_seconds: float,
-        told: Callable[[], None],
+        cache_bytes: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(engine)
-        self._pace = pace
+        self.pace = Pace(clock=clock)
         self._watch = watch
-        self._told = told
         self._clock = clock
         self._loading_seconds = loading_seconds
+        self._cache_bytes = cache_bytes
         self._engine_seconds = self._idle_seconds = 0.0
-        self._prompt_tokens = self._cached_tokens = self._cache_bytes = 0
+        self._prompt_tokens = self._cached_tokens = 0
         self._ended_at: float | None = None
 
     @property
-    def produced_by(self) -> dict[str, str]:
-        """What the pass took stands beside it, once the engine has answered everything."""
-        took = {} if self._ended_at is None else self.effort.as_metadata()
-        return {**super().produced_by, **took}
-
-    @property
     def effort(self) -> Effort:
+        """By now; the seconds since the engine's last answer are those in which grades were waited for."""
         now = self._clock()
         return Effort(
             prompt_tokens=self._prompt_tokens,
@@ -101,53 +82,51 @@ class Paced(Lent):
             cache_bytes=self._cache_bytes,
         )
 
-    def run(
-        self,
-        requests: Feed | Sequence[ScoreRequest | SampleRequest],
-        *,
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-    ) -> Iterator[Scored | Sampled]:
-        feed = Feed.of(requests)
-        self._pace.begin(lambda: feed.answers)
-        self._cache_bytes = self.cache_bytes
-        outcomes = self._engine.run(feed, sampling=sampling, stopped=self._alive(stopped))
-        return self._counted(outcomes, idle=lambda: feed.idle_seconds)
+    def watched(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
+        """The same, for the engine to look at."""
 
-    def embed(self, requests: Sequence[EmbedRequest], *, stopped: Callable[[], bool]) -> Iterator[Embedded]:
-        self._pace.begin(lambda: len(requests))
-        self._prompt_tokens = sum(len(request.tokens) for request in requests)
-        outcomes = cast(EmbeddingEngine, self._engine).embed(requests, stopped=self._alive(stopped))
-        return self._counted(outcomes, idle=lambda: 0.0)
-
-    def _alive(self, stopped: Callable[[], bool]) -> Callable[[], bool]:
         def look() -> bool:
             self._watch.alive()
             return stopped()
 
         return look
 
-    def _counted(self, outcomes: Iterator[Outcome], *, idle: Callable[[], float]) -> Iterator[Outcome]:
+    def answers(self, outcomes: Iterator[Scored | Sampled], feed: Feed) -> Iterator[Scored | Sampled]:
+        """The engine's answers to what the feed asks, as they come."""
+        return self._counted(outcomes, asked=lambda: feed.answers, idle=lambda: feed.idle_seconds)
+
+    def embeddings(self, outcomes: Iterator[Embedded], requests: Sequence[EmbedRequest]) -> Iterator[Embedded]:
+        """The engine's embeddings of these prompts, as they come."""
+        self._prompt_tokens = sum(len(request.tokens) for request in requests)
+        return self._counted(outcomes, asked=lambda: len(requests), idle=lambda: 0.0)
+
+    def _counted(
+        self, outcomes: Iterator[Outcome], *, asked: Callable[[], int], idle: Callable[[], float]
+    ) -> Iterator[Outcome]:
+        self.pace.begin(asked)
         self._watch.alive()
         since, idle_before = self._clock(), idle()
         try:
             for outcome in outcomes:
                 self._watch.rest()
                 self._engine_seconds += self._clock() - since
-                self._pace.answer()
+                self.pace.answer()
                 if isinstance(outcome, Scored | Sampled):
                     self._prompt_tokens += outcome.prompt_tokens
                     self._cached_tokens += outcome.cached_tokens
-                self._told()
                 yield outcome
                 self._watch.alive()
                 since = self._clock()
         finally:
             self._watch.rest()
-            if isinstance(outcomes, Generator):
-                outcomes.close()  # no request may be left running when the next weights come
+            close(outcomes)
         self._ended_at = self._clock()
         self._engine_seconds += self._ended_at - since
         self._idle_seconds = max(0.0, idle() - idle_before)
-        self._pace.end()
-        self._told()
+        self.pace.end()
+
+
+def close(outcomes: Iterator[object]) -> None:
+    """End what gives them: no request may be left running in an engine when the next weights come."""
+    if isinstance(outcomes, Generator):
+        outcomes.close()

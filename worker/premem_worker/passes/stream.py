@@ -1,19 +1,14 @@
-"""One run of an engine for several passes: the first answers of the next are drawn beside the last ones of the one before.
-
-What the one asks and what the other asks may go to two adapters of one base.
-"""
+"""One run of an engine for several passes: the first answers of the next are drawn beside the last ones of the one before."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
-from typing import cast
+from collections.abc import Callable, Generator, Iterator
 
 from premem.wire.jobs import Sampling
-from premem_worker.engines.feed import Feed, Joint
-from premem_worker.engines.protocol import Engine, MixingEngine, Sampled, SampleRequest, Scored, ScoreRequest
-from premem_worker.passes.engine_proxy import Lent
+from premem_worker.engines.feed import Feed, MergedFeed
+from premem_worker.engines.protocol import Engine
+from premem_worker.engines.requests import Sampled, Scored
 
 Outcome = Scored | Sampled
 
@@ -21,9 +16,8 @@ Outcome = Scored | Sampled
 class _Lane:
     """What one pass asks for, and the answers that wait for it."""
 
-    def __init__(self, feed: Feed, model: int) -> None:
+    def __init__(self, feed: Feed) -> None:
         self.feed = feed
-        self.model = model
         self.waiting: deque[Outcome] = deque()
         self.given = 0
 
@@ -31,70 +25,51 @@ class _Lane:
     def over(self) -> bool:
         return self.feed.closed and self.given >= self.feed.answers
 
-    def owns(self, outcome: Outcome) -> bool:
-        return outcome.model == self.model and outcome.row in self.feed.rows
 
-
-class Stream(Lent):
-    """An engine, as its passes see it, one after the other. The first asks the checkpoint that is loaded, the others the
-    same one as the pass before or another adapter of its base.
+class Stream:
+    """An engine, as its passes see it, one after the other. All of them ask the same checkpoint.
 
     Where a pass has ended without all of its answers, whatever was begun for others is lost, and they have to begin anew.
     """
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
-        self._joint = Joint()
+        self.engine = engine
+        self._merged = MergedFeed()
         self._lanes: list[_Lane] = []
-        self._model = 0
-        """Of the pass that runs."""
         self._sampling: Sampling | None = None
         self._outcomes: Iterator[Outcome] | None = None
         self._stopped: Callable[[], bool] = lambda: False
 
-    def beside(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None) -> int | None:
-        """Have the engine hold this one too: the number of the model that it is there. None: it cannot. Raises what
-        MixingEngine.beside does."""
-        if not self.continuous or not self._lanes:
-            return None
-        keep = {lane.model for lane in self._lanes}
-        return cast(MixingEngine, self._engine).beside(checkpoint, dtype=dtype, adapter=adapter, keep=keep)
-
-    def takes(self, rows: range, sampling: Sampling, *, model: int | None = None) -> bool:
-        """Whether another pass can begin beside the one that runs, with that model; None: with the same one. Nothing but
-        model and row tells whose an answer is."""
-        asked = self._model if model is None else model
+    def takes(self, rows: range, sampling: Sampling) -> bool:
+        """Whether another pass can begin beside the one that runs: nothing but the row tells whose an answer is."""
         return (
-            self.continuous
+            self.engine.continuous
             and bool(self._lanes)
             and self._sampling is not None
             and _settings(sampling) == _settings(self._sampling)
-            and all(lane.model != asked or lane.feed.rows.isdisjoint(rows) for lane in self._lanes)
+            and all(lane.feed.rows.isdisjoint(rows) for lane in self._lanes)
         )
 
-    def begin(self, feed: Feed, *, model: int | None = None) -> None:
+    def begin(self, feed: Feed) -> None:
         """Have the engine work on these too, beside what it is asked already; `run` with the same feed gives the answers.
 
         Only what it `takes`.
         """
-        asked = self._model if model is None else model
-        self._lanes.append(_Lane(feed, asked))
-        feed.pour(self._joint, model=asked)
+        self._lanes.append(_Lane(feed))
+        feed.pour(self._merged)
 
-    def run(
-        self,
-        requests: Feed | Sequence[ScoreRequest | SampleRequest],
-        *,
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-    ) -> Iterator[Outcome]:
-        feed = Feed.of(requests)
-        if all(lane.feed is not feed for lane in self._lanes):
+    def has_begun(self, feed: Feed) -> bool:
+        """Whether the engine works on these, or has, and `run` was not called for all of them."""
+        return any(lane.feed is feed for lane in self._lanes)
+
+    def run(self, feed: Feed, *, sampling: Sampling, stopped: Callable[[], bool]) -> Iterator[Outcome]:
+        """The answers of one pass, as Engine.run gives them."""
+        if not self.has_begun(feed):
             self.abandon()
             self.begin(feed)
         (lane,) = (lane for lane in self._lanes if lane.feed is feed)
         feed.lead()
-        self._model, self._sampling, self._stopped = lane.model, sampling, stopped
+        self._sampling, self._stopped = sampling, stopped
         try:
             yield from self._answers(lane)
         except BaseException:
@@ -105,7 +80,7 @@ class Stream(Lent):
     def abandon(self) -> None:
         """End the run, whatever is left of it."""
         outcomes, self._outcomes = self._outcomes, None
-        self._joint, self._lanes, self._model = Joint(), [], 0
+        self._merged, self._lanes = MergedFeed(), []
         if isinstance(outcomes, Generator):
             outcomes.close()  # no request may be left running when the next weights come
 
@@ -123,9 +98,9 @@ class Stream(Lent):
         it. False: the engine has answered everything, what others may still ask for left aside."""
         if self._outcomes is None:
             assert self._sampling is not None  # noqa: S101
-            self._outcomes = self._engine.run(self._joint, sampling=self._sampling, stopped=lambda: self._stopped())
+            self._outcomes = self.engine.run(self._merged, sampling=self._sampling, stopped=lambda: self._stopped())
         for outcome in self._outcomes:
-            owner = next((one for one in self._lanes if one.owns(outcome)), lane)
+            owner = next((one for one in self._lanes if outcome.row in one.feed.rows), lane)
             owner.waiting.append(outcome)
             return True
         self._outcomes = None

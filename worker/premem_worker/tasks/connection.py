@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from premem.errors import Conflict, Interrupted, NotFound, ServiceError, StaleAttempt, Unreachable
 from premem.records import Example
 from premem.wire.bodies import Problem, Reply
+from premem.wire.compatibility import read_reply, user_agent
 from premem.wire.tasks import AttemptBody, FailureReport, HeartbeatReply, LeasedTask, LeaseRequest, ResultSummary
 
 AWAY = frozenset({429, 502, 503, 504, 507})
@@ -46,7 +47,7 @@ class Connection:
     """
 
     def __init__(self, service: str, *, api_key: str | None = None, request_seconds: float = 60.0) -> None:
-        headers = {"Accept": "application/json", "User-Agent": "premem-worker"}
+        headers = {"Accept": "application/json", "User-Agent": user_agent("worker")}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         timeout = httpx.Timeout(request_seconds, connect=min(10.0, request_seconds))
@@ -217,7 +218,7 @@ def _kind(status: int, problem_type: str) -> type[ServiceError]:
 
 def _parsed(kind: type[ReplyKind], response: httpx.Response) -> ReplyKind:
     try:
-        return kind.model_validate_json(response.content)
+        return read_reply(kind, response.content)
     except ValidationError as error:
         raise ServiceError(
             f"{response.request.method} {response.request.url} answered something else than a {kind.__name__}: {error}",

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from premem.errors import Interrupted
-from premem_worker.tasks.in_hand import Held
+from premem_worker.tasks.in_hand import TaskInHand
 
 MOST = 2
 """Results on their way, the one that is being sent included: each of them keeps memory and a lease."""
@@ -17,10 +17,10 @@ _LOOK_SECONDS = 0.1
 class Uploads:
     """Sends one result after the other. A thread lives as long as there is one to send."""
 
-    def __init__(self, send: Callable[[Held, bytes], None]) -> None:
+    def __init__(self, send: Callable[[TaskInHand, bytes], None]) -> None:
         """`send` hands one result in and deals with whatever comes of it. It raises nothing."""
         self._send = send
-        self._waiting: deque[tuple[Held, bytes]] = deque()
+        self._waiting: deque[tuple[TaskInHand, bytes]] = deque()
         self._changed = threading.Condition()
         self._pending = 0
         self._answered = 0
@@ -36,14 +36,14 @@ class Uploads:
         with self._changed:
             return self._pending
 
-    def put(self, held: Held, content: bytes, *, stopped: Callable[[], bool]) -> None:
+    def put(self, in_hand: TaskInHand, content: bytes, *, stopped: Callable[[], bool]) -> None:
         """Take a result over, as soon as there is room. Raises Interrupted soon after `stopped` turns true."""
         with self._changed:
             while self._pending >= MOST:
                 if stopped():
                     raise Interrupted("stopped while the results before were handed in")
                 self._changed.wait(_LOOK_SECONDS)
-            self._waiting.append((held, content))
+            self._waiting.append((in_hand, content))
             self._pending += 1
             if self._pending == 1:
                 threading.Thread(target=self._run, name="uploads", daemon=True).start()
@@ -68,9 +68,9 @@ class Uploads:
             with self._changed:
                 if not self._waiting:
                     return
-                held, content = self._waiting.popleft()
+                in_hand, content = self._waiting.popleft()
             try:
-                self._send(held, content)
+                self._send(in_hand, content)
             finally:
                 del content
                 with self._changed:

@@ -28,15 +28,12 @@ export function trajectoryCell({ accuracy, perplexity, memorized_at }) {
  */
 export function scoreCell({ pre_memorization_accuracy: score, interval }) {
   const bar = el("span", { class: "whisker", "aria-hidden": true });
-  const figures = interval ? ` ${decimal(interval.low, 2)}–${decimal(interval.high, 2)}` : "";
-  if (interval) {
-    const range = el("s");
-    range.style.left = `${100 * interval.low}%`;
-    range.style.width = `${100 * (interval.high - interval.low)}%`;
-    bar.append(range);
-  }
+  const figures = ` ${decimal(interval.low, 2)}–${decimal(interval.high, 2)}`;
+  const range = el("s");
+  range.style.left = `${100 * interval.low}%`;
+  range.style.width = `${100 * (interval.high - interval.low)}%`;
   const dot = el("i");
   dot.style.left = `${100 * score}%`;
-  bar.append(dot);
+  bar.append(range, dot);
   return [el("b", {}, decimal(score)), el("span", { class: "quiet small" }, figures), bar];
 }

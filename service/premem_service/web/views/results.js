@@ -139,7 +139,7 @@ class Results {
       el("h2", {}, "Scores"),
       this.#bars,
       el("div", { class: "ends" }, ...ends),
-      ...(this.report.low ? commonTraits(this.report.low) : []),
+      ...commonTraits(this.report.low),
     );
   }
 

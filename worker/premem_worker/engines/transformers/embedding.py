@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from premem_worker.engines.protocol import Embedded, EmbedRequest
+from premem_worker.engines.requests import Embedded, EmbedRequest
 
 
 @torch.inference_mode()

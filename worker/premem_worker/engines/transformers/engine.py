@@ -15,8 +15,10 @@ from premem.errors import CheckpointError, EngineError, Interrupted
 from premem.method.spans import Tokenizer
 from premem.wire.jobs import Sampling
 from premem_worker.checkpoints import folder as checkpoints
+from premem_worker.checkpoints import headers
 from premem_worker.checkpoints.adapters import attached
-from premem_worker.checkpoints.folder import Dtype, Signature
+from premem_worker.checkpoints.folder import Signature
+from premem_worker.checkpoints.headers import Dtype
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.loading import (
     canary,
@@ -27,7 +29,7 @@ from premem_worker.engines.loading import (
     is_out_of_memory,
     load_tokenizer,
 )
-from premem_worker.engines.protocol import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
+from premem_worker.engines.requests import Embedded, EmbedRequest, Sampled, SampleRequest, Scored, ScoreRequest
 from premem_worker.engines.transformers.embedding import embed_batch
 from premem_worker.engines.transformers.sampling import Wanted, each_wanted, sample_batch, sampling_batches
 from premem_worker.engines.transformers.scoring import log_probabilities, score_batch, scoring_batches
@@ -336,7 +338,7 @@ def _swap(held: _Loaded, folder: Path, signature: Signature) -> bool:
     if any(weight.data_ptr() not in written for weight in weights.values()):
         return False
     try:
-        for path in checkpoints.weight_files(folder):
+        for path in headers.weight_files(folder):
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 (it is no mapping)
                     weights[name].copy_(file.get_tensor(name))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from premem.errors import Interrupted
 from premem.wire.jobs import Sampling
-from premem_worker.engines.protocol import Sampled, SampleRequest
+from premem_worker.engines.requests import Sampled, SampleRequest
 from premem_worker.engines.transformers.drawing import Chance, draw
 from premem_worker.engines.transformers.scoring import only_last
 from premem_worker.engines.transformers.texts import GrowingText

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from premem_worker.engines.protocol import EmbedRequest, Scored, ScoreRequest
+from premem_worker.engines.requests import EmbedRequest, Scored, ScoreRequest
 
 Prompted = TypeVar("Prompted", ScoreRequest, EmbedRequest)
 LOGITS = 2**25

@@ -10,7 +10,7 @@ import multiprocessing.connection
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from dataclasses import replace
@@ -22,9 +22,10 @@ import structlog
 from premem.errors import CheckpointError, EngineError, PrememError
 from premem.method.spans import Tokenizer
 from premem.wire.jobs import Sampling
-from premem_worker.checkpoints import adapters
+from premem_worker.checkpoints import adapters, headers
 from premem_worker.checkpoints import folder as checkpoints
-from premem_worker.checkpoints.folder import Dtype, Signature
+from premem_worker.checkpoints.folder import Signature
+from premem_worker.checkpoints.headers import Dtype
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.loading import (
     DoesNotFit,
@@ -36,22 +37,16 @@ from premem_worker.engines.loading import (
     is_out_of_memory,
     load_tokenizer,
 )
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
-from premem_worker.engines.vllm.adapters import BASE, Adapted, Beside
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored, ScoreRequest
 from premem_worker.engines.vllm.inside import InsideVllm
-from premem_worker.engines.vllm.run import (
-    Asked,
-    Loaded,
-    Pass,
-    Steps,
-    prompt_log_probabilities,
-    scoring_params,
-    tokens_input,
-)
+from premem_worker.engines.vllm.run import Asked, Loaded, Pass, prompt_log_probabilities, scoring_params, tokens_input
 from premem_worker.engines.vllm.starting import clean_up_after_failed_start, is_death, settle_environment, start_error
 
 _SPARE_BYTES = 4 * 2**30
 """GPU memory left free: vLLM puts the logits of whole prompts beside what it reserves."""
+
+_RANKS = (0, 8, 16, 32, 64, 128, 256, 320, 512)
+"""That vLLM takes as the highest; 0: no adapter at all."""
 
 log = structlog.get_logger(__name__)
 
@@ -65,16 +60,9 @@ class VllmEngine:
     name = "vllm"
     continuous = True
 
-    def __init__(
-        self,
-        *,
-        max_sequences: int | None = None,
-        gpu_memory_utilization: float | None = None,
-        adapters_at_once: int = 2,
-    ):
+    def __init__(self, *, max_sequences: int | None = None, gpu_memory_utilization: float | None = None):
         """`max_sequences`: computed side by side; None: 128 on a CPU, 1,024 on a GPU. `gpu_memory_utilization`: the
-        share of a GPU's memory that vLLM may take; None: all but 4 GiB. `adapters_at_once`: held beside their base, and
-        mixed in one batch.
+        share of a GPU's memory that vLLM may take; None: all but 4 GiB.
 
         Where that is more than the memory holds, the engine is started once more with half the sequences, half the
         tokens in a step and less memory, and stays that small.
@@ -89,14 +77,15 @@ class VllmEngine:
         self._smaller = False
         self._killed = False
         self._llm: Any = None
-        self._steps = Steps(None)
         self._loaded: Loaded | None = None
         self._matched: set[tuple[Signature, Dtype, str]] = set()
         self._passes = 0
         self.cache_bytes = 0
-        self._beside = Beside(adapters_at_once)
+        self._rank = 0
+        """The highest that the running engine takes of an adapter; 0: it takes none."""
+        self._adapters = 0
         self._canaries: dict[tuple[float, ...], Path] = {}
-        """Of the adapters that were held so far."""
+        """Of the adapters so far."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -128,32 +117,19 @@ class VllmEngine:
             stamp = checkpoints.stamp(checkpoint)
             adapted = None if adapter is None else (adapter, checkpoints.stamp(adapter))
             rank = 0 if adapter is None else adapters.rank(adapter)
-            held, self._loaded = None if self._steps.failed else self._loaded, None
+            held, self._loaded = self._loaded, None
             loaded: Loaded | None = None
             if held is not None and (held.folder, held.stamp, held.dtype) == (checkpoint, stamp, named):
-                loaded = held if rank <= self._beside.rank else None
-            elif held is not None and rank == self._beside.rank == 0 and self._can_swap(held, signature, named):
+                loaded = held if rank <= self._rank else None
+            elif held is not None and rank == self._rank == 0 and self._can_swap(held, signature, named):
                 loaded = self._swap(held, checkpoint, stamp)
             if loaded is None:
-                self._beside.start(rank=rank)
+                self._rank = next((most for most in _RANKS if most >= rank), rank)
                 loaded = self._start(checkpoint, stamp, signature, named)
             self._loaded = self._adapt(loaded, adapted)
         except BaseException:
             self.close()
             raise
-
-    def beside(self, checkpoint: Path, *, dtype: str | None, adapter: Path | None, keep: Set[int]) -> int | None:
-        loaded = self._now()
-        named = checkpoints.named_dtype(loaded.signature, dtype)
-        if (checkpoint, checkpoints.stamp(checkpoint), named) != (loaded.folder, loaded.stamp, loaded.dtype):
-            return None
-        if adapter is None:
-            return 0 if loaded.adapter is None else BASE
-        if adapters.rank(adapter) > self._beside.rank:
-            return None
-        own = 0 if loaded.adapter is None else loaded.adapter.lora_int_id
-        kept = {own if number == 0 else number for number in keep}
-        return self._number(loaded, (adapter, checkpoints.stamp(adapter)), keep=kept)
 
     def run(
         self,
@@ -179,14 +155,13 @@ class VllmEngine:
                     raise EngineError(f"vLLM failed: {type(error).__name__}: {first_line(error)}") from error
                 self._make_smaller(error)
             again = this.unanswered
-            fresh = self._start(loaded.folder, loaded.stamp, loaded.signature, loaded.dtype)
-            loaded = replace(fresh, adapter=loaded.adapter, adapted=loaded.adapted)
-            self._beside.add_again(self._llm, self._checking(fresh))
-            self._loaded = loaded
+            adapted = loaded.adapted
+            loaded = self._start(loaded.folder, loaded.stamp, loaded.signature, loaded.dtype)
+            self._loaded = loaded = self._adapt(loaded, adapted)
 
     def close(self) -> None:
         self._loaded = None
-        llm, self._llm, self._steps = self._llm, None, Steps(None)
+        llm, self._llm = self._llm, None
         if llm is None:
             return
         llm.renderer.shutdown()
@@ -218,16 +193,7 @@ class VllmEngine:
     def _pass(self, loaded: Loaded, sampling: Sampling, stopped: Callable[[], bool]) -> Pass:
         self._passes += 1
         # Twice as many as run side by side, so that one is always ready to take a free place.
-        return Pass(
-            self._llm,
-            self._steps,
-            loaded,
-            sampling,
-            stopped,
-            beside=self._beside,
-            name=f"pass{self._passes}",
-            most=2 * self._max_sequences,
-        )
+        return Pass(self._llm, loaded, sampling, stopped, name=f"pass{self._passes}", most=2 * self._max_sequences)
 
     def _now(self) -> Loaded:
         if self._loaded is None:
@@ -247,7 +213,6 @@ class VllmEngine:
                 raise start_error(folder, error) from error
             self._make_smaller(error)
             return self._start(folder, stamp, signature, dtype)
-        self._steps = Steps(self._llm)
         if multiprocessing.active_children():
             self._notice_death()
             self._llm.collective_rpc("die_with_parent")
@@ -267,9 +232,9 @@ class VllmEngine:
             total = current_platform.get_device_total_memory()
             share = self._memory_share or min(0.92, max(0.5, 1.0 - _SPARE_BYTES / total))
             device = {"gpu_memory_utilization": share, "max_num_batched_tokens": self._step_tokens}
-        if self._beside.rank:
+        if self._rank:
             # Not the output layer: there, with log-probabilities of a prompt, it crashes.
-            device |= {"enable_lora": True, "max_lora_rank": self._beside.rank, "max_loras": self._beside.most}
+            device |= {"enable_lora": True, "max_lora_rank": self._rank}
             device |= {"lora_target_modules": list(adapters.BESIDE)}
         arguments = EngineArgs(
             model=str(folder),
@@ -362,42 +327,41 @@ class VllmEngine:
         ends = checkpoints.end_tokens(folder, tokenizer_eos=tokenizer.eos_token_id)
         return Loaded(folder, stamp, signature, dtype, tokenizer, ends, context, values)
 
-    def _adapt(self, loaded: Loaded, adapted: Adapted | None) -> Loaded:
-        """Have what is asked of no other model answered with this adapter beside the weights in memory; None: with none."""
+    def _adapt(self, loaded: Loaded, adapted: tuple[Path, tuple[object, ...]] | None) -> Loaded:
+        """Have everything answered with this adapter beside the weights in memory; None: with none."""
+        from vllm.lora.request import LoRARequest
+
+        if loaded.adapted == adapted:
+            return loaded
+        if loaded.adapter is not None:
+            self._llm.remove_lora(loaded.adapter.lora_int_id)
         if adapted is None:
             return replace(loaded, adapter=None, adapted=None)
-        number = self._number(loaded, adapted, keep=frozenset())
-        assert number is not None, "nothing is kept"  # noqa: S101
-        return replace(loaded, adapter=self._beside.request(number), adapted=adapted)
-
-    def _number(self, loaded: Loaded, adapted: Adapted, *, keep: Set[int]) -> int | None:
-        """Of that adapter, which is read and checked where it is not held; None: there is no place for it."""
-        held = self._beside.find(adapted)
-        return held or self._beside.add(self._llm, adapted, self._checking(loaded), keep=keep)
-
-    def _checking(self, loaded: Loaded) -> Callable[[Path, Any], None]:
-        """A check whether an adapter beside these weights makes of them what it should."""
-
-        def check(folder: Path, adapter: Any) -> None:
-            values = self._canary(self._llm.model_config.get_vocab_size(), adapter)
-            check_finite(folder, values)
-            way = (loaded.signature, loaded.dtype, "adapted")
-            if self._canaries.setdefault(values, folder) != folder or values == loaded.canary:
-                self._matched.discard(way)  # it may have been left out, or taken for another one
-            expected = self._expected(loaded.folder, loaded.signature, loaded.dtype, how="adapted", adapter=folder)
-            if expected is not None:
-                try:
-                    check_close(folder, values, expected, loaded.dtype)
-                except EngineError:
-                    self._matched.discard(way)  # the engine may live on, and be asked to load it
-                    raise
-
-        return check
+        folder, _ = adapted
+        self._adapters += 1  # keys and values are cached by the name
+        adapter = LoRARequest(f"adapter-{self._adapters}", self._adapters, str(folder))
+        try:
+            self._llm.add_lora(adapter)
+        except ValueError as error:
+            raise CheckpointError(f"vLLM cannot load the adapter {folder}: {first_line(error)}") from error
+        except Exception as error:
+            raise EngineError(f"vLLM could not read the adapter {folder}: {first_line(error)}") from error
+        values = self._canary(self._llm.model_config.get_vocab_size(), adapter)
+        check_finite(folder, values)
+        if self._canaries.setdefault(values, folder) != folder or values == loaded.canary:
+            # It may have been left out, or taken for another one.
+            self._matched.discard((loaded.signature, loaded.dtype, "adapted"))
+        expected = self._expected(loaded.folder, loaded.signature, loaded.dtype, how="adapted", adapter=folder)
+        if expected is not None:
+            check_close(folder, values, expected, loaded.dtype)
+        return replace(loaded, adapter=adapter, adapted=adapted)
 
     def _canary(self, vocabulary: int, adapter: Any = None) -> tuple[float, ...]:
         tokens = canary(vocabulary)
         self._llm.add_request("canary", tokens_input(tokens), scoring_params(), lora_request=adapter)
-        return tuple(prompt_log_probabilities(self._steps.until("canary"), tokens))
+        while True:
+            for output in self._llm.step():
+                return tuple(prompt_log_probabilities(output, tokens))
 
     def _expected(
         self, folder: Path, signature: Signature, dtype: Dtype, *, how: str, adapter: Path | None = None
@@ -427,12 +391,12 @@ def check_close(folder: Path, values: Sequence[float], expected: Sequence[float]
 
 def _same_weights(folder: Path, other: Path) -> bool:
     try:
-        return checkpoints.weights_digest(folder) == checkpoints.weights_digest(other)
+        return headers.weights_digest(folder) == headers.weights_digest(other)
     except (CheckpointError, OSError):  # the other one is gone since
         return False
 
 
 def _fits_beside(folder: Path) -> bool:
     """Whether a third of the memory that is free holds the weights."""
-    needed = sum(path.stat().st_size for path in checkpoints.weight_files(folder))
+    needed = sum(path.stat().st_size for path in headers.weight_files(folder))
     return 3 * needed < os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -11,11 +11,11 @@ from typing import Any
 
 from premem.errors import EngineError, Interrupted
 from premem.wire.jobs import Sampling
-from premem_worker.checkpoints.folder import Dtype, Signature
+from premem_worker.checkpoints.folder import Signature
+from premem_worker.checkpoints.headers import Dtype
 from premem_worker.engines.feed import Feed
 from premem_worker.engines.loading import DoesNotFit, check_requests
-from premem_worker.engines.protocol import Sampled, SampleRequest, Scored, ScoreRequest
-from premem_worker.engines.vllm.adapters import Adapted, Beside
+from premem_worker.engines.requests import Sampled, SampleRequest, Scored, ScoreRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,47 +32,9 @@ class Loaded:
     canary: tuple[float, ...]
     """Without an adapter."""
     adapter: Any = None
-    """The LoRARequest that goes with what is asked of no other model."""
-    adapted: Adapted | None = None
+    """The LoRARequest that goes with everything that is asked."""
+    adapted: tuple[Path, tuple[object, ...]] | None = None
     """The adapter's folder and stamp."""
-
-
-class Steps:
-    """vLLM's steps. Whoever waits for one answer in the middle of a pass keeps the others for it."""
-
-    def __init__(self, llm: Any) -> None:
-        self._llm = llm
-        self._kept: list[Any] = []
-        self._error: Exception | None = None
-
-    @property
-    def failed(self) -> bool:
-        """While an answer was waited for. A step that fails leaves nothing behind that could go on."""
-        return self._error is not None
-
-    def take(self) -> list[Any]:
-        """What was kept, else what one more step answers."""
-        if self._error is not None:
-            raise self._error
-        kept, self._kept = self._kept, []
-        return kept or list(self._llm.step())
-
-    def until(self, name: str) -> Any:
-        """The answer to that request."""
-        while True:
-            try:
-                outputs = self._llm.step()
-            except Exception as error:
-                self._error = error
-                raise
-            self._kept += (output for output in outputs if output.request_id != name)
-            for output in outputs:
-                if output.request_id == name:
-                    return output
-
-    def forget(self) -> None:
-        """What was kept: nobody waits for it any more."""
-        self._kept = []
 
 
 Asked = tuple[ScoreRequest | SampleRequest, int]
@@ -83,21 +45,10 @@ class Pass:
     """One run: requests go in as room is, results come out as they are ready."""
 
     def __init__(
-        self,
-        llm: Any,
-        steps: Steps,
-        loaded: Loaded,
-        sampling: Sampling,
-        stopped: Callable[[], bool],
-        *,
-        beside: Beside,
-        name: str,
-        most: int,
+        self, llm: Any, loaded: Loaded, sampling: Sampling, stopped: Callable[[], bool], *, name: str, most: int
     ) -> None:
         self._llm = llm
-        self._steps = steps
         self._loaded = loaded
-        self._beside = beside
         self._sampling = sampling
         self._stopped = stopped
         self._name = name
@@ -129,30 +80,26 @@ class Pass:
                 while waiting and len(self._running) < self._most:
                     self._add(f"{self._name}-{added}", *waiting.popleft())
                     added += 1
-                for output in self._steps.take() if self._running else ():
+                for output in self._llm.step() if self._running else ():
                     if output.finished:
                         yield self._result(output)
         except (DoesNotFit, GeneratorExit, Interrupted):
             if self._running:
                 self._llm.abort_request(list(self._running))
-            self._steps.forget()
             raise
 
     def _asked(self, requests: Sequence[ScoreRequest | SampleRequest]) -> Iterator[Asked]:
         """Row by row, its scoring first: that writes the prompt into the prefix cache, where its sampling finds it."""
-        order: dict[tuple[int, int], int] = {}
+        order: dict[int, int] = {}
         for request in requests:
-            order.setdefault((request.model, request.row), len(order))
-        for request in sorted(
-            requests, key=lambda asked: (order[asked.model, asked.row], isinstance(asked, SampleRequest))
-        ):
+            order.setdefault(request.row, len(order))
+        for request in sorted(requests, key=lambda asked: (order[asked.row], isinstance(asked, SampleRequest))):
             for sample in range(len(request.seeds) if isinstance(request, SampleRequest) else 1):
                 yield request, sample
 
     def _add(self, name: str, request: ScoreRequest | SampleRequest, sample: int) -> None:
         params = scoring_params() if isinstance(request, ScoreRequest) else self._sampling_params(request.seeds[sample])
-        adapter = self._beside.request(request.model) if request.model else self._loaded.adapter
-        self._llm.add_request(name, tokens_input(request.tokens), params, lora_request=adapter)
+        self._llm.add_request(name, tokens_input(request.tokens), params, lora_request=self._loaded.adapter)
         self._running[name] = (request, sample)
 
     def _sampling_params(self, seed: int) -> Any:
@@ -172,20 +119,16 @@ class Pass:
 
     def _result(self, output: Any) -> Scored | Sampled:
         request, sample = self._running.pop(output.request_id)
-        of = {
-            "prompt_tokens": len(request.tokens),
-            "cached_tokens": output.num_cached_tokens or 0,
-            "model": request.model,
-        }
+        read = {"prompt_tokens": len(request.tokens), "cached_tokens": output.num_cached_tokens or 0}
         if isinstance(request, ScoreRequest):
             values = prompt_log_probabilities(output, request.tokens)[request.target_start - 1 :]
-            return Scored(row=request.row, log_likelihood=math.fsum(values), tokens=len(values), **of)
+            return Scored(row=request.row, log_likelihood=math.fsum(values), tokens=len(values), **read)
         (answer,) = output.outputs
         if answer.finish_reason not in ("stop", "length"):
             raise EngineError(f"vLLM ended an answer of row {request.row} with {answer.finish_reason!r}")
         finished = answer.finish_reason == "stop"
         return Sampled(
-            request.row, request.first + sample, answer.text, tokens=len(answer.token_ids), finished=finished, **of
+            request.row, request.first + sample, answer.text, tokens=len(answer.token_ids), finished=finished, **read
         )
 
 
