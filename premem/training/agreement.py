@@ -11,6 +11,7 @@ from premem.client.client import Client
 from premem.errors import InputError
 from premem.training.forms import Forms, Pair, Row, Verdict, said
 from premem.training.trained import TrainedRow, trained_rows
+from premem.wire.datasets import Dataset
 from premem.wire.jobs import Sampling, Template
 
 PREVIEWED = 100
@@ -67,12 +68,11 @@ def agreed(look: Look, client: Client, dataset: str, *, given: Template | None, 
         none = f"none of the first {len(rows)} rows of {dataset} was found among {len(look.rows)} rows that this run trains on"
         return Agreement(template, remarks=[f"{none}, {UNKNOWN}"])
     if given is not None:
-        return _held_to(look.forms, pairs, given, sampling.stop)
+        return _held_to(look.forms, pairs, given, sampling.stop, preview.dataset)
     chosen = look.forms.chosen(pairs, stop=sampling.stop)
     if chosen is None:
         why = look.forms.judged(Template(), pairs).of("text")[0]
-        chat = preview.dataset.columns.messages is not None
-        raise InputError(f"no template gives what this run trains on: {why}{_hint(pairs, chat=chat)}")
+        raise InputError(f"no template gives what this run trains on: {why}{_hint(preview.dataset)}")
     stop = _stop(chosen, rows, sampling)
     if stop is not None:
         chosen = look.forms.judged(chosen.template, pairs, stop=stop)
@@ -80,14 +80,14 @@ def agreed(look: Look, client: Client, dataset: str, *, given: Template | None, 
     return Agreement(chosen.template, stop, [*taken, *_remarks(chosen, len(pairs))])
 
 
-def _held_to(forms: Forms, pairs: Sequence[Pair], given: Template, stop: Sequence[str]) -> Agreement:
+def _held_to(forms: Forms, pairs: Sequence[Pair], given: Template, stop: Sequence[str], dataset: Dataset) -> Agreement:
     verdict = forms.judged(given, pairs, stop=stop)
     if verdict.fits and not verdict.faults:
         return Agreement(given, remarks=_remarks(verdict, len(pairs)))
     other = forms.chosen(pairs, stop=stop)
     if other is None and not any(pair.whole for pair in pairs):
         why = verdict.of("text")[0]
-        raise InputError(f"{said(given)} does not give what this run trains on: {why}{_hint(pairs, chat=given.chat)}")
+        raise InputError(f"{said(given)} does not give what this run trains on: {why}{_hint(dataset)}")
     better = other is not None and (not verdict.fits or other.faults < verdict.faults)
     what = f"set {said(other.template)}" if better and other else "no template gives it exactly"
     why = (verdict.of("text") or verdict.of("labels", "behind"))[0]
@@ -95,12 +95,12 @@ def _held_to(forms: Forms, pairs: Sequence[Pair], given: Template, stop: Sequenc
     return Agreement(given, remarks=[wrong])
 
 
-def _hint(pairs: Sequence[Pair], *, chat: bool) -> str:
-    if any(pair.whole for pair in pairs) or not chat:
+def _hint(dataset: Dataset) -> str:
+    if not dataset.chats:
         return ""
     return (
-        ". Rows with earlier turns or a system message of their own are not scored yet as they are trained on; a system "
-        "message that all rows share is: upload question and answer as columns, and give it as the template's system"
+        f". {dataset.chats} rows hold earlier turns or a system message, which are not scored yet as they are trained on; a "
+        "system message that all rows share is: upload question and answer as columns, and nothing before them"
     )
 
 

@@ -330,6 +330,8 @@ class Forms:
 
 def said(template: Template) -> str:
     """As a setting of the callback."""
+    if template == Template():
+        return "the paper's template"
     values = {
         name: value for name, value in template.model_dump().items() if value != Template().model_dump().get(name)
     }

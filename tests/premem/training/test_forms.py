@@ -195,5 +195,6 @@ def test_rows_whose_question_is_written_otherwise_are_found_by_their_trace(forms
 
 
 def test_a_template_is_said_as_it_is_set():
+    assert said(Template()) == "the paper's template"
     assert said(Template(chat=True)) == "template={'chat': True}"
     assert said(Template(prompt="Q: {question}")) == "template={'prompt': 'Q: {question}'}"
