@@ -24,7 +24,7 @@ from transformers.training_args import TrainingArguments
 from premem.client.checkpoint_order import in_order_of_steps
 from premem.client.client import Client
 from premem.client.upload import Rows
-from premem.errors import InputError, NotFound
+from premem.errors import InputError, NotFound, ServiceError
 from premem.files import whole_file
 from premem.training.agreement import Look, agreed
 from premem.training.following import Following, Saved
@@ -123,7 +123,7 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
         about = {"name": (args.run_name or folder.name)[:200], "learning_rate": args.learning_rate or None}
 
         def begin(client: Client, key: str) -> Job:
-            if next(iter(client.workers()), None) is None:
+            if not _has_worker(client):
                 self._warn(
                     f"no worker has asked {client.base_url} for work lately: checkpoints wait until one does (premem worker "
                     f"--service {client.base_url} --checkpoint-root {self._copy_to or folder})"
@@ -272,6 +272,16 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
 def _step(checkpoint: str) -> int | None:
     number = checkpoint.rpartition("-")[2]
     return int(number) if number.isdecimal() else None
+
+
+def _has_worker(client: Client) -> bool:
+    """Also where it is not known: a key may be good for jobs and not for the list of workers."""
+    try:
+        return next(iter(client.workers()), None) is not None
+    except ServiceError as error:
+        if error.status in (401, 403, 404):
+            return True
+        raise
 
 
 def _look(args: TrainingArguments, run: Mapping[str, Any]) -> Look:
