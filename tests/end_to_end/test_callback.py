@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 
 from premem import Client
 from premem.local import LocalService
-from premem.wire.jobs import Template
 from premem.training.callback import PreMemorization
+from premem.wire.jobs import Template
 from tests.checkpoints import CHAT, make_checkpoint
 
 ROWS = [{"question": f"{n} + 1?", "answer": f"It is {n + 1}. #### {n + 1}"} for n in range(6)]
