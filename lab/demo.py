@@ -233,17 +233,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="default %(default)s")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="default %(default)s")
     parser.add_argument("--every", type=int, default=EVERY, help="epochs between two checkpoints (default %(default)s)")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     try:
-        with fresh(asked.folder):
+        with fresh(options.folder):
             demo(
-                asked.folder,
-                engine=asked.engine,
-                examples=asked.examples,
-                epochs=asked.epochs,
-                every=asked.every,
+                options.folder,
+                engine=options.engine,
+                examples=options.examples,
+                epochs=options.epochs,
+                every=options.every,
             )
     except (PrememError, OSError) as error:
         return complain(error)

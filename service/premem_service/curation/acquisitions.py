@@ -176,10 +176,10 @@ def _rest(chosen: Chosen, *, seed: int) -> list[int]:
     return found
 
 
-def _notes(job: JobRow, asked: AcquireRequest, chosen: Chosen) -> list[str]:
+def _notes(job: JobRow, request: AcquireRequest, chosen: Chosen) -> list[str]:
     notes = chosen.notes
     if chosen.selection.qualified > MOST_LOW:
         notes.append(f"compared with the first {MOST_LOW:,} of {chosen.selection.qualified:,} low examples")
-    if asked.pool == job.test_dataset:
+    if request.pool == job.test_dataset:
         notes.append("the pool is the job's test set: once its rows are trained on, it measures nothing any more")
     return notes

@@ -44,9 +44,11 @@ def get_preview(
     may not, or cannot, `untokenized` says why.
     """
     about = get_dataset(dataset, database)
-    asked = {"prompt": prompt, "target": target, "chat": chat, "system": system}
+    template_fields = {"prompt": prompt, "target": target, "chat": chat, "system": system}
     try:
-        template = Template.model_validate({name: value for name, value in asked.items() if value is not None})
+        template = Template.model_validate(
+            {name: value for name, value in template_fields.items() if value is not None}
+        )
     except ValidationError as error:
         fault = error.errors()[0]
         named = fault["loc"] or ("system",)  # the only one that another one forbids

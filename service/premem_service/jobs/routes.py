@@ -58,8 +58,8 @@ def post_job(
     check_template(database, request.test_dataset or "", request.template, field="test_dataset")
     _check_columns(database, store, request)
     if dry_run:
-        told = costs.estimate(database, store, request, measured_by=measured_by)
-        return JSONResponse(told.model_dump(mode="json"))
+        estimate = costs.estimate(database, store, request, measured_by=measured_by)
+        return JSONResponse(estimate.model_dump(mode="json"))
     with database.begin() as connection:
         job = insert_job(connection, request)
         if states.is_planned(job):

@@ -21,3 +21,9 @@ def read(content: bytes, *, size: int = 2**16, max_row_bytes: int = 2**20) -> li
 def temporary_file() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder) / "spool"
+
+
+def read_csv(content: bytes, *, size: int = 7) -> list[tuple[int, object]]:
+    pieces = (content[start : start + size] for start in range(0, len(content), size))
+    uploaded = batches(pieces, max_row_bytes=2**20, temporary_file=temporary_file, as_csv=True)
+    return [line for numbers, rows in uploaded for line in zip(numbers, rows, strict=True)]

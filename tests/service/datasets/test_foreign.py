@@ -10,8 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from premem.errors import BadLine, RowsError
-from tests.service.datasets.test_formats import read
-from tests.service.datasets.test_tables import read_csv
+from tests.service.datasets.reading_rows import read, read_csv
 from tests.service.datasets.uploading import jsonl, refused, upload
 
 ROW = {"question": "7 + 1?", "answer": "#### 8"}

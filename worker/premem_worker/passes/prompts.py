@@ -36,14 +36,14 @@ class Prompts:
         question, begun = example.question, ""
         if change is not None:
             question, begun = change.question_prefix + question + change.question_suffix, change.answer_prefix
-        asked = template.render_prompt(question)
-        return (asked if self._turns is None else self._turns.written(asked)) + begun
+        prompt = template.render_prompt(question)
+        return (prompt if self._turns is None else self._turns.written(prompt)) + begun
 
     def answered(self, example: Example) -> str:
         """What was trained on: the prompt with its target, up to the end of that."""
         template = self._task.template
-        asked, answer = template.render_prompt(example.question), template.render_target(example.trace)
-        return asked + answer if self._turns is None else self._turns.answered(asked, answer)
+        prompt, answer = template.render_prompt(example.question), template.render_target(example.trace)
+        return prompt + answer if self._turns is None else self._turns.answered(prompt, answer)
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """A chat template writes the tokens in front itself: with those of the tokenizer there would be two."""
@@ -65,13 +65,13 @@ class _Turns:
             self._turns = Turns(self._tokenizer, template=chat.template, system=task.template.system)
         self._check_end()
 
-    def written(self, asked: str) -> str:
+    def written(self, question: str) -> str:
         with self._named():
-            return self._turns.prompt(asked)
+            return self._turns.prompt(question)
 
-    def answered(self, asked: str, answer: str) -> str:
+    def answered(self, question: str, answer: str) -> str:
         with self._named():
-            return self._turns.answered(asked, answer)
+            return self._turns.answered(question, answer)
 
     def _check_end(self) -> None:
         """Sampled beyond the end of its turn, a model goes on with the next question."""
