@@ -316,16 +316,6 @@ class OutputOptions:
     as_json: AsJson = False
 
 
-<<<<<<< HEAD
-def _in_order(checkpoints: list[str], *, keep: bool) -> list[str]:
-    """The order of training; said where it is not the one that was given."""
-    from premem.client.checkpoint_order import in_order_of_steps, order_said
-
-    ordered = checkpoints if keep else in_order_of_steps(checkpoints)
-    if line := order_said(checkpoints, ordered):
-        say(line)
-    return ordered
-=======
 # Fields stand in the order of the last base first.
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(
@@ -364,7 +354,6 @@ def typed_as(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., N
         return function
 
     return described
->>>>>>> main
 
 
 def _checkpoints(paths: list[str], *, here: bool) -> list[dict[str, str]]:

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """The order in which a run's checkpoints were saved, read from how their folders are named."""
-=======
-"""The order in which a run's checkpoints were saved, from the names of their folders."""
->>>>>>> main
 
 from __future__ import annotations
 
@@ -61,20 +57,14 @@ class _Number:
 def in_order_of_steps(paths: Sequence[str]) -> list[str]:
     """Sorted by how far training was: a shell puts checkpoint-112 before checkpoint-28.
 
-<<<<<<< HEAD
     The number may stand in any part of the path, with anything behind it (`checkpoint-500/merged`); epochs outrank steps.
     What is called final or last comes behind all numbers, and so does the output folder beside its own checkpoints, into
     which `trainer.save_model()` writes at the end.
 
     Raises InputError where no order can be read, and for a `best`, which is a copy of one of the others.
-=======
-    In the given order where they differ in anything else: a name without a number, another folder, another word before
-    the number.
->>>>>>> main
     """
     if len(paths) < 2:
         return list(paths)
-<<<<<<< HEAD
     whole = [str(PurePath(path)) for path in paths]
     last = [_ends_the_run(place, whole) for place in range(len(whole))]
     numbered = [place for place in range(len(whole)) if not last[place]]
@@ -88,10 +78,6 @@ def in_order_of_steps(paths: Sequence[str]) -> list[str]:
         raise InputError(f"{twice[0]} and {twice[1]} are of the same step: name one of them, or {KEEP}")
     ordered = [place for _, place in sorted(zip(keys, numbered, strict=True))]
     return [paths[place] for place in [*ordered, *behind]]
-=======
-    # Equal numbers keep the given order: sorted is stable.
-    return sorted(paths, key=lambda path: key[2] if (key := _key(path)) else 0)
->>>>>>> main
 
 
 def order_said(given: Sequence[str], ordered: Sequence[str]) -> str | None:
