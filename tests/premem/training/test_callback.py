@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from premem.callback import PreMemorization
-from tests.premem.grading.steered import Reply, Steered, job_of
+from tests.premem.steered import Reply, Steered, job_of
 from tests.premem.training.test_following import answers, until
 
 
