@@ -19,9 +19,11 @@ import typer
 from premem.cli.exits import FAILED, print_json
 from premem.cli.jobs import send, show_job, warn_of_rows, watched
 from premem.cli.score_options import ScoreOptions, typed_as
+from premem.client.checkpoint_order import order_said
 from premem.client.client import Client
 from premem.client.estimates import measured_estimate
 from premem.client.folders import write_beside
+from premem.client.logged_loss import far_from_logged
 from premem.client.routes.exports import RowsFormat
 from premem.client.scoring import graded_alike
 from premem.client.sources import is_source, source
@@ -80,8 +82,8 @@ def score(**typed: Any) -> None:
 
 def checked(options: ScoreOptions) -> Scoring:
     """Raises InputError for whatever can be seen to be wrong without a service."""
-    if (ordered := options.ordered()) != options.checkpoints:
-        say(f"checkpoints in the order of their steps: {', '.join(Path(path).name for path in ordered)}")
+    if line := order_said(options.checkpoints, options.ordered()):
+        say(line)
     away = is_source(options.data)
     scoring = Scoring(
         data=options.data,
@@ -279,6 +281,8 @@ def _finish(client: Client, job: Job, scoring: Scoring, *, as_json: bool) -> Non
     lineage = client.curated_lineage(job.id, below=scoring.below, budget=scoring.budget)
     write_beside(files["curated"], lineage)
     _write_report(report, files["report"])
+    if warning := far_from_logged(client, job):
+        say(warning)
     if as_json:
         print_json(
             {

@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -22,28 +21,20 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+from premem.client.checkpoint_order import in_order_of_steps
 from premem.client.client import Client
 from premem.client.upload import Rows
-from premem.errors import InputError, NotFound
+from premem.errors import InputError, NotFound, ServiceError
 from premem.files import whole_file
+from premem.training.agreement import Look, agreed
 from premem.training.following import Following, Saved
+from premem.training.holding import copy_whole, held, nothing
+from premem.training.remarks import at_the_beginning, expected_before, of_saved
 from premem.wire.datasets import Columns
-from premem.wire.jobs import ENDED, Checkpoint, Job, JobRequest
+from premem.wire.jobs import ENDED, Checkpoint, Job, JobRequest, Sampling, Template
 
-HELD = "premem-held"
-"""Folder beside the checkpoints, out of reach of `save_total_limit`."""
 NOTE = "premem.json"
 """Beside the checkpoints: which job follows this run, so that a resumed run goes on with it."""
-NOT_LOADED = (
-    "optimizer*",
-    "scheduler*",
-    "rng_state*",
-    "scaler*",
-    "trainer_state.json",
-    "training_args.bin",
-    "global_step*",
-)
-"""What resumes a training run and no worker reads."""
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +56,11 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
     Where `save_total_limit` would delete checkpoints before they are scored, they are held: hard links in
     premem-held/ beside them (copies where the file system has no links), gone once they are scored. `copy_to` names
     a folder that workers read instead, into which every checkpoint is copied; those copies stay.
+
+    How prompt and target are written is taken from the rows that the Trainer trains on: the paper's texts, a chat, with
+    a system message or without, or what else stands around question and trace. A `template` that is given is held to
+    them. What differs is said in a line of the training log, and where no template gives what is trained on, nothing
+    is scored.
 
     Raises InputError, when it is made, for settings that no job takes.
     """
@@ -90,7 +86,7 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
         if job is not None and settings:
             raise InputError(f"job {job} has its settings already: {', '.join(settings)} cannot be given beside it")
         try:
-            JobRequest(dataset="ds_checked", open=True, **settings)
+            self._checked = JobRequest(dataset="ds_checked", open=True, **settings)
         except ValidationError as error:
             raise InputError(f"no job takes these settings: {error}") from None
         Client(service, api_key).close()  # what is wrong with either is said now
@@ -105,6 +101,7 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._look_seconds = look_seconds
         self._close_seconds = close_seconds
         self._settings = settings
+        self._said: set[str] = set()
 
     def finish(self, seconds: float | None = None) -> bool:
         """Wait until the service knows everything, however long it is away. Returns whether it does."""
@@ -112,31 +109,49 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
 
     # What the Trainer calls
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **run: Any) -> None:
         if not state.is_world_process_zero:
             return
         _before_reporters(self, sys._getframe(1))
+        self._said = set()
+        for remark in at_the_beginning(args, run):
+            self._warn(remark)
         folder = Path(args.output_dir).resolve()
-        resumed = _noted(folder) if state.global_step > 0 and self._job is None else None
+        resumed = state.global_step > 0 and self._job is None
+        noted = _noted(folder) if resumed else None
+        look = _look(args, run)
         about = {"name": (args.run_name or folder.name)[:200], "learning_rate": args.learning_rate or None}
 
         def begin(client: Client, key: str) -> Job:
-            job = self._found(client, self._job or resumed) or self._made(client, key, about)
+            if not _has_worker(client):
+                self._warn(
+                    f"no worker has asked {client.base_url} for work lately: checkpoints wait until one does (premem worker "
+                    f"--service {client.base_url} --checkpoint-root {self._copy_to or folder})"
+                )
+            job = self._found(client, self._job or noted)
+            if job is not None:
+                self._agree(look, client, job.dataset, job.template, job.sampling)
+            else:
+                job = self._made(client, key, about, look)
+                if resumed:
+                    self._go_on(client, noted, folder, args, state)
             _note(folder, job.id)
             log.info("premem follows this run as %s at %s", job.id, client.base_url)
             return job
 
-        self.following = Following(self._connect, begin, warn=_warn, look_seconds=self._look_seconds)
+        self.following = Following(self._connect, begin, warn=self._warn, look_seconds=self._look_seconds)
         self.following.start()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.following is None:
             return
         path = Path(args.output_dir).resolve() / f"checkpoint-{state.global_step}"
+        for remark in of_saved(path):
+            self._warn(remark)
         try:
             self.following.append(self._saved(path, may_go=bool(args.save_total_limit)))
         except OSError as error:
-            _warn(f"{path.name} is left out, and training goes on: {error}")
+            self._warn(f"{path.name} is left out, and training goes on: {error}")
 
     def on_log(
         self,
@@ -167,7 +182,7 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
             return
         self.following.close()
         if not self.following.finish(self._close_seconds, only_if_there=True) and (left := self.following.waiting):
-            _warn(
+            self._warn(
                 f"the service has not been told of {len(left)} checkpoints ({left[0].name} first): it will be, as long "
                 "as this process lives; `callback.finish()` waits for it"
             )
@@ -190,66 +205,95 @@ class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers ha
             raise InputError(f"job {job} is {found.state} and takes no more checkpoints")
         return None
 
-    def _made(self, client: Client, key: str, about: Mapping[str, Any]) -> Job:
+    def _made(self, client: Client, key: str, about: Mapping[str, Any], look: Look) -> Job:
         dataset = self._dataset
         if not (isinstance(dataset, str) and dataset.startswith("ds_") and not Path(dataset).exists()):
             dataset = client.upload(cast(Rows, dataset), **self._upload).id  # type: ignore[arg-type]
-        request = JobRequest(dataset=dataset, open=True, **{**about, **self._settings})
-        return client.create_job(request, idempotency_key=key)
+        given = self._checked.template if "template" in self._settings else None
+        template, sampling = self._agree(look, client, dataset, given, self._checked.sampling)
+        settings = {**about, **self._settings, "template": template, "sampling": sampling}
+        return client.create_job(JobRequest(dataset=dataset, open=True, **settings), idempotency_key=key)
+
+    def _agree(
+        self, look: Look, client: Client, dataset: str, given: Template | None, sampling: Sampling
+    ) -> tuple[Template, Sampling]:
+        """In which form the run is asked; what it is not asked in is said."""
+        found = agreed(look, client, dataset, given=given, sampling=sampling)
+        for remark in found.remarks:
+            self._warn(remark)
+        stop = {} if found.stop is None else {"stop": found.stop}
+        return found.template, sampling.model_copy(update=stop)
+
+    def _go_on(
+        self, client: Client, noted: str | None, folder: Path, args: TrainingArguments, state: TrainerState
+    ) -> None:
+        """Put what an earlier job had, or what lies in the folder, in front of what this run will save."""
+        steps = {_step(path.name): path for path in folder.glob("checkpoint-*") if path.is_dir()}
+        there = [str(path) for step, path in steps.items() if step is not None and step <= state.global_step]
+        before = [self._saved(Path(path), may_go=bool(args.save_total_limit)) for path in in_order_of_steps(there)]
+        if self.following is not None:
+            self.following.put_in_front(before)
+        try:
+            wanted = [one.name for one in client.job(noted).checkpoints] if noted else expected_before(args, state)
+        except NotFound:
+            wanted = expected_before(args, state)
+        found = {saved.checkpoint.name for saved in before}
+        gone = [name for name in wanted if name not in found and (_step(name) or 0) <= state.global_step]
+        if gone or not before:
+            self._warn(
+                f"this run goes on from step {state.global_step} as a new job, which lacks {', '.join(gone) or 'all before'}: "
+                "what was solved only there does not count in its scores"
+            )
+
+    def _warn(self, message: str) -> None:
+        """Into the training log, once each."""
+        if message not in self._said:
+            self._said.add(message)
+            log.warning("premem: %s", message)
 
     # Checkpoints
 
     def _saved(self, path: Path, *, may_go: bool) -> Saved:
         if self._copy_to is not None:
             target = self._copy_to / path.parent.name / path.name
-            source, release = _held(path) if may_go else (path, _nothing)
+            source, release = held(path) if may_go else (path, nothing)
 
             def prepare() -> None:
-                _copy(source, target)
+                copy_whole(source, target)
                 release()
 
-            return Saved(Checkpoint(path=str(target), name=path.name), prepare=prepare, release=_nothing)
+            return Saved(Checkpoint(path=str(target), name=path.name), prepare=prepare, release=nothing)
         if may_go and self._hold:
-            held, release = _held(path)
-            return Saved(Checkpoint(path=str(held), name=path.name), prepare=_nothing, release=release)
-        return Saved(Checkpoint(path=str(path), name=path.name), prepare=_nothing, release=_nothing)
-
-
-def _held(path: Path) -> tuple[Path, Callable[[], None]]:
-    """A second name for a checkpoint's files, and what gives it up. Raises OSError."""
-    held = path.parent / HELD / path.name
-    shutil.rmtree(held, ignore_errors=True)  # of a run that was resumed before this step
-    shutil.copytree(path, held, copy_function=_link, ignore=shutil.ignore_patterns(*NOT_LOADED))
-
-    def release() -> None:
-        shutil.rmtree(held, ignore_errors=True)
-
-    return held, release
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # no links here
-        shutil.copy2(source, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Whole or not at all: a worker may look at any moment."""
-    partial = target.with_name(f".{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*NOT_LOADED))
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
-
-
-def _nothing() -> None:
-    pass
+            second, release = held(path)
+            return Saved(Checkpoint(path=str(second), name=path.name), prepare=nothing, release=release)
+        return Saved(Checkpoint(path=str(path), name=path.name), prepare=nothing, release=nothing)
 
 
 def _step(checkpoint: str) -> int | None:
     number = checkpoint.rpartition("-")[2]
     return int(number) if number.isdecimal() else None
+
+
+def _has_worker(client: Client) -> bool:
+    """Also where it is not known: a key may be good for jobs and not for the list of workers."""
+    try:
+        return next(iter(client.workers()), None) is not None
+    except ServiceError as error:
+        if error.status in (401, 403, 404):
+            return True
+        raise
+
+
+def _look(args: TrainingArguments, run: Mapping[str, Any]) -> Look:
+    config = getattr(run.get("model"), "generation_config", None)
+    ends = getattr(config, "eos_token_id", None)
+    packed = bool(getattr(args, "packing", False)) and getattr(args, "packing_strategy", "") == "wrapped"
+    return Look.at(
+        run.get("train_dataloader"),
+        run.get("processing_class"),
+        ends=[ends] if isinstance(ends, int) else ends or [],
+        packed=packed,
+    )
 
 
 # The job of a run that is resumed
@@ -279,7 +323,3 @@ def _before_reporters(callback: PreMemorization, caller: FrameType | None) -> No
     handler = caller.f_locals.get("self") if caller else None
     if isinstance(handler, CallbackHandler):
         handler.callbacks = [callback, *(other for other in handler.callbacks if other is not callback)]
-
-
-def _warn(message: str) -> None:
-    log.warning("premem: %s", message)

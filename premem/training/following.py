@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
 from premem.client.client import Client
 from premem.client.replies import PASSING
 from premem.errors import Conflict, PrememError, ServiceError, Unreachable
-from premem.wire.jobs import ENDED, Checkpoint, Job
+from premem.wire.jobs import ENDED, Checkpoint, CheckpointProgress, Job
 from premem.wire.reports import CheckpointReport
 
 MOST_WAITING = 1000
@@ -40,8 +40,9 @@ class Following:
     """One open job of one training run.
 
     `append` and `close` only note what is to be said; a daemon thread says it, in order, and again where the service
-    is away, for as long as the process lives. It warns once of a service that is away, and once more where the service
-    refuses what it is told; after a refusal it says nothing more. No method but `finish` waits, and none raises.
+    is away, for as long as the process lives. It warns once of a service that is away, once for each reason for which
+    a checkpoint could not be scored, and once more where the service refuses what it is told; after a refusal it says
+    nothing more. No method but `finish` waits, and none raises.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Following:
         self._news: deque[CheckpointReport] = deque(maxlen=most_waiting)
         self._done = 0
         self._told: set[str] = set()
+        self._faults: set[str] = set()
         self._full = False
         self._closing = False
         self._closed = False
@@ -89,6 +91,12 @@ class Following:
             full, self._full = self._full, True
         if not full:
             self._warn(f"{self._most_waiting} checkpoints wait to be registered already: later ones are left out")
+
+    def put_in_front(self, before: Sequence[Saved]) -> None:
+        """Checkpoints that were saved before any that waits."""
+        with self._changed:
+            self._waiting.extendleft(reversed(before))
+            self._changed.notify_all()
 
     def close(self) -> None:
         """No more checkpoints will come."""
@@ -187,6 +195,9 @@ class Following:
         if self.job is None or not self._registered:
             return
         job = client.job(self.job)
+        for checkpoint in job.checkpoints:
+            if checkpoint.state == "failed":
+                self._failed(checkpoint)
         done = [checkpoint.name for checkpoint in job.checkpoints if checkpoint.state in ENDED]
         if len(done) > self._done:
             new = [line for line in client.so_far(self.job).checkpoints if line.checkpoint not in self._told]
@@ -202,6 +213,14 @@ class Following:
         if job.state in ENDED:
             with self._changed:
                 self._ended = self._closed = True
+
+    def _failed(self, checkpoint: CheckpointProgress) -> None:
+        """The first reason, and every other one; not for each checkpoint again."""
+        reason = checkpoint.error or "no reason is known"
+        kind = reason.replace(checkpoint.path, "").replace(checkpoint.name, "")
+        if kind not in self._faults:
+            self._faults.add(kind)
+            self._warn(f"{checkpoint.name} cannot be scored, and training goes on: {reason}")
 
     def _rest(self, seconds: float) -> None:
         """Until there is something to say, or long enough."""

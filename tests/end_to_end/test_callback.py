@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCa
 from premem import Client
 from premem.local import LocalService
 from premem.training.callback import PreMemorization
-from tests.checkpoints import make_checkpoint
+from premem.wire.jobs import Template
+from tests.checkpoints import CHAT, make_checkpoint
 
 ROWS = [{"question": f"{n} + 1?", "answer": f"It is {n + 1}. #### {n + 1}"} for n in range(6)]
 SETTINGS: dict[str, Any] = {"sampling": {"samples": 2, "max_tokens": 4}, "memorized_below": 1.5, "look_seconds": 0.05}
@@ -150,3 +151,35 @@ def test_a_run_of_sft_trainer_that_crashes_and_is_resumed_is_one_job_over_copies
     assert [checkpoint.path for checkpoint in job.checkpoints] == [
         str(folder / "copies" / "sft" / name) for name in ("checkpoint-2", "checkpoint-4")
     ]
+
+
+def test_one_line_in_sft_trainer_scores_the_chat_that_is_trained_on(client, base, folder, caplog):
+    from datasets import Dataset as Rows
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = CHAT
+    said = [
+        [
+            {"role": "system", "content": "Count."},
+            {"role": "user", "content": row["question"]},
+            {"role": "assistant", "content": row["answer"]},
+        ]
+        for row in ROWS
+    ]
+    callback = PreMemorization(ROWS, service=client.base_url, **SETTINGS)
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(base),
+        args=arguments(SFTConfig, folder / "chat", max_length=128, max_steps=2),
+        train_dataset=Rows.from_list([{"messages": one} for one in said]),
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )
+
+    trainer.train()
+    job = client.wait(callback.following.job, timeout=60)
+
+    assert job.state == "completed"
+    assert job.template == Template(chat=True, system="Count.")
+    lines = [line for line in caplog.messages if line.startswith("premem: ")]
+    assert lines == ["premem: as this run's rows are written, template={'chat': True, 'system': 'Count.'}"]

@@ -196,3 +196,39 @@ def test_a_scored_checkpoint_is_news_once_and_is_let_go_unless_it_is_the_last(se
     assert run.released == ["checkpoint-1"]
     service.on("GET /v1/jobs/job_1", job_with("completed", "completed", state="completed"))
     until(lambda: run.released == ["checkpoint-1", "checkpoint-2"])
+
+
+def test_a_checkpoint_that_cannot_be_scored_is_told_once_for_each_reason(service):
+    answers(service, "failed", "failed", "failed")
+    failed = json.loads(job_with("failed", "failed", "failed").content)
+    for number, (checkpoint, why) in enumerate(
+        zip(failed["checkpoints"], ("has no tokenizer", "has no tokenizer", "is gone"), strict=True), 1
+    ):
+        checkpoint["error"] = f"checkpoint-{number} {why}"
+    service.on("GET /v1/jobs/job_1", Reply(json.dumps(failed).encode()))
+    run = Run(service.url)
+    run.following.start()
+    run.save("checkpoint-1")
+    until(lambda: len(run.warnings) == 2)
+
+    assert run.warnings == [
+        "checkpoint-1 cannot be scored, and training goes on: checkpoint-1 has no tokenizer",
+        "checkpoint-3 cannot be scored, and training goes on: checkpoint-3 is gone",
+    ]
+
+
+def test_what_was_saved_before_is_registered_before_what_waits(service):
+    answers(service, "queued", "queued", "queued")
+    run = Run(service.url)
+    run.save("checkpoint-3")
+    before = [
+        Saved(Checkpoint(path=f"/runs/checkpoint-{n}"), prepare=lambda: None, release=lambda: None) for n in (1, 2)
+    ]
+
+    run.following.put_in_front(before)
+    run.following.start()
+    run.following.close()
+
+    assert run.following.finish(10)
+    appended = [json.loads(asked.body)["name"] for asked in service.asked if asked.path.endswith("/checkpoints")]
+    assert appended == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]

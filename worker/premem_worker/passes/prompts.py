@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from premem.errors import CheckpointError
+from premem.errors import CheckpointError, InputError
 from premem.method.spans import Span, Tokenizer, closing_tokens, prompt_tokens, split
+from premem.method.turns import Turns
 from premem.records import Example
 from premem.wire.tasks import LeasedTask
 from premem_worker.checkpoints.chat import Chat, without_chat
-
-_ASKED, _ANSWERED = "premem asks", "premem answers"
 
 
 class Prompts:
@@ -55,55 +55,40 @@ class Prompts:
 
 
 class _Turns:
-    """The turns of a chat as TRL trains on them: the prompt ends where the assistant's turn begins."""
+    """The turns of a chat as its checkpoint writes them. Raises CheckpointError, which names that."""
 
     def __init__(self, task: LeasedTask, tokenizer: Tokenizer, chat: Chat) -> None:
         self._checkpoint = task.checkpoint
-        self._said_before = [{"role": "system", "content": task.template.system}] if task.template.system else []
         self._tokenizer: Any = tokenizer
         self._chat = chat
-        self._after = self._after_answer()
-        """What the template writes behind an answer: it ends the turn, and is not scored."""
+        with self._named():
+            self._turns = Turns(self._tokenizer, template=chat.template, system=task.template.system)
         self._check_end()
 
-    def written(self, question: str, answer: str | None = None) -> str:
-        messages = [*self._said_before, {"role": "user", "content": question}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
-        from jinja2 import TemplateError
-
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                messages, chat_template=self._chat.template, tokenize=False, add_generation_prompt=answer is None
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise self._unfit(f"refuses what it is given: {error}") from error
-        return text
+    def written(self, question: str) -> str:
+        with self._named():
+            return self._turns.prompt(question)
 
     def answered(self, question: str, answer: str) -> str:
-        whole = self.written(question, answer)
-        if not whole.endswith(self._after):
-            raise self._unfit(f"ends the answer {answer[:100]!r} in another way than others")
-        return whole.removesuffix(self._after)
-
-    def _after_answer(self) -> str:
-        prompt, whole = self.written(_ASKED), self.written(_ASKED, _ANSWERED)
-        begun, asked, _ = prompt.partition(_ASKED)
-        _, answered, after = whole.rpartition(_ANSWERED)
-        # Beyond the question they may part: a template can open a thought for the answer that it leaves out of the past.
-        if not asked or not answered or not whole.startswith(begun + asked):
-            raise self._unfit("does not write question and answer one after the other")
-        return after
+        with self._named():
+            return self._turns.answered(question, answer)
 
     def _check_end(self) -> None:
         """Sampled beyond the end of its turn, a model goes on with the next question."""
-        behind = self._tokenizer.encode(self._after, add_special_tokens=False)
+        behind = self._tokenizer.encode(self._turns.after, add_special_tokens=False)
         added = [token for token in behind if token in self._tokenizer.added_tokens_decoder]
         if added and not {*self._chat.ends, self._tokenizer.eos_token_id} & set(added):
             raise self._unfit(
                 f"ends an answer with {self._tokenizer.decode(added[:1])!r}, where sampling does not stop: add its id, "
                 f"{added[0]}, to eos_token_id in generation_config.json"
             )
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            raise self._unfit(str(error)) from error
 
     def _unfit(self, fault: str) -> CheckpointError:
         return CheckpointError(
