@@ -14,6 +14,7 @@ from premem.cli import derived as cli_derived
 from premem.cli import examples as cli_examples
 from premem.cli import jobs as cli_jobs
 from premem.cli import recorded as cli_recorded
+from premem.cli import recorded_probe as cli_recorded_probe
 from premem.cli import score_options as cli_score
 from premem.cli import tags as cli_tags
 from premem.cli.exits import EXIT_CODES, complain
@@ -37,6 +38,7 @@ SERVICE_PANEL = "A service that stays up"
 GRADING_PANEL = "Grading"
 CURATION_PANEL = "Choose what to train on next"
 CALIBRATION_PANEL = "Calibration"
+DYNAMICS_PANEL = "Learning dynamics"
 
 cli_score.add_to(app)
 
@@ -77,6 +79,7 @@ cli_curation.add_to(app, panel=CURATION_PANEL)
 cli_tags.add_to(app, panel=CURATION_PANEL)
 cli_recorded.add_to(app, panel=CALIBRATION_PANEL)
 cli_calibrations.add_to(app, panel=CALIBRATION_PANEL)
+cli_recorded_probe.add_to(app, panel=DYNAMICS_PANEL)
 
 
 @app.command(rich_help_panel=GRADING_PANEL)
