@@ -76,6 +76,7 @@ class Record:
     """Chance that a pair that fell has the higher score than one that did not; None where all fell, or none."""
     low: float | None
     high: float | None
+    """None where no resample holds both, too."""
 
     @property
     def unproven(self) -> bool:
@@ -119,6 +120,8 @@ def record(
     counts = resampled_counts(groups_of(clusters, len(fell)), resamples=resamples, seed=seed)
     # A resample without a fall, or with nothing else, says nothing.
     drawn = [auc for count_E in counts if (auc := _auc(ranked, count_E)) is not None]
+    if not drawn:
+        return Record(name, whole, None, None)
     low, high = np.quantile(drawn, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return Record(name, whole, float(low), float(high))
 

@@ -161,7 +161,7 @@ def test_the_array_of_single_prompts_must_be_of_its_log(tmp_path):
 
     assert found.argmax_below_chosen == 0
     assert (found.changes["chosen"].low, found.changes["chosen"].mean, found.changes["chosen"].high) == (1.0, 2.0, 3.0)
-    with pytest.raises(InputError, match="the means of logps_eval_prob_train/chosen differ by 0.1"):
+    with pytest.raises(InputError, match=r"the means of logps_eval_prob_train/chosen differ by 0\.1"):
         read_per_prompt(tmp_path / "wrong.npy", log)
 
 

@@ -26,7 +26,7 @@ def test_a_valley_pushed_down_lifts_the_peak_alone():
 
     after, delta_log = step(np.log(p), label=4, eta=1.0, sign=-1)
 
-    # ‖p‖² − p_y = 0.345 − 0.05 = 0.295: only 0.5 is above it
+    # ‖p‖² − p_y = 0.325 − 0.05 = 0.275: only 0.5 is above it
     assert rises(p, 4).tolist() == [True, False, False, False, False]
     assert (delta_log > 0).tolist() == [True, False, False, False, False]
     # weights p·exp(p − e): 0.8244, 0.2443, 0.1743, 0.1105, 0.0193, over their sum 1.3728
