@@ -38,16 +38,16 @@ def main() -> None:
     parser.add_argument("--shard-rows", type=int, default=JobRequest.model_fields["shard_rows"].default)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     print(header())
     measured = Measured(
         "efficiency",
-        f"{asked.rows:,} references scored and {asked.rows:,} x {SAMPLING.samples} answers sampled in tasks of "
-        f"{asked.shard_rows} rows, the lab's model, vLLM on a CPU.",
+        f"{arguments.rows:,} references scored and {arguments.rows:,} x {SAMPLING.samples} answers sampled in tasks of "
+        f"{arguments.shard_rows} rows, the lab's model, vLLM on a CPU.",
     )
-    rows = training_rows(asked.rows, seed=5)
+    rows = training_rows(arguments.rows, seed=5)
     with (
         tempfile.TemporaryDirectory() as folder,
         LocalService(Path(folder) / "service", checkpoint_roots=[], workers=0) as local,
@@ -61,21 +61,21 @@ def main() -> None:
             sampling=SAMPLING,
             memorized_below=1.1,
             trajectory="everything",
-            shard_rows=asked.shard_rows,
+            shard_rows=arguments.shard_rows,
         )
         parts = lasting("vllm")
         rate(client, request, parts, local.url, lease_ahead=True)  # loads the model
         engine = parts.make_engine() if parts.make_engine else None
         assert isinstance(engine, VllmEngine)
         whole, bare = [], []
-        for _ in range(asked.rounds):
+        for _ in range(arguments.rounds):
             whole.append(rate(client, request, parts, local.url, lease_ahead=True))
             engine.load(HOUSE / "lab/base", dtype="float32")
             bare.append(bare_rate(engine, rows))
     measured.tell(Ratio("tokens of one engine", "worker", whole, "vLLM alone", bare, "tokens/s", aim="at least 0.95"))
     measured.note("spread of the worker's rounds", f"{min(whole):,.0f} to {max(whole):,.0f} tokens/s")
     measured.note("median of both", f"{statistics.median(whole):,.0f} and {statistics.median(bare):,.0f} tokens/s")
-    if asked.keep:
+    if arguments.keep:
         measured.keep()
 
 

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, nargs=2)
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("--keep", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     print(header())
     measured = Measured(
@@ -52,11 +52,11 @@ def main() -> None:
         "The transformers engine beside `generate`, and vLLM's swap of weights beside a fresh engine; a CPU, one thread.",
     )
     with tempfile.TemporaryDirectory() as folder:
-        first, second = asked.checkpoints or (HOUSE / "lab/base", other_weights(Path(folder)))
-        sampling(measured, first, asked.questions)
+        first, second = arguments.checkpoints or (HOUSE / "lab/base", other_weights(Path(folder)))
+        sampling(measured, first, arguments.questions)
         if importlib.util.find_spec("vllm"):
             swapping(measured, first, second)
-    if asked.keep:
+    if arguments.keep:
         measured.keep()
 
 

@@ -71,27 +71,27 @@ def main() -> None:
     parser.add_argument("--answer-tokens", type=int, default=120)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--keep", action="store_true")
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("there is no GPU here: --shape tiny --device cpu tries the script without one")
     print(header())
-    dtype = torch.bfloat16 if asked.device == "cuda" else torch.float32
-    name = fitting(asked.shape, asked.device, dtype)
-    card = torch.cuda.get_device_name() if asked.device == "cuda" else "CPU"
+    dtype = torch.bfloat16 if arguments.device == "cuda" else torch.float32
+    name = fitting(arguments.shape, arguments.device, dtype)
+    card = torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU"
     measured = Measured(
-        f"gpu-{name}-{asked.device}",
-        f"A Llama of the shape {name} with random weights in {str(dtype).removeprefix('torch.')} on {card}: {asked.rows} "
-        f"examples, 5 answers of {asked.answer_tokens} tokens.",
+        f"gpu-{name}-{arguments.device}",
+        f"A Llama of the shape {name} with random weights in {str(dtype).removeprefix('torch.')} on {card}: {arguments.rows} "
+        f"examples, 5 answers of {arguments.answer_tokens} tokens.",
     )
-    sampling = Sampling(max_tokens=asked.answer_tokens, stop=[])
-    multiplied = multiplications(asked.device, dtype)
+    sampling = Sampling(max_tokens=arguments.answer_tokens, stop=[])
+    multiplied = multiplications(arguments.device, dtype)
     with tempfile.TemporaryDirectory() as folder:
         first, second = (make(Path(folder) / f"checkpoint-{n}", SHAPES[name], dtype, seed=n) for n in (1, 2))
         engine = VllmEngine()
         started = time.perf_counter()
         engine.load(first, dtype=str(dtype).removeprefix("torch."))
         measured.note("start, seconds", time.perf_counter() - started)
-        scores, samples = requests(engine, asked.rows, sampling)
+        scores, samples = requests(engine, arguments.rows, sampling)
         rates = measure(engine, scores, samples, sampling, measured)
         swaps = [
             seconds(lambda at=at: engine.load(at, dtype=str(dtype).removeprefix("torch.")))
@@ -100,7 +100,7 @@ def main() -> None:
         measured.note("swap, seconds", statistics.median(swaps))
         engine.close()
     forecast(measured, SHAPES[name], rates, scores, samples, multiplied, swap=statistics.median(swaps))
-    if asked.keep:
+    if arguments.keep:
         measured.keep()
 
 

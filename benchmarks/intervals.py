@@ -89,14 +89,14 @@ def lines(title: str, true_CE: Floats, memorized_CE: Bools, random: np.random.Ge
     correct_CE = random.binomial(SAMPLES, true_CE)
     score_E = pre_memorization_accuracies(correct_CE / SAMPLES, perplexity_CE, memorized_below=1.5)[-1]
     open_E = ~memorized_CE.all(axis=0)
-    told = []
+    report = []
     for name, (low_E, high_E, shown_E) in candidates(score_E, correct_CE, memorized_CE).items():
         covered_E = (low_E <= truth_E) & (truth_E <= high_E)
         contains_E = (low_E <= shown_E) & (shown_E <= high_E)
         shares = [covered_E[open_E & kept_E].mean() for kept_E in (open_E, score_E == 0, score_E == 1)]
         numbers = [contains_E[open_E].mean(), *shares, (high_E - low_E)[open_E].mean()]
-        told.append(f"| {title} | {name} | {' | '.join(f'{number:.3f}' for number in numbers)} |")
-    return told
+        report.append(f"| {title} | {name} | {' | '.join(f'{number:.3f}' for number in numbers)} |")
+    return report
 
 
 def simulated(random: np.random.Generator) -> tuple[Floats, Bools]:

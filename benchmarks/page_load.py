@@ -39,11 +39,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM") or shutil.which("chromium"))
     parser.add_argument("--keep", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print(header())
     measured = Measured(
         "page_load",
-        f"The page of a job with {asked.rows:,} examples x {asked.checkpoints} checkpoints until its heatmap is drawn, in "
+        f"The page of a job with {arguments.rows:,} examples x {arguments.checkpoints} checkpoints until its heatmap is drawn, in "
         "Chromium beside the service.",
     )
     fresh, again, kilobytes = [], [], []
@@ -53,10 +53,10 @@ def main() -> None:
         Client(local.url) as client,
         sync_playwright() as playwright,
     ):
-        url = f"{local.url}/#/jobs/{recorded(client, asked.rows, asked.checkpoints)}"
-        browser = playwright.chromium.launch(executable_path=asked.chromium, args=["--no-sandbox"])
+        url = f"{local.url}/#/jobs/{recorded(client, arguments.rows, arguments.checkpoints)}"
+        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         loaded(browser.new_context(), url)  # of the browser's own start
-        for _ in range(asked.rounds):
+        for _ in range(arguments.rounds):
             context = browser.new_context()
             for into in (fresh, again):
                 milliseconds, taken = loaded(context, url)
@@ -69,7 +69,7 @@ def main() -> None:
     )
     measured.note("spread of the first looks", f"{min(fresh):,.0f} to {max(fresh):,.0f} ms")
     measured.note("transferred, headers included", " and ".join(f"{one:,.0f} kB" for one in medians(kilobytes)))
-    if asked.keep:
+    if arguments.keep:
         measured.keep()
 
 

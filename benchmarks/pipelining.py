@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--shard-rows", type=int, default=16)
     parser.add_argument("--away", type=int, nargs="+", default=[0, 50], help="Milliseconds.")
     parser.add_argument("--trajectory", choices=("final", "full", "everything"), default="everything")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
@@ -59,7 +59,7 @@ def main() -> None:
         f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}"
     )
     print(
-        f"{asked.engine}, {asked.rows} rows × {SAMPLING.samples} answers in tasks of {asked.shard_rows} rows, {asked.trajectory}"
+        f"{arguments.engine}, {arguments.rows} rows × {SAMPLING.samples} answers in tasks of {arguments.shard_rows} rows, {arguments.trajectory}"
     )
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -67,18 +67,18 @@ def main() -> None:
         Client(local.url) as client,
     ):
         data = Path(folder) / "train.jsonl"
-        write_jsonl(data, training_rows(asked.rows, seed=5))
+        write_jsonl(data, training_rows(arguments.rows, seed=5))
         request = JobRequest(
             dataset=client.upload(data).id,
             checkpoints=[Checkpoint(path=str(HOUSE / "lab/base"))],
             sampling=SAMPLING,
             memorized_below=1.1,
-            trajectory=asked.trajectory,
-            shard_rows=asked.shard_rows,
+            trajectory=arguments.trajectory,
+            shard_rows=arguments.shard_rows,
         )
-        parts = lasting(asked.engine)
+        parts = lasting(arguments.engine)
         rate(client, request, parts, local.url, lease_ahead=True)  # loads the model, and compiles what is compiled
-        for milliseconds in asked.away:
+        for milliseconds in arguments.away:
             with distant(local.url, seconds=milliseconds / 1000) as url:
                 ahead, after = [], []
                 for _ in range(ROUNDS):

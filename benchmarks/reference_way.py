@@ -60,20 +60,25 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print(header())
     with tempfile.TemporaryDirectory() as folder:
         data, run = Path(folder) / "train.jsonl", Path(folder) / "run"
-        rows = training_rows(asked.examples, seed=0)
+        rows = training_rows(arguments.examples, seed=0)
         write_jsonl(data, rows)
         made = finetune(
-            rows, base=HOUSE / "lab/base", out=run, epochs=asked.epochs, learning_rate=LEARNING_RATE, every=asked.every
+            rows,
+            base=HOUSE / "lab/base",
+            out=run,
+            epochs=arguments.epochs,
+            learning_rate=LEARNING_RATE,
+            every=arguments.every,
         )
         checkpoints = [path for path, _ in made]
-        told = f"{asked.examples} examples x {len(checkpoints)} checkpoints, k = {SAMPLING.samples}, the lab's model, vLLM on a CPU"
-        measured = Measured("reference_way", f"Scoring a whole run: {told}.")
+        setup = f"{arguments.examples} examples x {len(checkpoints)} checkpoints, k = {SAMPLING.samples}, the lab's model, vLLM on a CPU"
+        measured = Measured("reference_way", f"Scoring a whole run: {setup}.")
         ours, theirs = [], []
-        for number in range(asked.rounds):
+        for number in range(arguments.rounds):
             theirs.append(reference(data, checkpoints, Path(folder), seed=number))
             ours.append(premem(data, checkpoints, Path(folder) / f"service-{number}", seed=number))
             print(f"round {number}: reference {theirs[-1].seconds:.1f} s, premem {ours[-1].seconds:.1f} s", flush=True)
@@ -85,7 +90,7 @@ def main() -> None:
     for name, every in (("reference way", theirs), ("premem", ours)):
         parts = {part: statistics.median(found.parts[part] for found in every) for part in every[0].parts}
         measured.note(f"{name}, seconds", ", ".join(f"{part} {seconds:.1f}" for part, seconds in parts.items()))
-    if asked.keep:
+    if arguments.keep:
         measured.keep()
 
 
@@ -176,11 +181,11 @@ def worker_parts(log: Path) -> dict[str, float]:
     """Seconds of the one worker, as it logs them of each task: beside the moments that are seen from outside."""
     parts = dict.fromkeys(("start", "swap", "score", "sample", "last grades"), 0.0)
     for line in log.read_text().splitlines():
-        told = json.loads(line) if line.startswith("{") else {}
-        if told.get("event") == "task done":
-            parts["swap" if parts["start"] else "start"] += told["loading_seconds"]
-            parts["score" if told["kind"] == "perplexity" else "sample"] += told["engine_seconds"]
-            parts["last grades"] += told["waiting_seconds"]
+        event = json.loads(line) if line.startswith("{") else {}
+        if event.get("event") == "task done":
+            parts["swap" if parts["start"] else "start"] += event["loading_seconds"]
+            parts["score" if event["kind"] == "perplexity" else "sample"] += event["engine_seconds"]
+            parts["last grades"] += event["waiting_seconds"]
     return {f"worker: {part}": seconds for part, seconds in parts.items()}
 
 

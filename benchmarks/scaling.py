@@ -34,11 +34,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     print(header())
     measured = Measured(
         "scaling",
-        f"{asked.rows} examples x {SAMPLING.samples} answers, the lab's model, {asked.engine} on {os.cpu_count()} cores.",
+        f"{arguments.rows} examples x {SAMPLING.samples} answers, the lab's model, {arguments.engine} on {os.cpu_count()} cores.",
     )
     seconds: dict[tuple[int, int], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +48,7 @@ def main() -> None:
                     Path(folder) / f"service-{workers}",
                     checkpoint_roots=[HOUSE / "lab"],
                     workers=workers,
-                    engine=asked.engine,
+                    engine=arguments.engine,
                     environment=ENVIRONMENT,
                 ) as local,
                 Client(local.url) as client,
@@ -56,8 +56,8 @@ def main() -> None:
                 for _ in range(workers):
                     took(client, Path(folder), rows=64, shard_rows=8)
                 for times in TIMES:
-                    for _ in range(asked.rounds):
-                        one = took(client, Path(folder), rows=asked.rows * times, shard_rows=64)
+                    for _ in range(arguments.rounds):
+                        one = took(client, Path(folder), rows=arguments.rows * times, shard_rows=64)
                         seconds.setdefault((workers, times), []).append(one)
     one = seconds[1, 1]
     for times in TIMES:
@@ -74,7 +74,7 @@ def main() -> None:
     measured.note(
         "seconds by number of examples", ", ".join(f"{n}x {statistics.median(seconds[1, n]):.1f}" for n in TIMES)
     )
-    if asked.keep:
+    if arguments.keep:
         measured.keep()
 
 

@@ -204,10 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", type=Path, required=True, help="folder of the model to start from")
     parser.add_argument("--folder", type=Path, default=Path("out/claims/data-efficiency"), help="default %(default)s")
     parser.add_argument("--seeds", type=int, default=6, help="how many (default %(default)s)")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        print(table(claim(range(asked.seeds), base=asked.base, folder=asked.folder)))
+        print(table(claim(range(options.seeds), base=options.base, folder=options.folder)))
     except (PrememError, OSError) as error:
         return complain(error)
     except KeyboardInterrupt:

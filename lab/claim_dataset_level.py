@@ -274,14 +274,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--questions", type=int, default=0, help="test each run on at least so many twins (default: two per example)"
     )
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     sweep = [
-        replace(configuration, twins=max(TWINS, math.ceil(asked.questions / configuration.examples)))
+        replace(configuration, twins=max(TWINS, math.ceil(options.questions / configuration.examples)))
         for configuration in SWEEP
     ]
     torch.set_num_threads(1)
     try:
-        claim(sweep, folder=asked.folder, docs=asked.docs)
+        claim(sweep, folder=options.folder, docs=options.docs)
     except (PrememError, OSError) as error:
         return complain(error)
     except KeyboardInterrupt:

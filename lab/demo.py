@@ -28,7 +28,7 @@ from rich.text import Text
 from lab.questions import training_rows, twin_rows, write_jsonl
 from premem.cli.examples import first_examples
 from premem.cli.exits import complain
-from premem.cli.jobs import send, show_job, warn_of_ungradable, watched
+from premem.cli.jobs import send, show_job, warn_of_rows, watched
 from premem.client.client import Client
 from premem.errors import InputError, PrememError, Unreachable
 from premem.local import LocalService
@@ -121,7 +121,7 @@ def scored(client: Client, local: LocalService, *, train: Path, test: Path, chec
     dataset = send(client, train, columns=Columns(), grader="gsm8k")
     twins = send(client, test, columns=Columns(), grader="gsm8k")
     for sent in (dataset, twins):
-        warn_of_ungradable(sent)
+        warn_of_rows(sent)
         show(f"{sent.name}: {sent.rows} rows, data set {sent.id}")
     request = JobRequest(
         dataset=dataset.id,
@@ -233,17 +233,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="default %(default)s")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="default %(default)s")
     parser.add_argument("--every", type=int, default=EVERY, help="epochs between two checkpoints (default %(default)s)")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     try:
-        with fresh(asked.folder):
+        with fresh(options.folder):
             demo(
-                asked.folder,
-                engine=asked.engine,
-                examples=asked.examples,
-                epochs=asked.epochs,
-                every=asked.every,
+                options.folder,
+                engine=options.engine,
+                examples=options.examples,
+                epochs=options.epochs,
+                every=options.every,
             )
     except (PrememError, OSError) as error:
         return complain(error)

@@ -89,19 +89,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lr", type=float, default=LEARNING_RATE, help="default %(default)s")
     parser.add_argument("--every", type=int, default=1, help="epochs between two checkpoints (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args(arguments)
-    if any(asked.out.glob("checkpoint-*")):
-        print(f"{asked.out} already holds checkpoints: name another folder, or remove them", file=sys.stderr)
+    options = parser.parse_args(arguments)
+    if any(options.out.glob("checkpoint-*")):
+        print(f"{options.out} already holds checkpoints: name another folder, or remove them", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
     for folder, loss in finetune(
-        read_jsonl(asked.data),
-        base=asked.base,
-        out=asked.out,
-        epochs=asked.epochs,
-        learning_rate=asked.lr,
-        every=asked.every,
-        seed=asked.seed,
+        read_jsonl(options.data),
+        base=options.base,
+        out=options.out,
+        epochs=options.epochs,
+        learning_rate=options.lr,
+        every=options.every,
+        seed=options.seed,
     ):
         print(f"{folder}: mean loss {loss:.3f}", flush=True)
     return 0

@@ -110,16 +110,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="folder of a base to go on from, with another --seed than its own")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     started, cpu = time.monotonic(), time.process_time()
-    model, tokenizer = pretrain(steps=asked.steps, learning_rate=asked.lr, seed=asked.seed, start=asked.start)
-    print(f"{asked.steps} steps in {time.monotonic() - started:.0f} s, {time.process_time() - cpu:.0f} CPU seconds")
-    if asked.out.exists():
-        shutil.rmtree(asked.out)
-    save(asked.out, model, tokenizer)
-    digest = hashlib.sha256((asked.out / "model.safetensors").read_bytes()).hexdigest()
-    print(f"sha256 of {asked.out / 'model.safetensors'}: {digest}")
+    model, tokenizer = pretrain(steps=options.steps, learning_rate=options.lr, seed=options.seed, start=options.start)
+    print(f"{options.steps} steps in {time.monotonic() - started:.0f} s, {time.process_time() - cpu:.0f} CPU seconds")
+    if options.out.exists():
+        shutil.rmtree(options.out)
+    save(options.out, model, tokenizer)
+    digest = hashlib.sha256((options.out / "model.safetensors").read_bytes()).hexdigest()
+    print(f"sha256 of {options.out / 'model.safetensors'}: {digest}")
     report(model, tokenizer)
 
 

@@ -188,11 +188,11 @@ def training_rows(size: int, *, seed: int) -> list[Row]:
     """`size` problems with the finetuning verbs, no two with the same question."""
     rng = random.Random(f"train {seed}")
     rows: list[Row] = []
-    asked: set[str] = set()
+    questions: set[str] = set()
     while len(rows) < size:
         problem = draw_problem(rng, FINETUNING_VERBS, zipf=True)
-        if problem.question not in asked:
-            asked.add(problem.question)
+        if problem.question not in questions:
+            questions.add(problem.question)
             rows.append(_row(f"train-{len(rows):04d}", problem))
     return rows
 
@@ -240,13 +240,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--twins", type=int, default=2, help="test problems per training example (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl and test.jsonl")
-    asked = parser.parse_args(arguments)
-    training = training_rows(asked.train, seed=asked.seed)
-    test = twin_rows(training, twins=asked.twins, seed=asked.seed)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    write_jsonl(asked.out / "train.jsonl", training)
-    write_jsonl(asked.out / "test.jsonl", test)
-    print(f"{asked.out / 'train.jsonl'}: {len(training)} examples; {asked.out / 'test.jsonl'}: {len(test)} twins")
+    options = parser.parse_args(arguments)
+    training = training_rows(options.train, seed=options.seed)
+    test = twin_rows(training, twins=options.twins, seed=options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_jsonl(options.out / "train.jsonl", training)
+    write_jsonl(options.out / "test.jsonl", test)
+    print(f"{options.out / 'train.jsonl'}: {len(training)} examples; {options.out / 'test.jsonl'}: {len(test)} twins")
 
 
 if __name__ == "__main__":

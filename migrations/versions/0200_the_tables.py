@@ -63,6 +63,8 @@ def _datasets() -> None:
         sa.Column("grader", sa.JSON(), nullable=False),
         sa.Column("ungradable", sa.BigInteger(), nullable=False),
         sa.Column("ungradable_lines", sa.JSON(), nullable=False),
+        sa.Column("chats", sa.BigInteger(), nullable=False),
+        sa.Column("repaired", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_datasets")),
     )

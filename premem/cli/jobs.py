@@ -26,6 +26,7 @@ from premem.cli.options import (
     MaxUngradable,
     Messages,
     Question,
+    RepairLatex,
     Rule,
     ServiceUrl,
     Trace,
@@ -63,6 +64,7 @@ def upload(
     grader: Grader = None,
     grader_options: GraderOptions = None,
     max_ungradable: MaxUngradable = None,
+    repair_latex: RepairLatex = None,
     question: Question = None,
     trace: Trace = None,
     final_answer: FinalAnswer = None,
@@ -90,12 +92,13 @@ def upload(
             grader=grader,
             grader_options=options_from(grader_options),
             max_ungradable=max_ungradable,
+            repair_latex=repair_latex,
         )
     if as_json:
         print_json(dataset)
         return
     show(f"{dataset.id}: {dataset.rows:,} rows of {printable(dataset.name)}, grader {dataset.grader.name}")
-    warn_of_ungradable(dataset)
+    warn_of_rows(dataset)
 
 
 def send(client: Client, data: str | Path, *, columns: Columns, **asked: Any) -> Dataset:
@@ -109,7 +112,15 @@ def send(client: Client, data: str | Path, *, columns: Columns, **asked: Any) ->
         return client.upload(data, columns=columns, progress=lambda sent: meter(sent, total), **asked)
 
 
-def warn_of_ungradable(dataset: Dataset) -> None:
+def warn_of_rows(dataset: Dataset) -> None:
+    """Say what was repaired, what no chat template can ask, and which references do not grade."""
+    if dataset.repaired:
+        say(f"{dataset.repaired:,} backslashes of LaTeX were put back: what is scored are the repaired rows")
+    if dataset.chats:
+        say(
+            f"{dataset.chats:,} of {dataset.rows:,} rows have a system message, tools or earlier turns: all of it is asked "
+            "as one text, each message behind its role, and --chat refuses them"
+        )
     if not dataset.ungradable:
         return
     say(f"{dataset.ungradable:,} of {dataset.rows:,} references do not grade as right themselves:")

@@ -88,6 +88,14 @@ MaxUngradable = Annotated[
         metavar="SHARE", help="Refuse the data when more of its own references fail to grade as right; 0.05 is usual."
     ),
 ]
+RepairLatex = Annotated[
+    bool | None,
+    typer.Option(
+        "--repair-latex/--no-repair-latex",
+        help="LaTeX whose single backslashes JSON took for escapes: put them back, or take the rows as they are. "
+        "Absent: such rows are refused.",
+    ),
+]
 Question = Annotated[str | None, typer.Option(metavar="COL", help="Holds the question.", rich_help_panel=COLUMNS_PANEL)]
 Trace = Annotated[
     str | None, typer.Option(metavar="COL", help="Holds the reference reasoning.", rich_help_panel=COLUMNS_PANEL)

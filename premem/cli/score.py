@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from premem.cli.exits import FAILED, print_json
-from premem.cli.jobs import send, show_job, warn_of_ungradable, watched
+from premem.cli.jobs import send, show_job, warn_of_rows, watched
 from premem.cli.options import RowsFormat
 from premem.output.console import say
 from premem.output.progress import progress
@@ -147,7 +147,7 @@ def _with_datasets(client: Client, scoring: Scoring) -> JobRequest:
     known: dict[str, Any] = {}
     if is_source(scoring.data) or Path(scoring.data).is_file():
         dataset = send(client, scoring.data, **scoring.upload)
-        warn_of_ungradable(dataset)
+        warn_of_rows(dataset)
         known["dataset"] = dataset.id
     else:
         known["dataset"] = client.dataset(scoring.data).id
@@ -155,7 +155,7 @@ def _with_datasets(client: Client, scoring: Scoring) -> JobRequest:
             known["grader"] = GraderChoice(name=grader, options=scoring.upload["grader_options"])
     if scoring.test:
         twins = send(client, scoring.test, **scoring.upload)
-        warn_of_ungradable(twins)
+        warn_of_rows(twins)
         known["test_dataset"] = twins.id
     return scoring.request.model_copy(update=known)
 

@@ -23,7 +23,7 @@ from premem.client.routes.tags import TagRoutes
 from premem.client.scoring import AsyncScoring, CheckpointLike, Data, Scoring, posted
 from premem.client.transport import Asking, Async, Item, Listing, Params, Pause, Steps, Sync, asked, is_passing, listed
 from premem.client.upload import Rows, Upload
-from premem.errors import InputError, ServiceError
+from premem.errors import InputError, RowsError, ServiceError
 from premem.forecasting.rules import RuleName
 from premem.forecasting.runs import ScoredRun
 from premem.payloads.matrix import ScoreMatrix
@@ -72,6 +72,7 @@ class Routes(Exports, TagRoutes):
         grader_options: Mapping[str, Any] | None = None,
         columns: Columns | None = None,
         max_ungradable: float | None = None,
+        repair_latex: bool | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Steps[Dataset]:
         """A data set out of a path, an open binary file (JSONL or Parquet, plain or compressed), dicts, or a source.
@@ -79,7 +80,8 @@ class Routes(Exports, TagRoutes):
         Sources are `hf://org/name?split=train` and `s3://bucket/key.jsonl`, read here and sent on as they come.
 
         The same rows are the same data set. `max_ungradable` is the share of rows whose own reference may fail to grade
-        as right. `progress` is told the bytes sent so far. What can be read only once (a pipe, a generator) is sent
+        as right. `repair_latex` puts back the backslashes of LaTeX that JSON took for escapes; False takes such rows as
+        they are, absent they are refused. `progress` is told the bytes sent so far. What can be read only once (a pipe, a generator) is sent
         only once. Raises RowsError with the bad lines; then nothing was kept.
         """
         upload = Upload(rows, progress=progress)
@@ -88,10 +90,17 @@ class Routes(Exports, TagRoutes):
             "grader": grader,
             "grader_options": json.dumps(dict(grader_options)) if grader_options else None,
             "max_ungradable": max_ungradable,
+            "repair_latex": None if repair_latex is None else str(repair_latex).lower(),
             **(columns.model_dump(exclude_none=True) if columns else {}),
         }
         timeout = httpx.Timeout(UPLOAD_SECONDS, connect=10.0)
-        return (yield from self._told(Dataset, "POST", "/v1/datasets", params=params, upload=upload, timeout=timeout))
+        try:
+            return (
+                yield from self._told(Dataset, "POST", "/v1/datasets", params=params, upload=upload, timeout=timeout)
+            )
+        except RowsError as error:
+            file = f"{upload.name}: " if upload.name else ""
+            raise RowsError(f"{file}{error}", error.lines, total=error.total) from error
 
     @listed
     def datasets(self) -> Listing[Dataset]:

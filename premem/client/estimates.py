@@ -31,6 +31,7 @@ def measured_estimate(
         columns=whole.columns,
         grader=whole.grader.name,
         grader_options=whole.grader.options,
+        repair_latex=False,  # they were taken as they are
     )
     small = request.model_copy(
         update={

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from premem.client.python_rows import json_row
 from premem.client.sources import HubRows, StoredFile, is_source, source
 from premem.errors import InputError
 
@@ -68,7 +68,7 @@ class Upload:
         if isinstance(away, StoredFile):
             return away.blocks
         self.content_type = "application/jsonl"
-        return lambda: _encode(away.rows())
+        return lambda: _encode(away.rows(), where=f"{away.url}: ")
 
     def _file_opener(self, file: IO[bytes] | io.TextIOBase) -> Callable[[], Iterator[bytes]]:
         if isinstance(file, io.TextIOBase):
@@ -103,18 +103,25 @@ def _read(file: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _encode(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+def _encode(rows: Iterable[Mapping[str, Any]], *, where: str = "") -> Iterator[bytes]:
     """JSONL in blocks. Raises InputError for a row that JSON cannot hold."""
     block = bytearray()
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
-            raise InputError(f"row {number} is {type(row).__name__}, not a dict of columns")
+            raise InputError(f"{where}row {number} is {type(row).__name__}, not a dict of columns{_of_a_table(rows)}")
         try:
-            block += json.dumps(dict(row), allow_nan=False).encode() + b"\n"
-        except (TypeError, ValueError) as error:
-            raise InputError(f"row {number} cannot be written as JSON: {error}") from error
+            block += json_row(row) + b"\n"
+        except InputError as error:
+            raise InputError(f"{where}row {number}{error}") from error
         if len(block) >= BLOCK_BYTES:
             yield bytes(block)
             block.clear()
     if block:
         yield bytes(block)
+
+
+def _of_a_table(rows: object) -> str:
+    """How to make dicts of a table, whose iteration gives its columns."""
+    ways = {"pandas": "to_dict('records')", "polars": "to_dicts()", "pyarrow": "to_pylist()"}
+    way = ways.get(type(rows).__module__.partition(".")[0])
+    return f": send the table's {way}" if way else ""

@@ -239,7 +239,7 @@ def doubts(runs: Sequence[ScoredRun], memorized_below: float) -> list[str]:
             f"the runs were tested on different numbers of questions ({', '.join(map(str, sizes))}): a threshold of one "
             "task does not carry over to another, so calibrate on runs of one task only"
         )
-    warnings += [told for run in runs if (told := doubtful_subset(run, memorized_below)) is not None]
+    warnings += [doubt for run in runs if (doubt := doubtful_subset(run, memorized_below)) is not None]
     return warnings
 
 

@@ -35,22 +35,22 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     _die_with(int(sys.argv[2]))
     with forge.makefile("rb") as lines:
-        asked: dict[str, Any] = json.loads(lines.readline())
+        choice: dict[str, Any] = json.loads(lines.readline())
     try:
-        grader = get_grader(GraderChoice.model_validate(asked["choice"]))
+        grader = get_grader(GraderChoice.model_validate(choice["choice"]))
         if isinstance(grader, Prepared):
             grader.prepare()
     except GraderError as error:
         _reply(forge, {"error": str(error)})
         return
     except Exception as error:
-        _reply(forge, {"error": f"grader {asked['choice']['name']!r} cannot start: {error!r}"})
+        _reply(forge, {"error": f"grader {choice['choice']['name']!r} cannot start: {error!r}"})
         return
     gc.freeze()  # a collection in a child would copy every page
     _reply(forge, {})
     children: set[int] = set()
     try:
-        _serve(forge, grader, children, memory_bytes=asked["memory_bytes"])
+        _serve(forge, grader, children, memory_bytes=choice["memory_bytes"])
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)

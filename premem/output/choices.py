@@ -51,14 +51,14 @@ def overlap_lines(overlap: Overlap) -> list[Table | Text | str]:
 
 def _policy_text(lineage: Lineage) -> str:
     """A policy with what it goes by, so that two of the same name are told apart."""
-    told = {
+    explanations = {
         "lowest": f" below {lineage.below:g}",
         "band": f" from {lineage.above:g} up to {lineage.below:g}",
         "mean": f" below {lineage.below:g}",
         "random": f" with seed {lineage.seed}",
     }
     most = "" if lineage.budget is None else f", {lineage.budget:,} at most"
-    return f"{lineage.policy}{told.get(lineage.policy, '')}{most}"
+    return f"{lineage.policy}{explanations.get(lineage.policy, '')}{most}"
 
 
 def acquisition_lines(found: Acquisition, *, most: int) -> list[Table | Text | str]:

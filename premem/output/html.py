@@ -84,9 +84,11 @@ def _table(lines: Sequence[CheckpointReport]) -> str:
     heads = ("examples", "train accuracy", "memorized", "pre-memorization accuracy", "test accuracy", "forecast")
     rows = []
     for line in lines:
-        told = line.forecast and f"{line.forecast.accuracy:.3f} ({line.forecast.low:.3f} to {line.forecast.high:.3f})"
+        forecast = (
+            line.forecast and f"{line.forecast.accuracy:.3f} ({line.forecast.low:.3f} to {line.forecast.high:.3f})"
+        )
         shares = (line.train_accuracy, line.memorized, line.pre_memorization_accuracy, line.test_accuracy)
-        cells = [f"{line.examples:,}", *("–" if one is None else f"{one:.3f}" for one in shares), told or "–"]
+        cells = [f"{line.examples:,}", *("–" if one is None else f"{one:.3f}" for one in shares), forecast or "–"]
         rows.append(
             f"<tr><td>{_text(line.checkpoint)}</td>{''.join(f'<td class=number>{cell}</td>' for cell in cells)}</tr>"
         )

@@ -30,7 +30,9 @@ def report_table(report: JobReport) -> Table:
         *forecast,
     )
     for line in report.checkpoints:
-        told = line.forecast and f"{line.forecast.accuracy:.3f} ({line.forecast.low:.3f} to {line.forecast.high:.3f})"
+        forecast_text = (
+            line.forecast and f"{line.forecast.accuracy:.3f} ({line.forecast.low:.3f} to {line.forecast.high:.3f})"
+        )
         table.add_row(
             Text(printable(line.checkpoint)),
             f"{line.examples:,}",
@@ -39,7 +41,7 @@ def report_table(report: JobReport) -> Table:
             *(("" if line.copied is None else percent_text(line.copied),) if copied else ()),
             share_text(line.pre_memorization_accuracy),
             share_text(line.test_accuracy),
-            *((told or "",) if forecast else ()),
+            *((forecast_text or "",) if forecast else ()),
         )
     return table
 
@@ -64,8 +66,8 @@ def show_report(report: JobReport, *, console: Console | None = None) -> None:
 def estimate_lines(found: Estimate) -> list[str]:
     """What a job will cost, and what that rests on."""
 
-    def between(one: Between, told: Callable[[float], str]) -> str:
-        low, high = told(one.low), told(one.high)
+    def between(one: Between, spelled: Callable[[float], str]) -> str:
+        low, high = spelled(one.low), spelled(one.high)
         return low if low == high else f"{low} to {high}"
 
     lines = [

@@ -44,10 +44,10 @@ def read_effort(content: bytes) -> Effort | None:
         metadata = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"the result is no Parquet file: {error}") from error
-    told = {key: _number(key, metadata[key]) for key in KEYS if key in metadata}
-    if not told:
+    numbers = {key: _number(key, metadata[key]) for key in KEYS if key in metadata}
+    if not numbers:
         return None
-    counted = {key: int(value) if key.endswith(("tokens", "bytes")) else value for key, value in told.items()}
+    counted = {key: int(value) if key.endswith(("tokens", "bytes")) else value for key, value in numbers.items()}
     return Effort(**counted)  # type: ignore[arg-type]
 
 

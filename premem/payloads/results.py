@@ -96,7 +96,7 @@ def decode(content: bytes) -> tuple[list[RowResult], dict[str, str]]:
     answers = ("texts", "verdicts", "extracted", "tokens", "finished")
     rows = []
     for record in frame.iter_rows(named=True):
-        told = zip(*(record[name] or [] for name in answers), strict=True)
+        columns = zip(*(record[name] or [] for name in answers), strict=True)
         rows.append(
             RowResult(
                 row=record["row"],
@@ -106,7 +106,7 @@ def decode(content: bytes) -> tuple[list[RowResult], dict[str, str]]:
                 span_shifted=record["span_shifted"],
                 answers=[
                     Answer(text=text, grade=Grade(verdict, extracted), tokens=tokens, finished=finished)
-                    for text, verdict, extracted, tokens, finished in told
+                    for text, verdict, extracted, tokens, finished in columns
                 ],
                 similarities=record["similarities"] or [],
             )
@@ -187,27 +187,27 @@ def read(content: bytes, schema: pl.Schema) -> tuple[pl.DataFrame, dict[str, str
     """A result's frame and who made it. Raises InputError where it has another schema."""
     try:
         frame = pl.read_parquet(io.BytesIO(content))
-        told = pl.read_parquet_metadata(io.BytesIO(content))
+        metadata = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"the result is no Parquet file: {error}") from error
     if frame.schema != schema:
         raise InputError(f"the result's columns must be {dict(schema)}, not {dict(frame.schema)}")
-    return frame, {key: _made_by(told, key) for key in (*PRODUCED_BY, WEIGHTS)}
+    return frame, {key: _made_by(metadata, key) for key in (*PRODUCED_BY, WEIGHTS)}
 
 
 def weights_of(content: bytes) -> str:
     """The fingerprint of the weights that made a result; "" where it tells none. Raises InputError where it is no result."""
     try:
-        told = pl.read_parquet_metadata(io.BytesIO(content))
+        metadata = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"the result is no Parquet file: {error}") from error
-    return _made_by(told, WEIGHTS)
+    return _made_by(metadata, WEIGHTS)
 
 
-def _made_by(told: Mapping[str, str], key: str) -> str:
-    if key not in told:
+def _made_by(metadata: Mapping[str, str], key: str) -> str:
+    if key not in metadata:
         raise InputError(f"the result's metadata has no {key!r}: write it, empty where it is not known")
-    return told[key]
+    return metadata[key]
 
 
 def written_anew(checkpoint: str) -> str:

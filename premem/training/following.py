@@ -216,9 +216,9 @@ class Following:
 
     def _is_away(self, error: ServiceError) -> None:
         with self._changed:
-            told, self._away = self._away, True
+            was_away, self._away = self._away, True
             self._changed.notify_all()
-        if not told:
+        if not was_away:
             self._warn(f"training goes on, and what is to be said is said later: {error}")
 
     def _end(self) -> None:

@@ -39,4 +39,6 @@ class Dataset(Reply):
     grader: GraderChoice
     ungradable: int = Field(description="Rows whose own reference does not grade as right.")
     ungradable_lines: list[BadLineReply] = Field(description="The first 100 of them.")
+    chats: int = Field(0, description="Rows with a system message, tools or earlier turns before the answer.")
+    repaired: int = Field(0, description="Backslashes of LaTeX that were put back.")
     created_at: datetime

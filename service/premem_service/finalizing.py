@@ -31,7 +31,7 @@ def finalize_next(database: Database, store: Store, *, stopped: Callable[[], boo
         job = claim_job(connection, at=now(connection))
     if job is None:
         return False
-    told = log.bind(job=job.id, attempt=job.finalizing_attempts)
+    job_log = log.bind(job=job.id, attempt=job.finalizing_attempts)
     if job.finalizing_attempts > ATTEMPTS:  # the service itself died of it
         fail_job(database, job, f"finalizing was given up after {ATTEMPTS} attempts: the service ended each time")
         return True
@@ -42,19 +42,19 @@ def finalize_next(database: Database, store: Store, *, stopped: Callable[[], boo
         else:
             finalize(database, store, job, lease)
     except Interrupted as error:
-        told.info("finalizing stopped", reason=str(error))
+        job_log.info("finalizing stopped", reason=str(error))
         give_back_job(database, job)
     except Unscorable as error:
         fail_job(database, job, str(error))
     except Exception as error:  # whatever it is, it is told to whoever waits for the job
-        told.exception("finalizing failed")
+        job_log.exception("finalizing failed")
         if job.finalizing_attempts >= ATTEMPTS:
             reason = str(error) if isinstance(error, PrememError) else f"{type(error).__name__}: {error}"
             fail_job(database, job, f"finalizing failed {ATTEMPTS} times: {reason}")
         else:
             retry_job(database, job)
     else:
-        told.info("job finalized")
+        job_log.info("job finalized")
     return True
 
 

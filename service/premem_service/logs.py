@@ -84,6 +84,6 @@ class RequestLog:
             try:
                 await self._app(scope, receive, named)
             finally:
-                told = log.debug if status < 400 and _QUIET.fullmatch(scope["path"]) else log.info
+                write = log.debug if status < 400 and _QUIET.fullmatch(scope["path"]) else log.info
                 seconds = round(time.perf_counter() - started, 4)
-                told("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+                write("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)

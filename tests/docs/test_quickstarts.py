@@ -16,7 +16,6 @@ import pytest
 
 from premem.local import LocalService
 from premem_worker.checkpoints.located import Located
-from premem_worker.engines.requests import SampleRequest
 from premem_worker.lifetime.shutdown import Shutdown
 from premem_worker.loop import Worker
 from premem_worker.parts import Parts
@@ -30,7 +29,7 @@ ADDRESS = "http://127.0.0.1:8321"
 class Learner(FakeEngine):
     """Right three times out of ten, whatever the checkpoint is called."""
 
-    def _skill(self, request: SampleRequest) -> float:
+    def _skill(self) -> float:
         return 0.3
 
 

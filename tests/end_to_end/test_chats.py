@@ -14,7 +14,7 @@ from premem.local import LocalService
 from premem.wire.examples import ExampleDetail
 from premem.wire.jobs import Checkpoint, JobRequest, Sampling, Template
 from tests.checkpoints import CHAT, make_checkpoint
-from tests.worker.checkpoints.test_adapters import make_adapter
+from tests.worker.adapters import make_adapter
 
 ROWS = 12
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")

@@ -14,7 +14,7 @@ import pytest
 from lab.demo import fresh, is_free, wrong_answer
 from premem.errors import InputError
 from premem.records import Verdict
-from premem.wire.examples import AnswerReply, CheckpointAnswers, ExampleDetail
+from premem.wire.examples import AnswerReply, CheckpointAnswers, ExampleDetail, IntervalReply
 from premem.wire.jobs import ThresholdReply
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,6 +46,7 @@ def example(*checkpoints: CheckpointAnswers) -> ExampleDetail:
         accuracy=[0.5],
         perplexity=[1.5],
         memorized=[False],
+        interval=IntervalReply(low=0.0, high=0.4),
         checkpoints=list(checkpoints),
         threshold=ThresholdReply(memorized_below=1.4, basis="number", source="given", forecast_reason="none"),
     )

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from tests.page.conftest import needs_chromium
+from tests.page.browsing import needs_chromium
 from tests.service.recording import imported, made_run
 
 pytestmark = needs_chromium

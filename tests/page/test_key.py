@@ -8,7 +8,7 @@ import httpx
 from playwright.sync_api import expect
 
 from premem_service.settings import Settings
-from tests.page.conftest import listening, needs_chromium, observe, post
+from tests.page.browsing import listening, needs_chromium, observe, post
 from tests.service.working import ended, work_off
 
 pytestmark = needs_chromium

@@ -9,7 +9,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from tests.checkpoints import make_tokenizer
-from tests.page.conftest import HOSTILE, needs_chromium
+from tests.page.browsing import HOSTILE, needs_chromium
 
 pytestmark = needs_chromium
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, Request, expect
 from premem.client.client import Client
 from premem.method.memorization import pre_memorization_accuracies
 from premem_service.web.pages import WEB
-from tests.page.conftest import HOSTILE, needs_chromium, observe, post
+from tests.page.browsing import HOSTILE, needs_chromium, observe, post
 from tests.service.working import ended, lease, put, result, work_off
 
 pytestmark = needs_chromium

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, Route, expect
 
 from premem.client.client import Client
 from premem.records import Observation
-from tests.page.conftest import ROWS, needs_chromium
+from tests.page.browsing import ROWS, needs_chromium
 from tests.service.working import ended, work_off
 
 pytestmark = needs_chromium

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +18,7 @@ from premem_service.app import create_app
 from premem_service.settings import Settings
 from premem_service.storage.db import Database
 from tests.postgres import postgres_server
-
-POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""For tests of what the database has no part in."""
+from tests.service.serving import POSTGRES, upload
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -114,14 +110,3 @@ def post_job(client: TestClient, dataset: str) -> Callable[..., str]:
         return job
 
     return post
-
-
-def upload(client: TestClient, *, rows: int, offset: int = 0) -> str:
-    lines = [
-        json.dumps({"question": f"What is {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}", "topic": n % 3})
-        for n in range(offset, offset + rows)
-    ]
-    answer = client.post("/v1/datasets", content="\n".join(lines))
-    assert answer.status_code in (200, 201), answer.text
-    dataset: str = answer.json()["id"]
-    return dataset

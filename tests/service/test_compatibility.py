@@ -16,8 +16,8 @@ from premem.records import Observation
 from premem.wire.compatibility import VERSION
 from premem_service.app import create_app
 from premem_service.settings import Settings
-from tests.service.conftest import upload
 from tests.service.recording import imported, made_run
+from tests.service.serving import upload
 from tests.service.working import ended, must_lease, work_off
 
 REQUESTS = sorted((Path(__file__).parent / "wire_0_2").glob("*.json"))

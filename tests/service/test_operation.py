@@ -18,7 +18,7 @@ from premem_service import garbage, logs
 from premem_service.__main__ import main
 from premem_service.settings import Settings
 from tests.end_to_end.processes import Service
-from tests.service.conftest import on_sqlite
+from tests.service.serving import on_sqlite
 from tests.service.working import always_right, ended, must_lease, put, result, work_off
 
 

@@ -15,6 +15,7 @@ from premem.wire.curation import AcquireRequest, Acquisition
 from premem.wire.jobs import Checkpoint, Job
 from premem_service.curation.candidates import POOL, Search, answer_to, read_pool
 from premem_service.curation.selections import Chosen, Policy, choose, lineage
+from premem_service.datasets.reading import check_template
 from premem_service.http.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
 from premem_service.http.problems import FieldError, described
 from premem_service.jobs.inserting import insert_derived
@@ -71,6 +72,7 @@ def acquire_candidates(
     search = Search(row.dataset, asked, lineage(row, policy), low_rows, rest_rows, _notes(row, asked, chosen))
     questions, fresh = read_pool(database, store, search)
     if asked.by == "embedding":
+        check_template(database, asked.pool, row.request.template, field="pool")
         return _posted(database, row, search, max_tasks=settings.max_tasks)
     low = examples_at(database, store, row.dataset, low_rows)
     rest = examples_at(database, store, row.dataset, rest_rows)
@@ -174,10 +176,10 @@ def _rest(chosen: Chosen, *, seed: int) -> list[int]:
     return found
 
 
-def _notes(job: JobRow, asked: AcquireRequest, chosen: Chosen) -> list[str]:
+def _notes(job: JobRow, request: AcquireRequest, chosen: Chosen) -> list[str]:
     notes = chosen.notes
     if chosen.selection.qualified > MOST_LOW:
         notes.append(f"compared with the first {MOST_LOW:,} of {chosen.selection.qualified:,} low examples")
-    if asked.pool == job.test_dataset:
+    if request.pool == job.test_dataset:
         notes.append("the pool is the job's test set: once its rows are trained on, it measures nothing any more")
     return notes

@@ -80,9 +80,9 @@ def origin(connection: Connection, job: JobRow) -> dict[str, Any]:
     }
 
 
-def export_lineage(job: JobRow, known: dict[str, Any], asked: Policy, chosen: Chosen, group: Group) -> ExportLineage:
+def export_lineage(job: JobRow, known: dict[str, Any], policy: Policy, chosen: Chosen, group: Group) -> ExportLineage:
     return ExportLineage(
-        **lineage(job, asked).model_dump(),
+        **lineage(job, policy).model_dump(),
         **known,
         group=group,
         rows=len(chosen.positions(group)),

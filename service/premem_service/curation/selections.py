@@ -75,8 +75,8 @@ class Chosen:
     @property
     def notes(self) -> list[str]:
         """What is to be known about the choice."""
-        told = f"{self.excluded:,} scored examples are left out: they are tagged {EXCLUDED!r}"
-        return [*self.selection.notes, *([told] if self.excluded else [])]
+        left_out = f"{self.excluded:,} scored examples are left out: they are tagged {EXCLUDED!r}"
+        return [*self.selection.notes, *([left_out] if self.excluded else [])]
 
     def positions(self, group: Group) -> Ints:
         return self.selection.positions if group == "chosen" else self.selection.control
@@ -114,14 +114,14 @@ def get_selection(
 # For other routes
 
 
-def choose(database: Database, files: ScoreFiles, job: JobRow, asked: Policy) -> Chosen:
+def choose(database: Database, files: ScoreFiles, job: JobRow, policy: Policy) -> Chosen:
     """Raises InputError for thresholds that do not fit together, Conflict, ArtifactLost, StoreError."""
-    return choose_each(database, files, job, asked)[0]
+    return choose_each(database, files, job, policy)[0]
 
 
-def choose_each(database: Database, files: ScoreFiles, job: JobRow, *asked: Policy) -> list[Chosen]:
+def choose_each(database: Database, files: ScoreFiles, job: JobRow, *policies: Policy) -> list[Chosen]:
     """By several policies, over scores that are read once. Raises what `choose` does."""
-    for each in asked:
+    for each in policies:
         _check_settled(job, each)
     with database.connect() as connection:
         excluded_rows = rows_with(connection, job.dataset, EXCLUDED)
@@ -137,12 +137,12 @@ def choose_each(database: Database, files: ScoreFiles, job: JobRow, *asked: Poli
     first_E = first_R[rank_E]
     excluded = len(row_R) - len(rank_E)
     return [
-        Chosen(row_R[rank_E], rank_E, score_E, _selected(each, score_E, mean_E, first_E), excluded) for each in asked
+        Chosen(row_R[rank_E], rank_E, score_E, _selected(each, score_E, mean_E, first_E), excluded) for each in policies
     ]
 
 
-def lineage(job: JobRow, asked: Policy) -> Lineage:
-    return Lineage(job=job.id, dataset=job.dataset, threshold=threshold_reply(job), **asdict(asked))
+def lineage(job: JobRow, policy: Policy) -> Lineage:
+    return Lineage(job=job.id, dataset=job.dataset, threshold=threshold_reply(job), **asdict(policy))
 
 
 def listed(files: ScoreFiles, job: JobRow, chosen: Chosen, positions: Ints) -> list[SelectedExample]:
@@ -153,23 +153,23 @@ def listed(files: ScoreFiles, job: JobRow, chosen: Chosen, positions: Ints) -> l
     return [SelectedExample(**record) for record in table.to_pylist()]
 
 
-def _check_settled(job: JobRow, asked: Policy) -> None:
+def _check_settled(job: JobRow, policy: Policy) -> None:
     settled = job.request.below
-    if settled is not None and (asked.policy not in ("lowest", "random") or asked.below != settled):
+    if settled is not None and (policy.policy not in ("lowest", "random") or policy.below != settled):
         raise Conflict(
             f"of job {job.id} only whether a score is under {settled:g} was settled: ask for the policy 'lowest' with "
             f"below={settled:g}, or score again without below"
         )
 
 
-def _selected(asked: Policy, score_E: Floats, mean_E: Floats, first_E: Floats) -> curation.Selection:
+def _selected(policy: Policy, score_E: Floats, mean_E: Floats, first_E: Floats) -> curation.Selection:
     return curation.select(
-        asked.policy,
+        policy.policy,
         score_E,
         mean_E[None],
         first_E[None],
-        below=asked.below,
-        above=asked.above,
-        budget=asked.budget,
-        seed=asked.seed,
+        below=policy.below,
+        above=policy.above,
+        budget=policy.budget,
+        seed=policy.seed,
     )

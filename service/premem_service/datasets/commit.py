@@ -67,6 +67,8 @@ def _create(database: Database, ingested: Ingested, *, name: str, grader: Grader
             "ungradable_lines": [
                 {"line": bad.line, "field": bad.field, "message": bad.message} for bad in ingested.ungradable_lines
             ],
+            "chats": ingested.chats,
+            "repaired": ingested.repaired,
             # No two alike: pages are cut by it, and SQLite's clock counts milliseconds.
             "created_at": max(now(connection), newest + 1e-6),
         }

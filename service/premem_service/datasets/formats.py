@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,15 @@ import pyarrow.parquet as pq
 from pydantic_core import from_json
 
 from premem.errors import BadLine, RowsError
+from premem_service.datasets.foreign import (
+    HEAD_BYTES,
+    TAKEN,
+    check_beginning,
+    check_lines,
+    hint_at,
+    hint_at_wrapping,
+    separator_meant,
+)
 
 Row = dict[str, Any]
 Batch = tuple[Sequence[int], Sequence[Row | BadLine]]
@@ -30,32 +39,18 @@ BATCH_BYTES = 4 * 2**20
 ARRAY_BYTES = 64 * 2**20
 """A JSON array can be read only as a whole."""
 _TABLE_ROWS = 256  # a table can blow up: a dictionary holds a long text once for many rows
-_HEAD_BYTES = 8
 
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_FOREIGN = {
-    b"PK\x03\x04": "a zip archive",
-    b"BZh": "a bzip2 file",
-    b"\xfd7zXZ": "an xz file",
-    b"SQLite": "an SQLite database",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
-}
 Table = Literal["Parquet file", "Arrow file", "Arrow stream"]
 _TABLES: dict[bytes, Table] = {
     b"PAR1": "Parquet file",
     b"ARROW1": "Arrow file",
     b"\xff\xff\xff\xff": "Arrow stream",
 }
-_TAKEN = (
-    "send JSON Lines (UTF-8, one object per line), a JSON array of objects, Parquet, Arrow, or CSV with the "
-    "Content-Type text/csv; each plain or compressed with gzip or zstd"
-)
-
 _JSON_FAULTS = {
     "unexpected end of hex escape": "holds half of a surrogate pair (such as \\ud800), which is no character",
     "lone leading surrogate": "holds half of a surrogate pair (such as \\ud800), which is no character",
-    "invalid unicode code point": "is not UTF-8",
+    "invalid unicode code point": "is not UTF-8: save the file in that encoding",
     "recursion limit exceeded": "is nested more than 200 levels deep",
     "number out of range": "holds a number of too many digits",
     "control character": "holds a raw control character; write it as an escape such as \\n or \\u0000",
@@ -69,14 +64,24 @@ class TemporaryFile(Protocol):
     def __call__(self) -> AbstractContextManager[Path]: ...
 
 
+Mend = Callable[[bytes], bytes]
+"""Doubles the backslashes of JSON that begin no escape."""
+
+
 def batches(
-    blocks: Iterable[bytes], *, max_row_bytes: int, temporary_file: TemporaryFile, as_csv: bool = False
+    blocks: Iterable[bytes],
+    *,
+    max_row_bytes: int,
+    temporary_file: TemporaryFile,
+    as_csv: bool = False,
+    mended: Mend | None = None,
 ) -> Iterator[Batch]:
     """The rows of an upload with their line numbers, each either an object or what is wrong with it.
 
     Memory stays bounded whatever is sent: a line longer than `max_row_bytes` is skipped, not gathered; Parquet and
     Arrow go through a temporary file; a JSON array has at most ARRAY_BYTES. Blank lines are no rows but count as lines;
-    where there are no lines, rows count from 1. `as_csv`: whatever is no table by its first bytes is CSV.
+    where there are no lines, rows count from 1. `as_csv`: whatever is no table by its first bytes is CSV. `mended`: is
+    tried on JSON that holds an escape which there is not.
     Raises RowsError, at once or while reading, where the whole upload cannot be read.
     """
     head, rest = _head(iter(blocks))
@@ -84,19 +89,18 @@ def batches(
     if codec is not None:
         head, rest = _head(_decompressed(chain([head], rest), codec))
         if any(head.startswith(magic) for magic in _CODECS):
-            raise RowsError(f"the upload is compressed twice; {_TAKEN}")
-    for magic, what in _FOREIGN.items():
-        if head.startswith(magic):
-            raise RowsError(f"the upload is {what}; {_TAKEN}")
+            raise RowsError(f"the upload is compressed twice; {TAKEN}")
     for magic, table in _TABLES.items():
         if head.startswith(magic):
             return table_batches(chain([head], rest), table, temporary_file=temporary_file)
+    check_beginning(head)
     head = head.removeprefix(b"\xef\xbb\xbf")
     if as_csv:
         return csv_batches(chain([head], rest), max_row_bytes=max_row_bytes)
     if head.lstrip().startswith(b"["):
-        return array_batches(chain([head], rest))
-    return jsonl_batches(chain([head], rest), max_row_bytes=max_row_bytes)
+        return array_batches(chain([head], rest), mended=mended)
+    check_lines(head)
+    return jsonl_batches(chain([head], rest), max_row_bytes=max_row_bytes, mended=mended)
 
 
 def _head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
@@ -104,7 +108,7 @@ def _head(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     head = b""
     for block in blocks:
         head += block
-        if len(head) >= _HEAD_BYTES:
+        if len(head) >= HEAD_BYTES:
             break
     return head, blocks
 
@@ -147,12 +151,12 @@ def _decompressed(blocks: Iterator[bytes], codec: str) -> Iterator[bytes]:
 # JSON Lines
 
 
-def jsonl_batches(blocks: Iterable[bytes], *, max_row_bytes: int) -> Iterator[Batch]:
+def jsonl_batches(blocks: Iterable[bytes], *, max_row_bytes: int, mended: Mend | None = None) -> Iterator[Batch]:
     for numbers, lines in _lines(blocks, longest=max_row_bytes):
         yield (
             numbers,
             _objects(lines, max_row_bytes)
-            or [_object(number, line, max_row_bytes) for number, line in zip(numbers, lines, strict=True)],
+            or [_object(number, line, max_row_bytes, mended) for number, line in zip(numbers, lines, strict=True)],
         )
 
 
@@ -203,14 +207,24 @@ def _objects(lines: Sequence[bytes], max_row_bytes: int) -> list[Row | BadLine] 
 _ALWAYS_FINITE = {str, int, bool, type(None)}
 
 
-def _object(number: int, line: bytes, max_row_bytes: int) -> Row | BadLine:
+def _object(number: int, line: bytes, max_row_bytes: int, mended: Mend | None) -> Row | BadLine:
     if len(line) > max_row_bytes:
-        return BadLine(number, None, too_long(max_row_bytes))
+        return BadLine(number, None, too_long(max_row_bytes) + hint_at_wrapping(line))
     try:
-        row = from_json(line)
+        row = _parsed(line, mended)
     except ValueError as error:
-        return BadLine(number, None, _fault(str(error)))
+        return BadLine(number, None, _fault(str(error), line))
     return _checked(number, row)
+
+
+def _parsed(content: bytes, mended: Mend | None) -> Any:
+    """Raises ValueError."""
+    try:
+        return from_json(content)
+    except ValueError as error:
+        if mended is None or "invalid escape" not in str(error):
+            raise
+        return from_json(mended(content))
 
 
 def _checked(number: int, row: object) -> Row | BadLine:
@@ -221,13 +235,15 @@ def _checked(number: int, row: object) -> Row | BadLine:
     return row
 
 
-def _fault(error: str) -> str:
+def _fault(error: str, line: bytes) -> str:
     message, _, place = error.partition(" at line 1 column ")
     where = f" (at character {place})" if place else ""
     for key, fault in _JSON_FAULTS.items():
         if key in message:
             return fault + where
-    return f"is not JSON: {message}{where}"
+    if message == "trailing characters" and line[int(place or 1) - 1 :].strip() == b",":
+        return f"has a comma behind its object{where}; in JSON Lines nothing stands between the rows"
+    return f"is not JSON: {message}{where}{hint_at(message)}"
 
 
 def _kind(value: object) -> str:
@@ -251,7 +267,7 @@ def finite(value: object) -> bool:
 # A JSON array
 
 
-def array_batches(blocks: Iterable[bytes]) -> Iterator[Batch]:
+def array_batches(blocks: Iterable[bytes], *, mended: Mend | None = None) -> Iterator[Batch]:
     """Raises RowsError where the array is longer than ARRAY_BYTES or no JSON."""
     content = bytearray()
     for block in blocks:
@@ -262,9 +278,10 @@ def array_batches(blocks: Iterable[bytes]) -> Iterator[Batch]:
                 "(jq -c '.[]' array.json > rows.jsonl makes them)"
             )
     try:
-        rows = from_json(bytes(content))
+        rows = _parsed(bytes(content), mended)
     except ValueError as error:
-        raise RowsError(f"the upload starts with '[', as a JSON array does, but is none: {error}") from error
+        hint = hint_at(str(error))
+        raise RowsError(f"the upload starts with '[', as a JSON array does, but is none: {error}{hint}") from error
     for start in range(0, len(rows), BATCH_ROWS):
         taken = rows[start : start + BATCH_ROWS]
         numbers = range(start + 1, start + 1 + len(taken))
@@ -306,15 +323,32 @@ def csv_batches(blocks: Iterable[bytes], *, max_row_bytes: int) -> Iterator[Batc
             if len(rows) == BATCH_ROWS or held >= BATCH_BYTES:
                 yield numbers, rows
                 numbers, rows, held = [], [], 0
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RowsError(f"the upload cannot be read as CSV after line {ended}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise RowsError(
+            f"the upload cannot be read as CSV after line {ended}: it is not UTF-8 ({error.reason}); save the file in that "
+            "encoding"
+        ) from error
+    except csv.Error as error:
+        raise RowsError(
+            f"the upload cannot be read as CSV after line {ended}: {error}; cells stand between commas, those that hold "
+            'commas, quotes or line breaks between double quotes, and a quote within is doubled ("")'
+        ) from error
     if rows:
         yield numbers, rows
 
 
 def _header(cells: list[str]) -> list[str]:
     if not all(name.strip() for name in cells):
-        raise RowsError("the first line of a CSV must name every column, and one has no name")
+        raise RowsError(
+            "the first line of a CSV must name every column, and one has no name; a column of row numbers is left out by "
+            "to_csv(index=False)"
+        )
+    other = separator_meant(cells[0]) if len(cells) == 1 else None
+    if other is not None:
+        raise RowsError(
+            f"the CSV has one column, {cells[0][:200]!r}, whose name holds {other}: save the file with commas as the "
+            "separator between cells"
+        )
     twice = sorted({name for name in cells if cells.count(name) > 1})
     if twice:
         raise RowsError(f"the CSV has two columns named {twice[0]!r}: rename one")

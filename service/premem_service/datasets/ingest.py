@@ -14,13 +14,13 @@ from premem.errors import BadLine, RowsError
 from premem.records import Grade
 from premem.wire.bodies import GraderChoice
 from premem.wire.datasets import Columns
-from premem_service.datasets.formats import Batch, batches
-from premem_service.datasets.rows import mapping, read
+from premem_service.datasets.formats import Batch, Row, batches
+from premem_service.datasets.rows import Examples, Latex, mapping, read
 from premem_service.datasets.shards import Shard, ShardWriter
 from premem_service.storage.store import Store
 
 MOST_LISTED = 100
-FORMAT = 1
+FORMAT = 2
 """Part of every data set's id: to be raised when the same upload would be read into other rows."""
 
 GradeAll = Callable[[Iterable[tuple[str, str]]], Iterable[Grade]]
@@ -38,6 +38,10 @@ class Ingested:
     columns: Columns
     ungradable: int
     ungradable_lines: list[BadLine]
+    chats: int
+    """Rows that ask more than one message of the user."""
+    repaired: int
+    """Backslashes of LaTeX that were put back."""
     shards: list[Shard]
 
 
@@ -52,19 +56,33 @@ def ingest(
     max_ungradable: float,
     max_row_bytes: int,
     as_csv: bool = False,
+    repair_latex: bool | None = None,
 ) -> Ingested:
     """Read an upload to its end and store it, in memory that does not grow with it (but for 32 bytes per row).
+
+    `repair_latex`: put back the backslashes of LaTeX that were taken for escapes of JSON; False: take such rows as they
+    are; None: refuse them.
 
     Raises RowsError with the first bad lines, StoreFull, StoreError, and what `blocks` raises; after any of them
     nothing is left in the store.
     """
     with ShardWriter(store) as writer:
-        reading = _Reading(asked=asked, grader=grader, grader_version=grader_version, writer=writer)
-        uploaded = batches(blocks, max_row_bytes=max_row_bytes, temporary_file=store.temporary_file, as_csv=as_csv)
+        damaged = Latex(repair_latex)
+        reading = _Reading(asked=asked, grader=grader, grader_version=grader_version, writer=writer, damaged=damaged)
+        uploaded = batches(
+            blocks,
+            max_row_bytes=max_row_bytes,
+            temporary_file=store.temporary_file,
+            as_csv=as_csv,
+            mended=damaged.doubled if repair_latex else None,
+        )
         ungradable = _Listed()
-        for position, grade in enumerate(grade_all(reading.pairs(uploaded, max_row_bytes))):
-            if grade.verdict != "right":
-                ungradable.add(BadLine(reading.lines[position], None, _ungradable(grade)))
+        grades = iter(grade_all(reading.pairs(uploaded, max_row_bytes)))
+        for position, grade in enumerate(grades):
+            # Where the final answer stands apart its own grade follows: see `_pairs`.
+            own = next(grades) if reading.has_final_answer(position) else None
+            if not _gradable(grade, own):
+                ungradable.add(BadLine(reading.lines[position], None, _ungradable(grade, own)))
         reading.check()
         _check_share(ungradable, reading.accepted, max_ungradable, grader)
         shards = writer.finish()
@@ -75,6 +93,8 @@ def ingest(
             columns=reading.columns,
             ungradable=ungradable.total,
             ungradable_lines=ungradable.lines,
+            chats=reading.chats,
+            repaired=damaged.repaired,
             shards=shards,
         )
 
@@ -95,12 +115,18 @@ class _Listed:
 class _Reading:
     """One pass over an upload: examples out, shards written and the content hashed on the way."""
 
-    def __init__(self, *, asked: Columns, grader: GraderChoice, grader_version: str, writer: ShardWriter) -> None:
+    def __init__(
+        self, *, asked: Columns, grader: GraderChoice, grader_version: str, writer: ShardWriter, damaged: Latex
+    ) -> None:
         self.columns = asked
         self.accepted = 0
+        self.chats = 0
         self.lines = array("q")
         """Of the accepted rows."""
         self._asked = asked
+        self._damaged = damaged
+        self._apart = bytearray()  # one for each row: whether its final answer stands apart from its trace
+        self._numbered = False
         self._grader = {**grader.model_dump(), "version": grader_version}
         self._writer = writer
         self._bad = _Listed()
@@ -108,14 +134,25 @@ class _Reading:
         self._ids = bytearray()  # 16 bytes per row: a set of a million strings would take 150 MB
 
     def pairs(self, batches: Iterable[Batch], max_row_bytes: int) -> Iterator[tuple[str, str]]:
-        """Reference and answer of each row. After a bad line nothing is written any more, and the rest only checked."""
+        """Reference and answer of each row, where its final answer stands apart followed by that answer as both.
+
+        After a bad line nothing is written any more, and the rest only checked.
+        """
         known = False
         for batch in batches:
             known = known or self._map(batch)
-            examples, bad = read(batch, self.columns, position=self.accepted, max_row_bytes=max_row_bytes)
+            examples, bad = read(
+                batch,
+                self.columns,
+                position=self.accepted,
+                max_row_bytes=max_row_bytes,
+                damaged=self._damaged,
+            )
             for line in bad:
                 self._bad.add(line)
             self.accepted += len(examples)
+            self.chats += examples.chats
+            self._numbered |= examples.numbered
             self.lines.extend(examples.lines)
             if self.columns.id is not None:
                 self._ids += b"".join([blake2b(id_.encode(), digest_size=16).digest() for id_ in examples.ids])
@@ -123,14 +160,21 @@ class _Reading:
                 continue
             self._content.update(b"".join(examples.columns))
             self._writer.add(examples)
-            for trace, final_answer in zip(examples.traces, examples.final_answers, strict=True):
-                yield trace if final_answer is None else final_answer, trace
+            self._apart += bytes(answer is not None for answer in examples.final_answers)
+            yield from _pairs(examples)
+
+    def has_final_answer(self, position: int) -> bool:
+        """Of a row whose pair has been taken."""
+        return bool(self._apart[position])
 
     def _map(self, batch: Batch) -> bool:
         """Settle the mapping by the first row that can be read. False: there is none in this batch."""
         for line, row in zip(*batch, strict=True):
             if not isinstance(row, BadLine):
-                self.columns = mapping(self._asked, list(row), line=line)
+                try:
+                    self.columns = mapping(self._asked, list(row), line=line)
+                except RowsError as error:
+                    raise _around_rows(row, line) or error from None
                 header = {"format": FORMAT, "grader": self._grader, "columns": self.columns.model_dump()}
                 self._content.update(to_json(header))
                 return True
@@ -143,7 +187,8 @@ class _Reading:
     def check(self) -> None:
         """Raises RowsError where a line is bad, two rows share an id, or there is no row."""
         for line, first in self._duplicates():
-            self._bad.add(BadLine(line, self.columns.id, f"has the id of line {first}: ids must be unique"))
+            numbered = ", and a row without one gets its number, from 0" if self._numbered else ""
+            self._bad.add(BadLine(line, self.columns.id, f"has the id of line {first}: ids must be unique{numbered}"))
         if self._bad.total:
             count = self._bad.total
             listed = f"; the first {MOST_LISTED} are listed" if count > MOST_LISTED else ""
@@ -169,12 +214,47 @@ class _Reading:
             yield self.lines[position], self.lines[first]
 
 
-def _ungradable(grade: Grade) -> str:
+def _pairs(examples: Examples) -> Iterator[tuple[str, str]]:
+    for trace, final_answer in zip(examples.traces, examples.final_answers, strict=True):
+        if final_answer is None:
+            yield trace, trace
+        else:
+            yield final_answer, trace
+            yield final_answer, final_answer
+
+
+def _around_rows(row: Row, line: int) -> RowsError | None:
+    """For an object that holds the rows in a list, as `{"data": [...]}` does."""
+    for name, value in row.items():
+        if type(value) is list and value and all(type(one) is dict for one in value) and "role" not in value[0]:
+            return RowsError(
+                f"line {line} is an object around a list of {len(value):,} objects, in its field {name!r}; if they are "
+                f"the rows send them by themselves, one per line (jq -c '.[\"{name}\"][]' FILE > rows.jsonl)"
+            )
+    if len(row) > 1 and all(type(value) is dict for value in row.values()):
+        return RowsError(
+            f"line {line} is an object whose {len(row):,} fields are all objects; if they are the rows send them by "
+            "themselves, one per line (jq -c '.[]' FILE > rows.jsonl)"
+        )
+    return None
+
+
+def _gradable(grade: Grade, own: Grade | None) -> bool:
+    """A trace that marks no final answer does no harm where the answer stands apart, and can be graded itself."""
+    return grade.verdict == "right" or (grade.verdict == "no_answer" and own is not None and own.verdict == "right")
+
+
+def _ungradable(grade: Grade, own: Grade | None) -> str:
+    if own is not None and own.verdict != "right":
+        shown = "" if own.extracted is None else f" {own.extracted[:200]!r}"
+        return f"the final answer{shown}, in its own column, is none that this grader can compare"
     if grade.verdict == "no_answer":
         return "the reference holds no final answer that this grader finds"
     found = "" if grade.extracted is None else f" (final answer found: {grade.extracted[:200]!r})"
     if grade.verdict == "timeout":
         return f"grading the reference against itself ran out of time{found}"
+    if own is not None:
+        return f"the final answer that the reference itself ends with is not the one in its own column{found}"
     return f"the reference's own answer does not grade as right{found}"
 
 

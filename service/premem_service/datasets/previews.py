@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from premem.errors import CheckpointError
 from premem.wire.jobs import Template
 from premem.wire.previews import Preview, PreviewRow
-from premem_service.datasets.reading import read_rows
+from premem_service.datasets.reading import check_template, read_rows
 from premem_service.datasets.routes import get_dataset
 from premem_service.datasets.tokens import FileTokenizer, tokenizer_of
 from premem_service.http.dependencies import DatabaseGiven, SettingsGiven, StoreGiven
@@ -44,13 +44,16 @@ def get_preview(
     may not, or cannot, `untokenized` says why.
     """
     about = get_dataset(dataset, database)
-    asked = {"prompt": prompt, "target": target, "chat": chat, "system": system}
+    template_fields = {"prompt": prompt, "target": target, "chat": chat, "system": system}
     try:
-        template = Template.model_validate({name: value for name, value in asked.items() if value is not None})
+        template = Template.model_validate(
+            {name: value for name, value in template_fields.items() if value is not None}
+        )
     except ValidationError as error:
         fault = error.errors()[0]
         named = fault["loc"] or ("system",)  # the only one that another one forbids
         raise FieldError(str(named[0]), fault["msg"].removeprefix("Value error, ")) from error
+    check_template(database, dataset, template, field="chat")
     tokenizer, untokenized = _tokenizer(checkpoint, template, settings.checkpoint_roots)
     frame = read_rows(database, store, dataset, 0, min(rows, about.rows))
     shown = [

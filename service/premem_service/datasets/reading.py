@@ -10,11 +10,30 @@ import pyarrow.parquet as pq
 from sqlalchemy import Connection, select
 
 from premem.errors import InputError, NotFound
+from premem.wire.jobs import Template
 from premem_service.datasets.shards import Shard, frame, rows_at, tables
+from premem_service.http.problems import FieldError
 from premem_service.storage.db import Database
 from premem_service.storage.rows import DatasetRow, first_of
 from premem_service.storage.store import ArtifactLost, Store
 from premem_service.storage.tables import dataset_shards, datasets
+
+
+def check_template(database: Database, dataset: str, template: Template, *, field: str) -> None:
+    """Raises FieldError where a chat template would ask another chat than the rows hold. None of this name: no error."""
+    if not template.chat:
+        return
+    with database.connect() as connection:
+        found = first_of(DatasetRow, connection, select(datasets).where(datasets.c.id == dataset))
+    if found is not None and found.chats:
+        raise FieldError(
+            field,
+            f"{found.chats:,} of the {found.rows:,} rows of {dataset} hold more than one message of the "
+            "user before the answer: a system message, tools or earlier turns. With a chat template (--chat) all of that "
+            "would be asked as one message of the user, which is not what was trained on. Upload the rows that have one "
+            "question and one answer; where all share one system message, leave it out of the rows and give it as "
+            "template.system (--system)",
+        )
 
 
 def read_rows(database: Database, store: Store, dataset: str, start: int, stop: int) -> pl.DataFrame:

@@ -96,12 +96,26 @@ async def upload_dataset(
     final_answer: ColumnName = None,
     id: ColumnName = None,  # noqa: A002  (the query's name)
     messages: ColumnName = None,
+    repair_latex: Annotated[
+        bool | None,
+        Query(
+            description="LaTeX whose single backslashes JSON took for escapes (a form feed and `rac`): true puts them "
+            "back, false takes the rows as they are; absent, they are refused."
+        ),
+    ] = None,
 ) -> Dataset:
     """Every row is checked and its own reference graded before anything is kept.
 
     The columns are found by their usual names (question: `question`, `prompt` or `instruction`, with Alpaca's `input`
-    below it; trace: `trace`, `solution`, `answer`, `completion`, `output` or `response`; final answer: `final_answer` or
-    `answer`; `id`; or `messages` or ShareGPT's `conversations`, whose last assistant message is the trace), or are named in the query. The same rows with the same grader and mapping are the same data set.
+    below it, or `problem` or `query`; trace: `trace`, `solution`, `answer`, `completion`, `output` or `response`; final
+    answer: `final_answer`, `answer` or `expected_answer`; `id`; or `messages` or ShareGPT's `conversations`, whose last
+    assistant message that was trained on is the trace), or are named in the query. Rows without an id are numbered.
+
+    Several messages before the trace become one question, each with its role; so do a system message and earlier turns in
+    columns of their own (`system`, `history`). Such rows are counted in `chats`, and no chat template can ask them yet.
+    Where the final answer has a column of its own, the trace need not mark one.
+
+    The same rows with the same grader and mapping are the same data set.
     """
 
     def work(blocks: Iterator[bytes]) -> tuple[Dataset, bool]:
@@ -118,6 +132,7 @@ async def upload_dataset(
             max_ungradable=max_ungradable,
             max_row_bytes=settings.max_row_bytes,
             as_csv=request.headers.get("content-type", "").partition(";")[0].strip().lower() == CSV,
+            repair_latex=repair_latex,
         )
         return keep(database, store, ingested, name=name, grader=choice)
 
@@ -237,9 +252,3 @@ def _pieces(content: IO[bytes]) -> Iterator[bytes]:
     with content:
         while piece := content.read(2**18):
             yield piece
-
-
-# For other routes
-
-
-# The commit

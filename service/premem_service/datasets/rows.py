@@ -12,38 +12,45 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from premem.errors import BadLine, RowsError
 from premem.wire.datasets import Columns
+from premem_service.datasets import latex
+from premem_service.datasets.conversations import (
+    AROUND,
+    USER,
+    BadField,
+    Message,
+    around,
+    check_media,
+    is_plain,
+    messages_of,
+    rendered,
+    split,
+)
 from premem_service.datasets.formats import Batch, Row, too_long
 
-INSTRUCTION, INPUT = "instruction", "input"  # of Alpaca: the input, where there is one, goes on from the instruction
+INSTRUCTION, INPUT = "instruction", "input"
+GOES_ON = (INPUT, "context")  # of Alpaca and Dolly: where there is one, the question goes on with it
 QUESTION = ("question", "prompt", INSTRUCTION)
+PROBLEM = ("problem", "query", INPUT)  # what was trained on are the messages, where there are any beside it
 TRACE = ("trace", "solution")
-COMPLETION = ("completion", "output", "response")
+COMPLETION = ("completion", "output", "response", "generated_solution")
 ANSWER = "answer"  # the trace where there is no other, else the final answer
-FINAL_ANSWER = ("final_answer", ANSWER)
-MESSAGES = ("messages", "conversations")
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+FINAL_ANSWER = ("final_answer", ANSWER, "expected_answer")
+MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue")
 ID = "id"
 PARTS = ("question", "trace", "final_answer", "id", "messages")
 
 LONGEST_ID = 500
 
 
-class BadField(Exception):
-    """A row cannot be taken; `field` is the column at fault, None the row as a whole."""
-
-    def __init__(self, field: str | None, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.message = message
-
-
 def mapping(asked: Columns, present: Sequence[str], *, line: int = 1) -> Columns:
     """Which column plays which part, out of the names that a data set's first row (on `line`) has.
 
-    question: `question`, else `prompt`, else `instruction`, which an `input` beside it goes on from. trace: `trace`, else
-    `solution`, `answer`, `completion`, `output`, `response`. final_answer: `final_answer`, else `answer` where that is
-    not the trace. Where question or trace is missing, `messages` or `conversations` stands for both. `id` is the row's
-    number where there is no such column. Raises RowsError, naming the columns that are there.
+    question: `question`, else `prompt`, else `instruction`, which an `input` or `context` goes on from. trace: `trace`, else
+    `solution`, `answer`, `completion`, `output`, `response`, `generated_solution`. final_answer: `final_answer`, else
+    `answer` where that is not the trace, else `expected_answer`. Where question or trace is missing, `messages`,
+    `conversations`, `conversation` or `dialog` stands for both; where there is none of these either, `problem`, `query`
+    or `input` is the question. `id` is the row's number where there is no such column. Raises RowsError, naming the
+    columns that are there.
     """
     for part in PARTS:
         column = getattr(asked, part)
@@ -58,6 +65,8 @@ def mapping(asked: Columns, present: Sequence[str], *, line: int = 1) -> Columns
     messages = asked.messages
     if messages is None and (question is None or trace is None) and asked.question is None and asked.trace is None:
         messages = _first(MESSAGES, free)
+    if question is None and messages is None:
+        question = _first(PROBLEM, free)
     if messages is not None:
         question = trace = None
     elif question is None:
@@ -95,25 +104,80 @@ class Examples:
     final_answers: list[str | None]
     columns: list[bytes]
     """The row as it was uploaded: a JSON object, spacing and escapes made uniform."""
+    chats: int = 0
+    """Of more than one message of the user and its answer."""
+    numbered: bool = False
+    """Whether a row has its number for an id, though others have a column of ids."""
 
     def __len__(self) -> int:
         return len(self.lines)
 
 
-def read(batch: Batch, columns: Columns, *, position: int, max_row_bytes: int) -> tuple[Examples, list[BadLine]]:
+@dataclass(slots=True)
+class Latex:
+    """What is done about LaTeX whose backslashes were taken for escapes of JSON."""
+
+    repair: bool | None = None
+    """None: such a row is refused. False: it is taken as it is."""
+    repaired: int = 0
+    """Backslashes that were put back."""
+
+    def doubled(self, content: bytes) -> bytes:
+        """JSON whose lone backslashes are put right."""
+        content, count = latex.doubled(content)
+        self.repaired += count
+        return content
+
+    def mended(self, rows: Sequence[Row | BadLine], columns: Columns) -> Sequence[Row | BadLine]:
+        """The rows, repaired where that is wanted."""
+        if not self.repair:
+            return rows
+        formulas = frozenset({columns.final_answer} - {None})
+        mended = []
+        for row in rows:
+            if not isinstance(row, BadLine):
+                row, count = latex.repaired_row(row, formulas=formulas)
+                self.repaired += count
+            mended.append(row)
+        return mended
+
+    def check(self, text: str, column: str, *, formula: bool = False) -> None:
+        """Raises BadField where LaTeX was damaged and nothing was said about that."""
+        if self.repair is not None or not latex.may_be_eaten(text):
+            return
+        place = next(latex.eaten(text, formula=formula), None)
+        if place is not None:
+            raise BadField(
+                column,
+                f"holds {latex.described(text, place)}: JSON takes a single backslash for an escape. Double the "
+                "backslashes, or have them put back with ?repair_latex=true; where the control characters are meant, "
+                "say ?repair_latex=false",
+            )
+
+
+def read(
+    batch: Batch, columns: Columns, *, position: int, max_row_bytes: int, damaged: Latex | None = None
+) -> tuple[Examples, list[BadLine]]:
     """The examples in a batch by this mapping, and what cannot be taken.
 
-    `position` is the first row's in the data set: where no column holds ids, positions are the ids.
+    `position` is the first row's in the data set: where no column holds ids, positions are the ids. `damaged`: what is
+    done about LaTeX, which counts what it repaired; absent, damaged rows are refused.
     """
-    return _read_sound(batch, columns, position, max_row_bytes) or _read_each(batch, columns, position, max_row_bytes)
+    damaged = damaged or Latex()
+    batch = (batch[0], damaged.mended(batch[1], columns))
+    return _read_sound(batch, columns, position, max_row_bytes, damaged) or _read_each(
+        batch, columns, position, max_row_bytes, damaged
+    )
 
 
 def _read_sound(
-    batch: Batch, columns: Columns, position: int, max_row_bytes: int
+    batch: Batch, columns: Columns, position: int, max_row_bytes: int, damaged: Latex
 ) -> tuple[Examples, list[BadLine]] | None:
     """A whole batch at once where nothing is wrong with any row, as is usual (twice as fast); else None."""
     lines, rows = batch
     if columns.messages is not None or columns.question == INSTRUCTION or not _all_rows(rows):
+        return None
+    if not all(map(AROUND.isdisjoint, rows)):
         return None
     try:
         contents = [to_json(row, inf_nan_mode="null") for row in rows]
@@ -126,10 +190,10 @@ def _read_sound(
     if columns.id is None:
         ids = [str(number) for number in range(position, position + len(rows))]
     sound = (
-        _all_sound(questions)
-        and _all_sound(traces)
-        and _all_sound(ids)
-        and (columns.final_answer is None or _all_sound(final_answers))
+        _all_sound(questions, damaged)
+        and _all_sound(traces, damaged)
+        and _all_sound(ids, damaged)
+        and (columns.final_answer is None or _all_sound(final_answers, damaged))
         and max(map(len, ids)) <= LONGEST_ID
         and max(map(len, contents)) <= max_row_bytes
     )
@@ -144,17 +208,21 @@ def _column(rows: Sequence[Row], name: str | None) -> list[Any]:
     return [None] * len(rows) if name is None else [row.get(name) for row in rows]
 
 
-def _all_sound(texts: Sequence[Any]) -> bool:
-    """What `_sound` asks of one text."""
-    kinds = {type(text) for text in texts}
-    return kinds == {str} and all(texts) and not any(map(str.isspace, texts)) and "\0" not in "".join(texts)
+def _all_sound(texts: Sequence[Any], damaged: Latex) -> bool:
+    """What `_sound` and `Latex.check` ask of one text."""
+    if {type(text) for text in texts} != {str} or not all(texts) or any(map(str.isspace, texts)):
+        return False
+    joined = "".join(texts)
+    return "\0" not in joined and (damaged.repair is not None or not latex.may_be_eaten(joined))
 
 
 def _is_empty(text: str) -> bool:
     return not text or text.isspace()
 
 
-def _read_each(batch: Batch, columns: Columns, position: int, max_row_bytes: int) -> tuple[Examples, list[BadLine]]:
+def _read_each(
+    batch: Batch, columns: Columns, position: int, max_row_bytes: int, damaged: Latex
+) -> tuple[Examples, list[BadLine]]:
     examples = Examples([], [], [], [], [], [])
     bad = []
     for line, row in zip(*batch, strict=True):
@@ -162,37 +230,79 @@ def _read_each(batch: Batch, columns: Columns, position: int, max_row_bytes: int
             bad.append(row)
             continue
         try:
-            question, trace = _question_and_trace(row, columns)
+            question, trace, plain = _question_and_trace(row, columns)
+            damaged.check(question, columns.messages or columns.question or "")
+            damaged.check(trace, columns.messages or columns.trace or "")
             final_answer = None if columns.final_answer is None else _final_answer(row, columns.final_answer)
-            id_ = str(position + len(examples)) if columns.id is None else _id(row, columns.id)
+            damaged.check(final_answer or "", columns.final_answer or "", formula=True)
+            id_ = None if columns.id is None else _id(row, columns.id)
             content = _content(row, max_row_bytes)
         except BadField as error:
             bad.append(BadLine(line, error.field, error.message))
             continue
+        examples.numbered |= id_ is None and columns.id is not None
+        examples.ids.append(str(position + len(examples)) if id_ is None else id_)
         examples.lines.append(line)
-        examples.ids.append(id_)
         examples.questions.append(question)
         examples.traces.append(trace)
         examples.final_answers.append(final_answer)
         examples.columns.append(content)
+        examples.chats += not plain
     return examples, bad
 
 
 # One row
 
 
-def _question_and_trace(row: Row, columns: Columns) -> tuple[str, str]:
+def _question_and_trace(row: Row, columns: Columns) -> tuple[str, str, bool]:
+    """And whether the question is one message of the user."""
+    question, trace = columns.question, columns.trace
     if columns.messages is not None:
-        return _conversation(row, columns.messages)
-    if columns.question is None or columns.trace is None:
+        column = columns.messages
+        asked, answer = split(messages_of(_value(row, column), column), column)
+        in_turns = True
+    elif question is not None and trace is not None:
+        column = question
+        value = _value(row, question)
+        in_turns = type(value) is list
+        asked = messages_of(value, question) if in_turns else [Message(USER, _asked(row, question))]
+        value = _value(row, trace)
+        if type(value) is list:
+            asked, answer = split([*asked, *_answers(value, trace)], trace)
+        else:
+            answer = _text(value, trace)
+    else:
         raise ValueError("a mapping needs question and trace, or messages")
-    question = _text(row, columns.question, reply=False)
-    more = row.get(INPUT) if columns.question == INSTRUCTION else None
-    if more is not None and type(more) is not str:
-        raise BadField(INPUT, f"must be a string, not {_kind(more)}")
-    if more and not _is_empty(more):
-        question += "\n\n" + _sound(more, INPUT)
-    return question, _text(row, columns.trace, reply=True)
+    asked = around(row, _parts(columns), asked, in_turns=in_turns)
+    check_media(row, asked)
+    return _sound(rendered(asked), column), _sound(answer, columns.messages or trace or ""), is_plain(asked)
+
+
+def _parts(columns: Columns) -> frozenset[str | None]:
+    return frozenset(getattr(columns, part) for part in PARTS)
+
+
+def _asked(row: Row, column: str) -> str:
+    text = _text(row[column], column)
+    for name in GOES_ON if column == INSTRUCTION else ():
+        more = row.get(name)
+        if more is not None and type(more) is not str:
+            raise BadField(name, f"must be a string, not {_kind(more)}")
+        if more and not _is_empty(more):
+            text += "\n\n" + _sound(more, name)
+    return text
+
+
+def _answers(value: object, column: str) -> list[Message]:
+    """A completion as messages; they go on from the prompt."""
+    answers = messages_of(value, column)
+    if not answers[0].of_assistant and len(answers) > 1:
+        raise BadField(
+            column, f"is a whole conversation, not what is said after the question: say so with ?messages={column}"
+        )
+    if not answers[-1].of_assistant:
+        raise BadField(column, f"must end with a message of the assistant, not of {answers[-1].role!r}")
+    return answers
 
 
 def _content(row: Row, max_row_bytes: int) -> bytes:
@@ -215,12 +325,8 @@ def _value(row: Row, column: str) -> Any:
     return value
 
 
-def _text(row: Row, column: str, *, reply: bool) -> str:
-    value = _value(row, column)
-    if type(value) is list:
-        messages = _messages(value, column)
-        value = messages[-1][1] if reply else rendered(messages)
-    elif type(value) is not str:
+def _text(value: object, column: str) -> str:
+    if type(value) is not str:
         raise BadField(column, f"must be a string, not {_kind(value)}")
     return _sound(value, column)
 
@@ -243,14 +349,20 @@ def _final_answer(row: Row, column: str) -> str | None:
     if type(value) in (int, float) or isinstance(value, Decimal):
         return str(value)
     if type(value) is not str:
-        raise BadField(column, f"must be a string or a number, not {_kind(value)}")
+        one = ": write the one answer itself" if type(value) is list else ""
+        raise BadField(column, f"must be a string or a number, not {_kind(value)}{one}")
     if _is_empty(value):
         raise BadField(column, "is empty; write null where the final answer stands in the trace only")
     return _sound(value, column)
 
 
-def _id(row: Row, column: str) -> str:
-    value = _value(row, column)
+def _id(row: Row, column: str) -> str | None:
+    """None: the row is to be numbered."""
+    value = row.get(column)
+    if value is None:
+        return None
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value)
     if type(value) is float and value.is_integer() and math.isfinite(value):
         value = int(value)
     if type(value) is int:
@@ -260,54 +372,6 @@ def _id(row: Row, column: str) -> str:
     if len(value) > LONGEST_ID:
         raise BadField(column, f"is longer than {LONGEST_ID} characters")
     return _sound(value, column)
-
-
-# Conversations
-
-
-def _conversation(row: Row, column: str) -> tuple[str, str]:
-    """Question and trace: what comes before the last message of the assistant, and that message."""
-    messages = _messages(_value(row, column), column)
-    last = max((place for place, (role, _) in enumerate(messages) if role == "assistant"), default=None)
-    if last is None:
-        raise BadField(column, "holds no message of the assistant, whose last one is the trace")
-    if last == 0:
-        raise BadField(column, "holds no message before the assistant's, so there is no question")
-    return _sound(rendered(messages[:last]), column), _sound(messages[last][1], column)
-
-
-def _messages(value: object, column: str) -> list[tuple[str, str]]:
-    """Roles and contents."""
-    if type(value) is not list or not value:
-        raise BadField(column, "must be a list of messages {role, content}, with at least one")
-    messages = []
-    for place, message in enumerate(value):
-        role, content = _said(message) if isinstance(message, dict) else (None, None)
-        if type(content) is list and all(_is_text_part(part) for part in content):
-            content = "".join(part["text"] for part in content)
-        if type(role) is not str or type(content) is not str:
-            raise BadField(column, f"message {place} must be an object with a role and a content, both strings")
-        messages.append((role, content))
-    return messages
-
-
-def _said(message: Row) -> tuple[Any, Any]:
-    """Role and content, in ShareGPT's words too."""
-    if "role" not in message and "from" in message:
-        role = message["from"]
-        return SHAREGPT_ROLES.get(role, role) if type(role) is str else role, message.get("value")
-    return message.get("role"), message.get("content")
-
-
-def _is_text_part(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type", "text") == "text" and type(part.get("text")) is str
-
-
-def rendered(messages: Sequence[tuple[str, str]]) -> str:
-    """A conversation as one text: a single message is its content, several are `role: content` with a blank line between."""
-    if len(messages) == 1:
-        return messages[0][1]
-    return "\n\n".join(f"{role}: {content}" for role, content in messages)
 
 
 def _kind(value: object) -> str:

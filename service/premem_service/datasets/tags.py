@@ -143,8 +143,8 @@ def _rows(connection: Connection, dataset: str, *, lock: bool = False) -> int:
     return rows
 
 
-def _check(asked: list[int], dataset: str, rows: int) -> None:
-    if (last := max(asked)) >= rows:
+def _check(wanted: list[int], dataset: str, rows: int) -> None:
+    if (last := max(wanted)) >= rows:
         raise FieldError("rows", f"there is no row {last} in the data set {dataset}: it has {rows:,}, counted from 0")
 
 

@@ -229,5 +229,5 @@ class _Replay:
 
 def _scope_name(scope: Scope) -> str:
     """Who asked for what."""
-    asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
-    return f"{scope.get('key', '')} {sha256(asked.encode()).hexdigest()}"
+    target = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+    return f"{scope.get('key', '')} {sha256(target.encode()).hexdigest()}"

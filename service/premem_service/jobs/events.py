@@ -33,15 +33,15 @@ async def job_events(
     request: Request, first: Annotated[Job, Depends(_existing)], database: DatabaseGiven
 ) -> AsyncIterable[ServerSentEvent]:
     """An event `job` with the whole job whenever it changes; the stream ends when the job has ended."""
-    told, told_at = first, asyncio.get_running_loop().time()
+    sent, sent_at = first, asyncio.get_running_loop().time()
     yield ServerSentEvent(event="job", data=first)
-    while told.state not in ENDED and not request.app.state.ending.is_set():
+    while sent.state not in ENDED and not request.app.state.ending.is_set():
         await asyncio.sleep(POLL_SECONDS)
-        seen = await run_in_threadpool(_read, database, told.id)
-        changed = seen.model_copy(update={"seconds_left": told.seconds_left}) != told
+        seen = await run_in_threadpool(_read, database, sent.id)
+        changed = seen.model_copy(update={"seconds_left": sent.seconds_left}) != sent
         at = asyncio.get_running_loop().time()
-        if changed or (seen.seconds_left != told.seconds_left and at - told_at >= TOLD_AGAIN_SECONDS):
-            told, told_at = seen, at
+        if changed or (seen.seconds_left != sent.seconds_left and at - sent_at >= TOLD_AGAIN_SECONDS):
+            sent, sent_at = seen, at
             yield ServerSentEvent(event="job", data=seen)
 
 

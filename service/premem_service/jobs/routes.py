@@ -13,7 +13,7 @@ from premem.errors import Conflict
 from premem.wire.bodies import Page
 from premem.wire.estimates import Estimate
 from premem.wire.jobs import ENDED, Job, JobRequest
-from premem_service.datasets.reading import read_rows
+from premem_service.datasets.reading import check_template, read_rows
 from premem_service.http import cursors
 from premem_service.http.dependencies import Cursor, DatabaseGiven, Limit, SettingsGiven, StoreGiven
 from premem_service.http.problems import FieldError, described
@@ -54,10 +54,12 @@ def post_job(
 
     With `dry_run` nothing is started, and the answer says how many tokens, seconds and bytes the job will take.
     """
+    check_template(database, request.dataset, request.template, field="dataset")
+    check_template(database, request.test_dataset or "", request.template, field="test_dataset")
     _check_columns(database, store, request)
     if dry_run:
-        told = costs.estimate(database, store, request, measured_by=measured_by)
-        return JSONResponse(told.model_dump(mode="json"))
+        estimate = costs.estimate(database, store, request, measured_by=measured_by)
+        return JSONResponse(estimate.model_dump(mode="json"))
     with database.begin() as connection:
         job = insert_job(connection, request)
         if states.is_planned(job):

@@ -224,16 +224,16 @@ def threshold_reply(row: JobRow) -> ThresholdReply:
     if row.report is None:
         reply.forecast_reason = NOT_YET
     else:
-        told = row.report.threshold
-        reply.forecast, reply.forecast_reason = told.forecast, told.forecast_reason
+        final = row.report.threshold
+        reply.forecast, reply.forecast_reason = final.forecast, final.forecast_reason
     return reply
 
 
 def dtype(row: JobRow) -> str | None:
     """What the job asks for, or what its first result was computed in: all checkpoints are scored in one."""
-    asked: str | None = row.request.dtype
-    if asked is not None:
-        return asked
+    named: str | None = row.request.dtype
+    if named is not None:
+        return named
     used = None if row.produced_by is None else row.produced_by["dtype"]
     return used if used in ("float32", "bfloat16", "float16") else None
 

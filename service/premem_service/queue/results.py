@@ -124,8 +124,8 @@ def take(database: Database, store: Store, task: str, attempt: int, content: byt
     counters, produced_by = _checked(row, job, content)
     _leave_out_given(store, row, counters)
     if row.source is None and (effort := read_effort(content)) is not None:
-        told = ("prompt_tokens", "cached_tokens", "engine_seconds", "cache_bytes")
-        counters |= {name: getattr(effort, name) for name in told}
+        counted = ("prompt_tokens", "cached_tokens", "engine_seconds", "cache_bytes")
+        counters |= {name: getattr(effort, name) for name in counted}
     for fingerprint in ("tokenizer", WEIGHTS):
         if len(produced_by[fingerprint]) > 64:
             raise InputError(f"the fingerprint {fingerprint!r} in the result's metadata is longer than 64 characters")
@@ -216,8 +216,8 @@ def _commit(
     if connection.execute(committed).rowcount == 0:  # a claim was faster
         return leases.stale(connection, row.id, attempt)
     if job.produced_by is None:
-        told = {key: value for key, value in produced_by.items() if key != WEIGHTS}
-        first = {"produced_by": told, "tokenizer": produced_by["tokenizer"] or None}
+        makers = {key: value for key, value in produced_by.items() if key != WEIGHTS}
+        first = {"produced_by": makers, "tokenizer": produced_by["tokenizer"] or None}
         connection.execute(update(jobs).where(jobs.c.id == row.job).values(first))
     if checkpoint.weights is None and produced_by[WEIGHTS]:
         connection.execute(update(checkpoints).where(*_of(row)).values(weights=produced_by[WEIGHTS]))

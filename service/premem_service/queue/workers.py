@@ -44,14 +44,14 @@ def connected(connection: Connection) -> list[WorkerReply]:
 def see(connection: Connection, request: LeaseRequest, *, at: float) -> None:
     """A worker asks for a task. Those of yesterday are forgotten, since each start has a name of its own."""
     mine = workers.c.name == request.worker
-    told = {"engine": request.engine, "device": request.device}
+    equipment = {"engine": request.engine, "device": request.device}
     known = first_of(WorkerRow, connection, select(workers).where(mine))
     if known is None:
         connection.execute(delete(workers).where(workers.c.seen_at < at - FORGOTTEN_SECONDS))
         try:
             with connection.begin_nested():
-                connection.execute(insert(workers).values(name=request.worker, seen_at=at, **told))
+                connection.execute(insert(workers).values(name=request.worker, seen_at=at, **equipment))
         except IntegrityError:
             return  # it asks twice at once, and was seen by the other request
     elif known.seen_at < at - SEEN_EVERY_SECONDS or (known.engine, known.device) != (request.engine, request.device):
-        connection.execute(update(workers).where(mine).values(seen_at=at, **told))
+        connection.execute(update(workers).where(mine).values(seen_at=at, **equipment))

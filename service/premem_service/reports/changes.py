@@ -65,8 +65,8 @@ def changes(
 
 def _notes(job: JobRow, previous: JobRow, report: JobReport) -> list[str]:
     found = [
-        f"{told} differs from that of job {previous.id}"
-        for name, told in COMPARED.items()
+        f"{description} differs from that of job {previous.id}"
+        for name, description in COMPARED.items()
         if getattr(job.request, name) != getattr(previous.request, name)
     ]
     if report.threshold.memorized_below != previous.memorized_below:

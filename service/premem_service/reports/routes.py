@@ -85,8 +85,8 @@ def under(
             memorized_below=drawn.memorized_below, basis=drawn.basis, source=drawn.source, forecast_reason=""
         )
     assert threshold.memorized_below is not None  # noqa: S101  (a completed job has one)
-    told = _forecast(job, report, run, calibration=calibration, rule=rule)
-    refused = told.reason if isinstance(told, Refusal) else None
+    forecasts = _forecast(job, report, run, calibration=calibration, rule=rule)
+    refused = forecasts.reason if isinstance(forecasts, Refusal) else None
     threshold.forecast = "refused" if refused else "given"
     threshold.forecast_reason = refused or _basis(calibration)
     return report.model_copy(
@@ -95,7 +95,7 @@ def under(
             "rule": rule,
             "calibration": calibration.id if calibration else None,
             "forecast_refused": refused,
-            "checkpoints": _lines(report, run, threshold.memorized_below, rule=rule, told=told),
+            "checkpoints": _lines(report, run, threshold.memorized_below, rule=rule, forecasts=forecasts),
             "warnings": report.warnings + _warnings(job, calibration),
         }
     )
@@ -132,11 +132,11 @@ def _basis(calibration: CalibrationRow | None) -> str:
 
 
 def _lines(
-    report: JobReport, run: ScoredRun, memorized_below: float, *, rule: str, told: list[Forecast] | Refusal
+    report: JobReport, run: ScoredRun, memorized_below: float, *, rule: str, forecasts: list[Forecast] | Refusal
 ) -> list[CheckpointReport]:
     score_C = scores(run, memorized_below=memorized_below, rule=rule).mean(axis=1)
     memorized_C = memorized(run.perplexity_CE, memorized_below=memorized_below).mean(axis=1)
-    points: list[Forecast] | list[None] = [None] * len(score_C) if isinstance(told, Refusal) else told
+    points: list[Forecast] | list[None] = [None] * len(score_C) if isinstance(forecasts, Refusal) else forecasts
     return [
         line.model_copy(
             update={
@@ -160,7 +160,7 @@ def _as_reply(point: Forecast | None) -> ForecastReply | None:
 def _warnings(job: JobRow, calibration: CalibrationRow | None) -> list[str]:
     if calibration is None:
         return []
-    told = [f"calibration {calibration.name}: {warning}" for warning in calibration.result["warnings"]]
+    warnings = [f"calibration {calibration.name}: {warning}" for warning in calibration.result["warnings"]]
     if job.id in calibration.jobs:
-        told.append(f"calibration {calibration.name} was made from this job among others: its forecast is no test")
-    return told
+        warnings.append(f"calibration {calibration.name} was made from this job among others: its forecast is no test")
+    return warnings

@@ -95,8 +95,8 @@ def finalize(database: Database, store: Store, job: JobRow, lease: Lease) -> Non
     report = _with_comparisons(database, store, job, report, beside, score_E=scores_CE[-1], check=lease.check)
     artifact = f"{PREFIX}{job.id}/{uuid4().hex}.parquet"
     write(database, store, job, artifact, seen, scores_CE[-1], perturbed_VE, ranked, threshold.memorized_below, lease)
-    told = report.model_dump(mode="json")
-    complete_job(database, store, job, artifact, report=told, warnings=warnings, **drawn)
+    body = report.model_dump(mode="json")
+    complete_job(database, store, job, artifact, report=body, warnings=warnings, **drawn)
 
 
 @dataclass(frozen=True, slots=True)

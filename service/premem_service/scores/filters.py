@@ -94,15 +94,15 @@ class Filtered:
         artifact: str,
         dataset: str,
         names: list[str],
-        asked: Filter,
+        wanted: Filter,
     ) -> tuple[Ranks, Ranks]:
         """rank_F and row_F. Raises FieldError for a checkpoint that is none of the job's, ArtifactLost, StoreError."""
-        key = (artifact, *astuple(asked))
+        key = (artifact, *astuple(wanted))
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        found = _ranks(database, store, scores, dataset, names, asked)
+        found = _ranks(database, store, scores, dataset, names, wanted)
         with self._lock:
             self._known[key] = found
             while sum(rank_F.nbytes + row_F.nbytes for rank_F, row_F in self._known.values()) > REMEMBERED_BYTES:
@@ -111,39 +111,39 @@ class Filtered:
 
 
 def _ranks(
-    database: Database, store: Store, scores: Scores, dataset: str, names: list[str], asked: Filter
+    database: Database, store: Store, scores: Scores, dataset: str, names: list[str], wanted: Filter
 ) -> tuple[Ranks, Ranks]:
-    if asked.memorized_at is not None and asked.memorized_at not in names:
+    if wanted.memorized_at is not None and wanted.memorized_at not in names:
         raise FieldError(
-            "memorized_at", f"there is no checkpoint {asked.memorized_at!r}: the job has {', '.join(names)}"
+            "memorized_at", f"there is no checkpoint {wanted.memorized_at!r}: the job has {', '.join(names)}"
         )
     row_R = scores.columns("row")["row"].to_numpy()
     wanted_R = np.ones(scores.rows, dtype=bool)
     for column, least, under in (
-        ("score", asked.above, asked.below),
-        ("low", asked.interval_above, None),
-        ("high", None, asked.interval_below),
-        ("perplexity", asked.perplexity_above, asked.perplexity_below),
+        ("score", wanted.above, wanted.below),
+        ("low", wanted.interval_above, None),
+        ("high", None, wanted.interval_below),
+        ("perplexity", wanted.perplexity_above, wanted.perplexity_below),
     ):
         if least is not None or under is not None:
             value_R = _last(scores, column) if column == "perplexity" else _numbers(scores, column)
             wanted_R &= (value_R >= (-np.inf if least is None else least)) & (
                 value_R < (np.inf if under is None else under)
             )
-    if asked.memorized is not None or asked.memorized_at is not None:
+    if wanted.memorized is not None or wanted.memorized_at is not None:
         first_R = _memorized_at(scores)
-        if asked.memorized is not None:
-            wanted_R &= (first_R < len(names)) == asked.memorized
-        if asked.memorized_at is not None:
-            wanted_R &= first_R == names.index(asked.memorized_at)
-    if asked.search is not None:
-        wanted_R &= _holding(database, store, dataset, asked.search)[row_R]
+        if wanted.memorized is not None:
+            wanted_R &= (first_R < len(names)) == wanted.memorized
+        if wanted.memorized_at is not None:
+            wanted_R &= first_R == names.index(wanted.memorized_at)
+    if wanted.search is not None:
+        wanted_R &= _holding(database, store, dataset, wanted.search)[row_R]
     rank_F = np.flatnonzero(wanted_R)
-    if asked.sort != "rank":
-        key_F = _key(scores, asked.sort, row_R)[rank_F]
+    if wanted.sort != "rank":
+        key_F = _key(scores, wanted.sort, row_R)[rank_F]
         # Stable, so that ties stay by rank; NaN goes last either way.
-        rank_F = rank_F[np.argsort(key_F if asked.order == "ascending" else -key_F, kind="stable")]
-    elif asked.order == "descending":
+        rank_F = rank_F[np.argsort(key_F if wanted.order == "ascending" else -key_F, kind="stable")]
+    elif wanted.order == "descending":
         rank_F = rank_F[::-1]
     return rank_F.astype(np.uint32), row_R[rank_F].astype(np.uint32)
 

@@ -179,6 +179,8 @@ class DatasetRow(Row):
     grader: dict[str, Any]
     ungradable: int
     ungradable_lines: list[dict[str, Any]]
+    chats: int
+    repaired: int
     created_at: float
 
 

@@ -55,6 +55,8 @@ datasets = Table(
     Column("grader", JSON, nullable=False),
     Column("ungradable", BigInteger, nullable=False),
     Column("ungradable_lines", JSON, nullable=False),
+    Column("chats", BigInteger, nullable=False),
+    Column("repaired", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
 )
 

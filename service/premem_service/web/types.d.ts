@@ -35,6 +35,8 @@ export interface Dataset {
   grader: GraderChoice;
   ungradable: number;
   ungradable_lines: BadLineReply[];
+  chats: number;
+  repaired: number;
 }
 
 export interface Template {

@@ -138,7 +138,7 @@ def test_bad_rows_are_listed_by_line(service, data):
     shown = premem("upload", data, service=service)
 
     assert shown.returncode == 2
-    assert "premem: 45 lines cannot be taken" in shown.stderr
+    assert f"premem: {Path(data).name}: 45 lines cannot be taken" in shown.stderr
     assert "  line 20, trace: is empty" in shown.stderr
     assert "line 21" not in shown.stderr
     assert "  … and 25 more" in shown.stderr

@@ -82,8 +82,8 @@ def test_dicts_are_sent_as_a_line_each(service, client):
 def test_a_row_that_json_cannot_hold_is_named(service, client):
     service.on("POST /v1/datasets", Reply(dataset_of(), status=201))
 
-    with pytest.raises(InputError, match="row 2 cannot be written as JSON"):
-        client.upload([{"question": "2 + 3?"}, {"question": float("nan")}])
+    with pytest.raises(InputError, match="row 2, question: is infinite"):
+        client.upload([{"question": "2 + 3?"}, {"question": float("inf")}])
 
 
 @pytest.mark.parametrize(

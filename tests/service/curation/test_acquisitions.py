@@ -16,8 +16,8 @@ from premem.records import Observation
 from premem_service import garbage
 from premem_service.curation import acquisitions, candidates
 from premem_service.queue import finalizing
-from tests.service.conftest import on_sqlite, upload
 from tests.service.recording import imported, made_run
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, fail, lease, must_lease, put, work_off
 
 POOL = 900

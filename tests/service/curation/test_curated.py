@@ -13,7 +13,7 @@ import pytest
 
 from premem.records import Observation
 from premem_service.curation import jsontypes, subset
-from tests.service.conftest import on_sqlite
+from tests.service.serving import on_sqlite
 from tests.service.working import always_right, ended, must_lease, put, result, work_off
 
 ROWS = 9

@@ -22,9 +22,9 @@ from premem_service.scores import traits
 from premem_service.storage.db import Database
 from premem_service.storage.store import Store
 from premem_service.storage.tables import dataset_shards
-from tests.service.conftest import on_sqlite, upload
 from tests.service.recording import imported, made_run
-from tests.service.scores.test_scores import CHECKPOINTS, MEMORIZED_BELOW, ROWS, history, observe
+from tests.service.scored_run import CHECKPOINTS, MEMORIZED_BELOW, ROWS, history, observe
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, work_off
 
 PARAMETERS = [

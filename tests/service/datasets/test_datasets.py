@@ -19,8 +19,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from premem_service.storage.store import Store, StoreFull
-from tests.service.conftest import POSTGRES
 from tests.service.datasets.uploading import as_frame, files, jsonl, left, refused, rows, upload, wait_until
+from tests.service.serving import POSTGRES
 
 PARQUET = "application/vnd.apache.parquet"
 
@@ -239,9 +239,9 @@ def test_a_repeated_id_names_both_lines(client: TestClient):
 
 
 def test_a_missing_column_names_those_that_are_there(client: TestClient):
-    problem = refused(client, b'{"problem": "2 + 3?", "answer": "#### 5"}\n')
+    problem = refused(client, b'{"puzzle": "2 + 3?", "answer": "#### 5"}\n')
 
-    assert "the columns of line 1 are 'problem', 'answer'" in problem["detail"]
+    assert "the columns of line 1 are 'puzzle', 'answer'" in problem["detail"]
     assert "?question=NAME" in problem["detail"]
     assert problem["errors"] == [{"line": 1, "field": "question", "message": "no column holds the question"}]
 
@@ -276,7 +276,7 @@ def test_a_final_answer_that_the_trace_does_not_reach_is_ungradable(client: Test
     dataset = upload(client, jsonl(uploaded), max_ungradable=0.5)
 
     assert [line["line"] for line in dataset["ungradable_lines"]] == [2]
-    assert "does not grade as right (final answer found: '5')" in dataset["ungradable_lines"][0]["message"]
+    assert "not the one in its own column (final answer found: '5')" in dataset["ungradable_lines"][0]["message"]
 
 
 def test_too_many_of_them_are_refused(client: TestClient):

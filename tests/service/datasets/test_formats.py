@@ -3,11 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import tempfile
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -18,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from premem.errors import BadLine, RowsError
-from premem_service.datasets.formats import batches
+from tests.service.datasets.reading_rows import read
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -31,19 +27,6 @@ JSON_VALUES = st.recursive(
 )
 TOO_LONG = BadLine(1, None, "is longer than 1,048,576 bytes, the most that one row may have")
 ROWS = st.lists(st.dictionaries(st.text(), JSON_VALUES, max_size=4), max_size=8)
-
-
-def read(content: bytes, *, size: int = 2**16, max_row_bytes: int = 2**20) -> list[tuple[int, object]]:
-    """All lines with what stands on them, of an upload that arrives in pieces of `size` bytes."""
-    pieces = (content[start : start + size] for start in range(0, len(content), size))
-    uploaded = batches(pieces, max_row_bytes=max_row_bytes, temporary_file=temporary_file)
-    return [line for numbers, rows in uploaded for line in zip(numbers, rows, strict=True)]
-
-
-@contextmanager
-def temporary_file() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder) / "spool"
 
 
 def fault(line: bytes) -> str:
@@ -145,8 +128,11 @@ def test_nothing_is_no_rows():
     ("line", "message"),
     [
         (b'{"a": tru}', "is not JSON: expected ident (at character 10)"),
-        (b"{'a': 1}", "is not JSON: key must be a string (at character 2)"),
-        (b'{"a": 1,}', "is not JSON: trailing comma (at character 9)"),
+        (
+            b"{'a': 1}",
+            "is not JSON: key must be a string (at character 2); in JSON keys and texts stand between double quotes, as json.dumps writes them",
+        ),
+        (b'{"a": 1,}', "is not JSON: trailing comma (at character 9); remove the comma behind the last entry"),
         (b'{"a": 1} {"a": 2}', "is not JSON: trailing characters (at character 10)"),
         (b'{"a": ', "ends in the middle of a JSON value: each row must stand whole on one line (at character 6)"),
         (b"[1, 2]", "is an array, not an object {…}"),

@@ -14,7 +14,7 @@ from premem.wire.bodies import GraderChoice
 from premem.wire.datasets import Columns
 from premem_service.datasets import rows as rows_module
 from premem_service.datasets.ingest import Ingested, ingest
-from premem_service.datasets.rows import mapping, read
+from premem_service.datasets.rows import Latex, mapping, read
 from premem_service.datasets.shards import frame, rows_at, tables
 from premem_service.storage.store import Store
 
@@ -79,16 +79,19 @@ def test_a_batch_is_read_as_its_rows_one_by_one(rows: list[dict[str, object]]):
     columns = mapping(Columns(), list(rows[0]))
     batch = (range(1, len(rows) + 1), rows)
 
-    at_once = rows_module._read_sound(batch, columns, 5, 2**20)
+    at_once = rows_module._read_sound(batch, columns, 5, 2**20, Latex())
 
-    assert at_once is None or at_once == rows_module._read_each(batch, columns, 5, 2**20)
-    assert read(batch, columns, position=5, max_row_bytes=2**20) == rows_module._read_each(batch, columns, 5, 2**20)
+    one_by_one = rows_module._read_each(batch, columns, 5, 2**20, Latex())
+    assert at_once is None or at_once == one_by_one
+    assert read(batch, columns, position=5, max_row_bytes=2**20) == one_by_one
 
 
 def test_a_batch_of_sound_strings_is_read_at_once():
     rows = [{"question": "q", "trace": "t", "final_answer": "a", "id": number} for number in range(3)]
 
-    assert rows_module._read_sound((range(1, 4), rows), mapping(Columns(), list(rows[0])), 0, 2**20) is not None
+    assert (
+        rows_module._read_sound((range(1, 4), rows), mapping(Columns(), list(rows[0])), 0, 2**20, Latex()) is not None
+    )
 
 
 def test_the_rows_between_any_two_positions_are_found_in_their_groups(tmp_path: Path):

@@ -70,10 +70,10 @@ def test_messages_stand_for_question_and_trace_where_one_is_missing():
 
 def test_a_missing_column_names_those_that_are_there_and_says_how_to_map():
     with pytest.raises(RowsError) as caught:
-        mapping(Columns(), ["problem", "answer"], line=3)
+        mapping(Columns(), ["puzzle", "answer"], line=3)
 
     assert str(caught.value) == (
-        "no column holds the question; the columns of line 3 are 'problem', 'answer'; "
+        "no column holds the question; the columns of line 3 are 'puzzle', 'answer'; "
         "say which one it is with ?question=NAME"
     )
     assert caught.value.lines == [BadLine(3, "question", "no column holds the question")]
@@ -159,13 +159,16 @@ def test_prompt_and_completion_may_be_messages():
         (
             {"question": [{"role": 1}]},
             "question",
-            "message 0 must be an object with a role and a content, both strings",
+            "message 0 must be an object with a role and a content (or from and value); it has 'role'",
         ),
         ({"trace": "a\0b"}, "trace", "holds a NUL character"),
         ({"final_answer": ""}, "final_answer", "is empty; write null where the final answer stands in the trace only"),
         ({"final_answer": True}, "final_answer", "must be a string or a number, not true or false"),
-        ({"final_answer": ["5"]}, "final_answer", "must be a string or a number, not a list"),
-        ({"id": None}, "id", "is null"),
+        (
+            {"final_answer": ["5"]},
+            "final_answer",
+            "must be a string or a number, not a list: write the one answer itself",
+        ),
         ({"id": 1.5}, "id", "must be a string or a whole number, not a number"),
         ({"id": "x" * 501}, "id", "is longer than 500 characters"),
         ({"id": ""}, "id", "is empty"),
@@ -188,7 +191,10 @@ def test_a_row_without_a_column_names_those_that_it_has():
         ([CHAT[1]], "holds no message before the assistant's, so there is no question"),
         ([CHAT[0], {"role": "assistant", "content": ""}], "is empty"),
         ("text", "must be a list of messages {role, content}, with at least one"),
-        ([CHAT[0], {"role": "assistant", "content": [{"type": "image"}]}], "message 1 must be an object"),
+        (
+            [CHAT[0], {"role": "assistant", "content": [{"type": "image"}]}],
+            "message 1 holds a part of the type 'image'",
+        ),
     ],
 )
 def test_a_conversation_that_cannot_be_taken_says_why(messages: object, message: str):

@@ -20,7 +20,7 @@ from premem_service.datasets import formats
 from premem_service.datasets.formats import batches
 from premem_service.datasets.rows import mapping
 from premem_service.datasets.rows import read as read_examples
-from tests.service.datasets.test_formats import read, temporary_file
+from tests.service.datasets.reading_rows import read, read_csv, temporary_file
 from tests.service.datasets.uploading import refused, upload
 
 ROWS: list[dict[str, Any]] = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}"} for n in range(600)]
@@ -32,12 +32,6 @@ def arrow(rows: list[dict[str, Any]], *, stream: bool) -> bytes:
     with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, table.schema) as writer:
         writer.write_table(table)
     return out.getvalue()
-
-
-def read_csv(content: bytes, *, size: int = 7) -> list[tuple[int, object]]:
-    pieces = (content[start : start + size] for start in range(0, len(content), size))
-    uploaded = batches(pieces, max_row_bytes=2**20, temporary_file=temporary_file, as_csv=True)
-    return [line for numbers, rows in uploaded for line in zip(numbers, rows, strict=True)]
 
 
 def example(row: dict[str, Any]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from premem.records import Observation
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import ended, work_off
 
 ROWS = 12

@@ -25,8 +25,8 @@ from premem_service.datasets.tokens import tokenizer_of
 from premem_service.settings import Settings
 from premem_worker.engines.loading import load_tokenizer
 from premem_worker.passes.prompts import Prompts
-from tests.checkpoints import EOS, make_tokenizer
-from tests.fakes import BOS, make_task
+from tests.checkpoints import BOS, EOS, make_tokenizer
+from tests.fakes import make_task
 from tests.service.datasets.uploading import jsonl, rows, upload
 
 TEXTS = st.text(alphabet=st.sampled_from("ab 7\nÄé€🙂#<s>"), max_size=20)

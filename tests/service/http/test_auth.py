@@ -11,7 +11,7 @@ from premem_service.app import create_app
 from premem_service.http import auth
 from premem_service.storage.db import DatabaseError
 from premem_service.storage.tables import keys
-from tests.service.conftest import on_sqlite
+from tests.service.serving import on_sqlite
 
 KEY = "pmk_0badcafe_" + "5" * 32
 

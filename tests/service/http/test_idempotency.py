@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from premem_service import garbage
 from premem_service.storage.tables import idempotency
-from tests.service.conftest import on_sqlite
+from tests.service.serving import on_sqlite
 
 
 def request_for(dataset: str, name: str = "") -> dict:

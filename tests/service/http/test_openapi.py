@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from premem_service.app import create_app
 from premem_service.settings import Settings
 from tests.end_to_end.processes import await_that
-from tests.service.conftest import POSTGRES, on_sqlite, upload
+from tests.service.serving import POSTGRES, on_sqlite, upload
 from tests.service.working import ended, must_lease, work_off
 
 schemathesis.serializer.alias("application/vnd.apache.parquet", "application/octet-stream")

@@ -9,7 +9,7 @@ from premem.payloads.effort import Effort
 from premem.payloads.results import decode, encode
 from premem.records import Observation
 from premem_service.storage.tables import jobs, tasks, workers
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, lease, put, result, work_off
 
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from premem_service.queue import finalizing
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import always_right, ended, fail, must_lease, put, result, work_off
 
 

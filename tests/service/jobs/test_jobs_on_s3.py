@@ -11,7 +11,7 @@ from premem.records import Observation
 from premem_service.app import create_app
 from premem_service.settings import Settings
 from tests.s3 import BUCKET, KEYS, s3_server
-from tests.service.conftest import upload
+from tests.service.serving import upload
 from tests.service.working import ended, work_off
 
 

@@ -14,8 +14,8 @@ from premem.method.memorization import pre_memorization_accuracies
 from premem.payloads.recordings import METADATA, SCHEMA, described, encode
 from premem_service import garbage
 from premem_service.storage.tables import jobs
-from tests.service.conftest import upload
 from tests.service.recording import LINE, MODEL, SAMPLES, imported, made_run, post_recorded
+from tests.service.serving import upload
 from tests.service.working import ended
 
 ROWS = 40

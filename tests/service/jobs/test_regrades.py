@@ -6,7 +6,7 @@ import pytest
 
 from premem.payloads.results import decode, encode
 from premem.records import Answer, Grade, Observation
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import ended, lease, must_lease, put, result, work_off
 
 EXACT = {"name": "exact"}

@@ -10,7 +10,7 @@ import pytest
 
 from premem.payloads.results import SCHEMA, decode, encode, metadata
 from premem.records import Observation
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, expire, lease, must_lease, put, result, work_off
 
 PARTIAL = "/v1/tasks/{}/partial"

@@ -9,7 +9,7 @@ import pytest
 
 from premem.records import Observation
 from premem_service.queue import draws
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import ended, fail, lease, must_lease, put, result, work_off
 
 NAMES = ["checkpoint-1", "checkpoint-2", "checkpoint-3", "checkpoint-4"]

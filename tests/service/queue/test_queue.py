@@ -11,7 +11,7 @@ from premem.records import Observation
 from premem_service.queue import leases
 from premem_service.storage.db import now
 from premem_service.storage.tables import tasks
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import (
     always_right,
     ended,

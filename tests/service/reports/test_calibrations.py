@@ -20,8 +20,8 @@ from premem.forecasting.runs import ScoredRun
 from premem.records import Observation
 from premem_service.app import create_app
 from premem_service.settings import Settings
-from tests.service.conftest import upload
 from tests.service.recording import LINE, imported, made_run
+from tests.service.serving import upload
 from tests.service.working import always_right, ended, lease, put, result, work_off
 
 ROWS = 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from premem.records import Observation
-from tests.service.conftest import on_sqlite, upload
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import ended, work_off
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from premem.records import Observation
-from tests.service.conftest import on_sqlite
+from tests.service.serving import on_sqlite
 from tests.service.working import ended, work_off
 
 pytestmark = on_sqlite

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 
 from premem_service.app import create_app
 from premem_service.settings import Settings
-from tests.service.conftest import upload
-from tests.service.scores.test_scores import CHECKPOINTS, MEMORIZED_BELOW, ROWS, all_examples, observe
+from tests.service.scored_run import CHECKPOINTS, MEMORIZED_BELOW, ROWS, all_examples, observe
+from tests.service.serving import upload
 from tests.service.working import ended, work_off
 
 

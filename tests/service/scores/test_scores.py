@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 
 import numpy as np
 import polars as pl
@@ -13,25 +12,9 @@ from premem.method.memorization import is_memorized, pre_memorization_accuracy
 from premem.method.uncertainty import score_intervals
 from premem.payloads.results import SCHEMA, RowResult, encode, metadata
 from premem.records import Observation
-from tests.service.conftest import on_sqlite, upload
+from tests.service.scored_run import CHECKPOINTS, MEMORIZED_BELOW, ROWS, all_examples, history, observe
+from tests.service.serving import on_sqlite, upload
 from tests.service.working import PRODUCED_BY, ended, must_lease, put, result, work_off
-
-MEMORIZED_BELOW = 1.2
-CHECKPOINTS = ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
-ROWS = 60
-
-
-def history(row: int) -> list[Observation]:
-    """What the three checkpoints do with a row: with ties, memorized and forgotten again."""
-    chance = random.Random(row)
-    return [
-        Observation(correct=chance.randint(0, 2), sampled=2, perplexity=chance.choice([1.05, 1.2, 1.3, 2.0]))
-        for _ in CHECKPOINTS
-    ]
-
-
-def observe(checkpoint: str, row: int) -> Observation:
-    return history(row)[CHECKPOINTS.index(checkpoint)]
 
 
 @pytest.fixture
@@ -46,18 +29,6 @@ def scored(client, post_job) -> str:
     work_off(client, observe)
     assert ended(client, job)["state"] == "completed"
     return job
-
-
-def all_examples(client, job: str, *, limit: int) -> list[dict]:
-    items, cursor = [], None
-    while True:
-        page = client.get(
-            f"/v1/jobs/{job}/examples", params={"limit": limit, **({"cursor": cursor} if cursor else {})}
-        ).json()
-        items += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return items
 
 
 def test_every_score_is_that_of_the_scalar_form(client, scored):

@@ -11,22 +11,19 @@ from typing import Any
 import boto3
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from premem.errors import CheckpointError
 from premem_worker.checkpoints import adapters
 from premem_worker.checkpoints.adapters import WEIGHTS
 from premem_worker.checkpoints.located import Located
-from premem_worker.engines.protocol import Engine
-from premem_worker.engines.requests import ScoreRequest
 from premem_worker.engines.transformers.engine import TransformersEngine
 from premem_worker.parts import Parts, real_parts
 from premem_worker.settings import Settings
 from tests.checkpoints import make_checkpoint
 from tests.s3 import BUCKET, KEYS, s3_server
-
-TOKENS = (1, 40, 50, 60, 70, 80, 90, 100)
+from tests.worker.adapters import TOKENS, make_adapter, perplexity
 
 
 @pytest.fixture(scope="module")
@@ -39,29 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_adapter(folder: Path, base: Path, *, seed: int, **config: Any) -> Path:
-    torch.manual_seed(seed)
-    usual: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "up_proj"]}
-    usual["use_rslora"] = seed == 20
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoraConfig(**usual | config)
-    )
-    for name, weight in model.named_parameters():
-        if weight.requires_grad and "magnitude" not in name:  # 0 in a new adapter
-            torch.nn.init.normal_(weight, std=0.1)
-    model.save_pretrained(folder)
-    return folder
-
-
 def parts_of(run: Path, cache: Path, **settings: object) -> Parts:
     return real_parts(Settings(engine="transformers", checkpoint_roots=[run], cache=cache, **settings))
-
-
-def perplexity(located: Located, engine: Engine | None = None) -> float:
-    engine = engine or TransformersEngine(device="cpu")
-    engine.load(located.folder, dtype="float32", adapter=located.adapter)
-    (scored,) = engine.run([ScoreRequest(0, TOKENS, 1)], sampling=None, stopped=lambda: False)  # type: ignore[arg-type]
-    return -scored.log_likelihood
 
 
 @torch.inference_mode()

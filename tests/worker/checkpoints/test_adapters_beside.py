@@ -23,7 +23,7 @@ from premem_worker.parts import Parts, real_parts
 from premem_worker.settings import Settings
 from tests.checkpoints import make_checkpoint
 from tests.fakes import Comparing, FakeService, examples, make_task
-from tests.worker.checkpoints.test_adapters import TOKENS, make_adapter, perplexity
+from tests.worker.adapters import TOKENS, make_adapter, perplexity
 from tests.worker.engines.resting import Stepping, out_of_memory_after
 from tests.worker.workplace import Workplace
 

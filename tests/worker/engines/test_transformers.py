@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from premem_worker.engines.transformers.sampling import each_wanted, sampling_ba
 from premem_worker.engines.transformers.scoring import scoring_batches
 from premem_worker.engines.transformers.texts import GrowingText
 from tests.checkpoints import make_checkpoint, make_tokenizer
+from tests.worker.engines.memory import hold_at_most, intercept
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.8, 0.95), (2.0, 0.5), (0.3, 0.7), (1.0, 1e-9)])
@@ -257,28 +258,8 @@ def by_row(results: list[Scored | Sampled]) -> dict[tuple[int, int], object]:
     } | {(r.row, -1): round(r.log_likelihood, 4) for r in results if isinstance(r, Scored)}
 
 
-def hold_at_most(engine: TransformersEngine, rows: int, patch: pytest.MonkeyPatch) -> None:
-    intercept(engine, patch, lambda given, _calls: len(given) > rows)
-
-
 def fail_once_after(engine: TransformersEngine, calls: int, patch: pytest.MonkeyPatch) -> None:
     intercept(engine, patch, lambda _given, made: made == calls)
-
-
-def intercept(engine: TransformersEngine, patch: pytest.MonkeyPatch, full: Callable[[torch.Tensor, int], bool]) -> None:
-    """Have the embedding, which every forward pass goes through first, run out of memory."""
-    embedding = engine._now().model.get_input_embeddings()
-    forward, made = embedding.forward, 0
-
-    def limited(tokens: torch.Tensor) -> torch.Tensor:
-        nonlocal made
-        made += 1
-        if full(tokens, made):
-            raise torch.OutOfMemoryError("out of memory")
-        result: torch.Tensor = forward(tokens)
-        return result
-
-    patch.setattr(embedding, "forward", limited)
 
 
 def test_the_cache_is_told_as_what_answers_of_the_whole_context_fill_up_to_its_share(tmp_path: Path):

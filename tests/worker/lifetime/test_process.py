@@ -22,8 +22,7 @@ from premem_worker.__main__ import main
 from tests.checkpoints import make_checkpoint
 from tests.fakes import Comparing, FakeEngine, FakeService, examples, make_task, problem
 from tests.worker.passes.running import run_pass
-
-REPOSITORY = Path(__file__).parents[3]
+from tests.worker.worker_processes import REPOSITORY, gone_within, run_worker, start_stuck_worker
 
 
 @pytest.fixture
@@ -40,33 +39,6 @@ def test_a_worker_imports_no_engine_before_it_has_a_task():
         cwd=REPOSITORY,
         check=True,
     )
-
-
-def start_stuck_worker(service: FakeService, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
-    """A worker whose engine hangs while it loads, and the process that its engine has started."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "tests.worker.lifetime.stuck", "--service", service.url, *arguments],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-    )
-    assert worker.stdout is not None
-    return worker, int(worker.stdout.readline())
-
-
-def is_running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone_within(process: int, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if not is_running(process):
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -152,18 +124,6 @@ def test_a_log_that_nobody_watches_is_json(service: FakeService):
 
     events = [json.loads(line)["event"] for line in worker.stderr.splitlines()]
     assert events == ["worker started", "task leased", "task done", "worker ended"]
-
-
-def run_worker(service: FakeService, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "premem_worker", "--service", service.url, *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 def test_a_worker_with_transformers_scores_a_real_checkpoint(service: FakeService, tmp_path: Path):

@@ -14,7 +14,7 @@ from premem.errors import EngineError, Interrupted
 from premem.wire.tasks import ENGINE_HANGS
 from premem_worker.lifetime.watchdog import Watch, watched
 from tests.fakes import FakeService, examples, make_task
-from tests.worker.lifetime.test_process import gone_within, start_stuck_worker
+from tests.worker.worker_processes import gone_within, start_stuck_worker
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from premem_worker.engines.transformers.engine import TransformersEngine
 from premem_worker.passes.embedding import embedded_rows, plan_embedding
 from tests.checkpoints import make_checkpoint
 from tests.fakes import FakeEmbedder, FakeService, examples, make_task
-from tests.worker.engines.test_transformers import hold_at_most
-from tests.worker.lifetime.test_process import run_worker
+from tests.worker.engines.memory import hold_at_most
+from tests.worker.worker_processes import run_worker
 
 PROMPTS = [(5, 6, 7), (9,), (3, 1, 4, 1, 5, 9, 2, 6), (2, 7, 1, 8)]
 

@@ -25,9 +25,9 @@ from premem_worker.passes.prompts import Prompts
 from premem_worker.settings import Settings
 from tests.checkpoints import CHAT, EOS, make_checkpoint, make_tokenizer
 from tests.fakes import Comparing, FakeEmbedder, FakeEngine, FakeService, examples, make_task
-from tests.worker.checkpoints.test_adapters import make_adapter
-from tests.worker.lifetime.test_process import run_worker
+from tests.worker.adapters import make_adapter
 from tests.worker.passes.running import run_pass
+from tests.worker.worker_processes import run_worker
 from tests.worker.workplace import Workplace
 
 TOKENIZER: Any = make_tokenizer()

@@ -60,13 +60,13 @@ def _asked(repo: str, revision: str | None, *, at: str) -> tuple[str, dict[str, 
     )
 
     try:
-        told = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
     except (GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise CheckpointError(f"the hub has no checkpoint {at} for this worker: {_first_line(error)}") from error
     except (OSError, _transport_error()) as error:
         raise EngineError(f"{at} could not be asked for: the hub does not answer ({_first_line(error)})") from error
-    files = {one.rfilename: one.size or 0 for one in told.siblings or ()}
-    return str(told.sha), {
+    files = {one.rfilename: one.size or 0 for one in info.siblings or ()}
+    return str(info.sha), {
         name: size for name, size in files.items() if any(fnmatch(name, pattern) for pattern in MODEL_FILES)
     }
 

@@ -24,9 +24,9 @@ class Pace:
         self._answered = 0
         self._over = False
 
-    def begin(self, asked: Callable[[], int]) -> None:
+    def begin(self, requested: Callable[[], int]) -> None:
         """`asked`: how many answers have been asked for so far."""
-        self._began, self._asked = self._clock(), asked
+        self._began, self._asked = self._clock(), requested
 
     def answer(self) -> None:
         self._answered += 1
@@ -93,17 +93,17 @@ class Meter:
 
     def answers(self, outcomes: Iterator[Scored | Sampled], feed: Feed) -> Iterator[Scored | Sampled]:
         """The engine's answers to what the feed asks, as they come."""
-        return self._counted(outcomes, asked=lambda: feed.answers, idle=lambda: feed.idle_seconds)
+        return self._counted(outcomes, requested=lambda: feed.answers, idle=lambda: feed.idle_seconds)
 
     def embeddings(self, outcomes: Iterator[Embedded], requests: Sequence[EmbedRequest]) -> Iterator[Embedded]:
         """The engine's embeddings of these prompts, as they come."""
         self._prompt_tokens = sum(len(request.tokens) for request in requests)
-        return self._counted(outcomes, asked=lambda: len(requests), idle=lambda: 0.0)
+        return self._counted(outcomes, requested=lambda: len(requests), idle=lambda: 0.0)
 
     def _counted(
-        self, outcomes: Iterator[Outcome], *, asked: Callable[[], int], idle: Callable[[], float]
+        self, outcomes: Iterator[Outcome], *, requested: Callable[[], int], idle: Callable[[], float]
     ) -> Iterator[Outcome]:
-        self.pace.begin(asked)
+        self.pace.begin(requested)
         self._watch.alive()
         since, idle_before = self._clock(), idle()
         try:

@@ -36,14 +36,14 @@ class Prompts:
         question, begun = example.question, ""
         if change is not None:
             question, begun = change.question_prefix + question + change.question_suffix, change.answer_prefix
-        asked = template.render_prompt(question)
-        return (asked if self._turns is None else self._turns.written(asked)) + begun
+        prompt = template.render_prompt(question)
+        return (prompt if self._turns is None else self._turns.written(prompt)) + begun
 
     def answered(self, example: Example) -> str:
         """What was trained on: the prompt with its target, up to the end of that."""
         template = self._task.template
-        asked, answer = template.render_prompt(example.question), template.render_target(example.trace)
-        return asked + answer if self._turns is None else self._turns.answered(asked, answer)
+        prompt, answer = template.render_prompt(example.question), template.render_target(example.trace)
+        return prompt + answer if self._turns is None else self._turns.answered(prompt, answer)
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """A chat template writes the tokens in front itself: with those of the tokenizer there would be two."""
@@ -66,8 +66,8 @@ class _Turns:
         """What the template writes behind an answer: it ends the turn, and is not scored."""
         self._check_end()
 
-    def written(self, asked: str, answer: str | None = None) -> str:
-        messages = [*self._said_before, {"role": "user", "content": asked}]
+    def written(self, question: str, answer: str | None = None) -> str:
+        messages = [*self._said_before, {"role": "user", "content": question}]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         from jinja2 import TemplateError
@@ -80,8 +80,8 @@ class _Turns:
             raise self._unfit(f"refuses what it is given: {error}") from error
         return text
 
-    def answered(self, asked: str, answer: str) -> str:
-        whole = self.written(asked, answer)
+    def answered(self, question: str, answer: str) -> str:
+        whole = self.written(question, answer)
         if not whole.endswith(self._after):
             raise self._unfit(f"ends the answer {answer[:100]!r} in another way than others")
         return whole.removesuffix(self._after)

@@ -23,8 +23,8 @@ def regrade(
     rows, produced_by = decode(source)
     asked = list(range(task.start, task.stop)) if task.plan is None else task.plan.rows
     if [result.row for result in rows] != asked:
-        told = f"{task.start} to {task.stop - 1}" if task.plan is None else "of its plan"
-        raise ServiceError(f"the source of task {task.id} does not hold the rows {told}")
+        span = f"{task.start} to {task.stop - 1}" if task.plan is None else "of its plan"
+        raise ServiceError(f"the source of task {task.id} does not hold the rows {span}")
     grades = [
         [grading.submit(examples[result.row - task.start].reference, answer.text) for answer in result.answers]
         for result in rows

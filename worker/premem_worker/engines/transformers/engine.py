@@ -285,7 +285,7 @@ class TransformersEngine:
             if not is_out_of_memory(error):
                 raise
         self._give_memory_back()
-        left = [asked for place, asked in enumerate(batch) if place not in done]
+        left = [request for place, request in enumerate(batch) if place not in done]
         middle = (len(left) + 1) // 2
         for half in (left[:middle], left[middle:]):
             try:
