@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from premem.dynamics.advice import Advice, Occasion, advice, rejected_is_longer
+from premem.dynamics.lines import numbered_lines
 from premem.dynamics.series import Series, series
 from premem.dynamics.softmax import Floats
 from premem.dynamics.statistics import (
@@ -128,9 +129,7 @@ def read_long(path: Path, *, floors: Floors | None = None) -> RecordedProbe:
     checkpoints: dict[str, None] = {}
     bad: list[BadLine] = []
     tokens: dict[tuple[Part, Key], int] = {}
-    for number, text in enumerate(path.read_text().splitlines(), start=1):
-        if not text.strip():
-            continue
+    for number, text in numbered_lines(path):
         try:
             line = LongLine.model_validate_json(text)
         except ValidationError as error:

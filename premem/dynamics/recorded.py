@@ -11,8 +11,9 @@ Shapes: T evaluations.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from premem.dynamics.bootstrap import mean_intervals
+from premem.dynamics.lines import numbered_lines
 from premem.dynamics.long_format import RecordedProbe, read_long
 from premem.dynamics.restarts import Line, runs_of
 from premem.dynamics.series import Series, best_so_far, series, twice_in_a_row
@@ -139,8 +141,7 @@ class RecordedLog:
 
 def read(path: Path) -> RecordedLog | RecordedProbe:
     """A log of either format, told by its first line. Raises InputError where it is of neither."""
-    with path.open(encoding="utf-8", errors="replace") as opened:
-        first = next((line for line in opened if line.strip()), "")
+    first = next((line for _, line in numbered_lines(path)), "")
     if '"log_probability"' in first:
         return read_long(path)
     if "logps_eval_prob_" in first:
@@ -160,7 +161,7 @@ def read_authors_log(path: Path) -> RecordedLog:
     if len(used) < 2:
         raise InputError(f"{path.name} holds one evaluation: changes need two")
     kept, nan, infinite, missing = _columns([lines[place] for place in used])
-    families = {name: column for column in kept if (name := _family(column))}
+    families = _families(kept)
     if "chosen" not in families:
         raise InputError(
             f"{path.name} has no column logps_eval_prob_train/chosen (or …_test/chosen) with a number at every evaluation"
@@ -187,9 +188,7 @@ def read_authors_log(path: Path) -> RecordedLog:
 def _lines(path: Path) -> list[Line]:
     lines: list[Line] = []
     bad: list[BadLine] = []
-    for number, text in enumerate(path.read_text().splitlines(), start=1):
-        if not text.strip():
-            continue
+    for number, text in numbered_lines(path):
         try:
             found = json.loads(text)
         except ValueError as error:
@@ -198,9 +197,10 @@ def _lines(path: Path) -> list[Line]:
         if not isinstance(found, dict):
             bad.append(BadLine(number, None, "is no JSON object of columns and numbers"))
             continue
-        wrong = [key for key, value in found.items() if isinstance(value, bool) or not isinstance(value, int | float)]
+        numbers = {key: math.nan if value is None else value for key, value in found.items()}
+        wrong = [key for key, value in numbers.items() if isinstance(value, bool) or not isinstance(value, int | float)]
         bad += [BadLine(number, key, "is no number") for key in wrong]
-        lines.append({key: float(value) for key, value in found.items() if key not in wrong})
+        lines.append({key: float(value) for key, value in numbers.items() if key not in wrong})
     if bad:
         raise RowsError(f"{path.name}: {bad[0]}; correct or remove the line", bad)
     if not lines:
@@ -208,9 +208,11 @@ def _lines(path: Path) -> list[Line]:
     return lines
 
 
-def _family(column: str) -> str | None:
-    found = FAMILY.fullmatch(column)
-    return found["family"] if found else None
+def _families(columns: Iterable[str]) -> dict[str, str]:
+    """Column of each family. Where trained and held-out prompts stand in one log, those of the part that comes second are
+    named with it: test/chosen."""
+    found = [(match["part"], match["family"], column) for column in columns if (match := FAMILY.fullmatch(column))]
+    return {family if part == found[0][0] else f"{part}/{family}": column for part, family, column in found}
 
 
 def _columns(

@@ -76,6 +76,23 @@ def test_columns_with_nan_or_infinite_or_no_numbers_are_dropped_with_a_warning(t
     assert len(log.warnings()) == 3
 
 
+def test_null_is_a_number_that_is_missing(tmp_path):
+    log = read_authors_log(log_of(tmp_path, [line(-10, p_e=None), line(-9, p_e=0.1)]))
+
+    assert log.nan_fields == ("p_e",)
+
+
+def test_trained_and_held_out_prompts_of_one_log_stay_apart(tmp_path):
+    lines = [line(-10, **{"logps_eval_prob_test/chosen": -30.0}), line(-9, **{"logps_eval_prob_test/chosen": -31.0})]
+
+    log = read_authors_log(log_of(tmp_path, lines))
+
+    assert {name: log.family(name).tolist() for name in log.families} == {
+        "chosen": [-10, -9],
+        "test/chosen": [-30, -31],
+    }
+
+
 def test_start_peak_and_end_by_hand(tmp_path):
     found = read_authors_log(log_of(tmp_path, [line(-10), line(-7), line(-12), line(-9)])).series()["chosen"]
 
@@ -212,6 +229,14 @@ def test_rows_that_were_not_scored_everywhere_are_left_out_and_counted(tmp_path)
 
     assert probe.parts["train"].left_out == 1
     assert probe.warnings() == ["train: 1 rows lack chosen or rejected at some checkpoint and were left out"]
+
+
+def test_a_line_break_inside_a_text_ends_no_line(tmp_path):
+    path = tmp_path / "probe.jsonl"
+    lines = [json.dumps(one | {"prompt": f"a\u2028b {one['row']}"}, ensure_ascii=False) for one in long_lines(pairs=2)]
+    path.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+
+    assert read(path).parts["train"].rows == (0, 1)
 
 
 @pytest.mark.parametrize(
