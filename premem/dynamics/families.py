@@ -158,6 +158,8 @@ class Families:
         """Places of trained prompts, the nearest first, equally near ones in their order."""
         if self._tfidf is None:
             self._tfidf = _tfidf(self._parts)
+        if not self._tfidf:
+            return
         alike = (self._tfidf["train"] @ self._tfidf[part][place].T).toarray().ravel()
         yield from np.argsort(-alike, kind="stable").tolist()
 
@@ -188,7 +190,9 @@ def _irrelevant(pair: Pair, other: Pair) -> bool:
 
 
 def _tfidf(parts: Mapping[Part, Sequence[Pair]]) -> dict[Part, Any]:
-    """Prompts × terms of each part, rows of length 1."""
+    """Prompts × terms of each part, rows of length 1; nothing where no prompt has a word."""
+    if not any(pair.prompt.strip() for pairs in parts.values() for pair in pairs):
+        return {}
     with of_the_extra_method():
         from sklearn.feature_extraction.text import TfidfVectorizer
 

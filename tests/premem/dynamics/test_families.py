@@ -85,6 +85,12 @@ def test_a_near_duplicate_prompt_is_no_partner_nor_is_the_same_answer():
     assert {one.source_row for one in of("irr_train", texts(trained=trained))} == {3}
 
 
+def test_prompts_without_a_word_are_all_the_same_and_have_no_partners():
+    trained = [Pair(row, "", f" {word}", " x") for row, word in enumerate(WORDS)]
+
+    assert of("irr_train", texts(trained=trained, held=[])) == []
+
+
 def test_the_same_job_and_row_draw_the_same_texts_whatever_else_is_drawn():
     all_of_them, few = texts(2), texts(2, families=["irr_train"])
 
