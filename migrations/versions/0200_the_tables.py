@@ -61,6 +61,7 @@ def _datasets() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("columns", sa.JSON(), nullable=False),
         sa.Column("grader", sa.JSON(), nullable=False),
+        sa.Column("grader_reason", sa.String(length=300), nullable=True),
         sa.Column("ungradable", sa.BigInteger(), nullable=False),
         sa.Column("ungradable_lines", sa.JSON(), nullable=False),
         sa.Column("chats", sa.BigInteger(), nullable=False),

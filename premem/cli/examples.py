@@ -12,7 +12,7 @@ from premem.cli.options import AsJson, JobId, ServiceUrl
 
 if TYPE_CHECKING:
     from premem.client.client import Client
-    from premem.wire.examples import ExamplePage, Wanted
+    from premem.wire.examples import ExamplePage, ExampleQuery
 
 FILTERS, ORDER = "Which ones", "In which order"
 
@@ -145,7 +145,7 @@ def examples(
     )
 
 
-def first_examples(client: Client, job: str, limit: int, **wanted: Unpack[Wanted]) -> ExamplePage:
+def first_examples(client: Client, job: str, limit: int, **wanted: Unpack[ExampleQuery]) -> ExamplePage:
     """The first `limit` of what is wanted as one page, however long the service's pages are."""
     page = client.examples(job, limit=min(limit, 100), **wanted)
     while len(page.items) < limit and page.next_cursor:

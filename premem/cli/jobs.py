@@ -36,7 +36,6 @@ from premem.cli.options import (
 from premem.output.console import say
 from premem.output.html import SHOWN, page
 from premem.output.progress import job_progress, progress
-from premem.output.text import duration
 
 if TYPE_CHECKING:
     from premem.client.client import Client
@@ -109,7 +108,11 @@ def send(client: Client, data: str | Path, *, columns: Columns, **asked: Any) ->
     name = source(str(data)).name if away else Path(data).name
     total = None if away or not Path(data).is_file() else Path(data).stat().st_size
     with progress(f"sending {name}", unit="bytes") as meter:
-        return client.upload(data, columns=columns, progress=lambda sent: meter(sent, total), **asked)
+        dataset = client.upload(data, columns=columns, progress=lambda sent: meter(sent, total), **asked)
+    if dataset.grader_reason is not None:
+        options = "".join(f" {option}={value}" for option, value in dataset.grader.options.items())
+        say(f"grader {dataset.grader.name}{options}, because {dataset.grader_reason}; --grader NAME takes another")
+    return dataset
 
 
 def warn_of_rows(dataset: Dataset) -> None:
@@ -182,34 +185,10 @@ def watched(client: Client, job: str, *, doing: str = "scoring", **waiting: Any)
 
 def show_job(job: Job) -> None:
     from premem.output.console import show
-    from premem.output.reports import checkpoints_table, threshold_text
+    from premem.output.reports import job_parts
 
-    counts = job.counts
-    show(
-        f"{printable(job.id)}{f' ({printable(job.name)})' if job.name else ''}: {job.state}"
-        f"{', open for more checkpoints' if job.open else ''}",
-        f"{counts.examples:,} of {counts.examples_total:,} examples done ({counts.skipped:,} skipped), "
-        f"{counts.samples:,} samples, {counts.tokens:,} tokens"
-        f"{f', {counts.samples_saved:,} samples that need not be drawn' if counts.samples_saved else ''}"
-        + ("" if job.seconds_left is None else f", about {duration(job.seconds_left)} left"),
-        *_speed(job),
-        threshold_text(job.threshold),
-        checkpoints_table(job),
-    )
+    show(*job_parts(job))
     tell_warnings(job)
-
-
-def _speed(job: Job) -> list[str]:
-    """What the engines made of their time; nothing where no result tells."""
-    if job.tokens_per_second is None:
-        return []
-    counts = job.counts
-    hits = (
-        f", {counts.cached_tokens / counts.prompt_tokens:.0%} of the prompts' in its cache"
-        if counts.prompt_tokens
-        else ""
-    )
-    return [f"{job.tokens_per_second:,.0f} tokens/s of each engine{hits}"]
 
 
 def tell_warnings(job: Job) -> None:

@@ -77,7 +77,10 @@ ServiceUrl = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 Grader = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What decides whether an answer is right: gsm8k, math, exact, choice, regex, …"),
+    typer.Option(
+        metavar="NAME",
+        help="What decides whether an answer is right: gsm8k, math, exact, choice, regex, …; absent: chosen by the data.",
+    ),
 ]
 GraderOptions = Annotated[
     str | None, typer.Option(metavar="JSON", help='The grader\'s own options, as {"pattern": "…"}.')

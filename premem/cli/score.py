@@ -141,6 +141,7 @@ def _ending_cleanly(kept: Path) -> Iterator[None]:
 
 def _with_datasets(client: Client, scoring: Scoring) -> JobRequest:
     """The request with its data sets, uploaded where they are files."""
+    from premem.client.scoring import graded_alike
     from premem.client.sources import is_source
     from premem.wire.bodies import GraderChoice
 
@@ -150,11 +151,14 @@ def _with_datasets(client: Client, scoring: Scoring) -> JobRequest:
         warn_of_rows(dataset)
         known["dataset"] = dataset.id
     else:
-        known["dataset"] = client.dataset(scoring.data).id
+        dataset = client.dataset(scoring.data)
+        known["dataset"] = dataset.id
         if grader := scoring.upload["grader"]:
             known["grader"] = GraderChoice(name=grader, options=scoring.upload["grader_options"])
     if scoring.test:
-        twins = send(client, scoring.test, **scoring.upload)
+        # Both are graded alike, whatever grader the test set by itself would have been given.
+        settled = {} if scoring.upload["grader"] else graded_alike(dataset)
+        twins = send(client, scoring.test, **{**scoring.upload, **settled})
         warn_of_rows(twins)
         known["test_dataset"] = twins.id
     return scoring.request.model_copy(update=known)

@@ -1,4 +1,4 @@
-"""The order in which a run's checkpoints were saved, out of how their folders are named."""
+"""The order in which a run's checkpoints were saved, from the names of their folders."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TRAILING_NUMBER = re.compile(r"^(.*?)(\d+)$", re.DOTALL)
 def in_order_of_steps(paths: Sequence[str]) -> list[str]:
     """Sorted by the number that the names end in: a shell puts checkpoint-112 before checkpoint-28.
 
-    As they are given where there is anything else to tell them apart: a name without a number, another folder, another
-    word before the number.
+    In the given order where they differ in anything else: a name without a number, another folder, another word before
+    the number.
     """
     keys = [_key(path) for path in paths]
     if None in keys or len({key[:2] for key in keys if key}) > 1:
         return list(paths)
-    # Equal numbers stay as they are given: sorted is stable.
+    # Equal numbers keep the given order: sorted is stable.
     return sorted(paths, key=lambda path: key[2] if (key := _key(path)) else 0)
 
 
@@ -30,7 +30,7 @@ def _key(path: str) -> tuple[PurePath, str, int] | None:
 
 
 def unique_names(paths: Sequence[str]) -> list[str]:
-    """The last part of each path, or as many parts as tell it from the others."""
+    """The last part of each path, or as many parts as make it unique."""
     parts = [PurePath(path).parts for path in paths]
     for depth in range(1, max(map(len, parts), default=1) + 1):
         names = ["/".join(part[-depth:]) for part in parts]

@@ -1,4 +1,4 @@
-"""What a job's examples and model cost, measured on a few of them before all of them are paid for."""
+"""What a job will cost, measured on a few of its examples."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 MEASURED_ROWS = 32
 NOTHING_IS_MEMORIZED = 1.0000001
-"""So that every answer of the measured examples is drawn."""
+"""A threshold under which every answer of the measured examples is drawn."""
 
 
 def measured_estimate(
     client: Client, request: JobRequest, *, wait: Callable[[Client, Job], Job], rows: int = MEASURED_ROWS
 ) -> Estimate:
-    """What `request` will cost, by a small job over its first rows at its first checkpoint, which a worker must be there for.
+    """Estimate what `request` will cost, from a small job over its first rows at its first checkpoint. Needs a worker.
 
-    `wait` returns that job once it has ended. Raises PrememError where it did not complete.
+    `wait` returns the small job once it has ended. Raises PrememError where that did not complete.
     """
     whole = client.dataset(request.dataset)
     few = client.upload(
@@ -51,5 +51,5 @@ def measured_estimate(
     )
     job = wait(client, client.create_job(small))
     if job.state != "completed":
-        raise PrememError(f"the job {job.id} that was to measure the pace is {job.state}: {'; '.join(job.errors)}")
+        raise PrememError(f"the job {job.id} that measures the pace is {job.state}: {'; '.join(job.errors)}")
     return client.estimate(request, measured_by=job.id)

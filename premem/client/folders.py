@@ -21,16 +21,16 @@ from premem.wire.compatibility import read_reply
 from premem.wire.lineage import LINEAGE_KEY, ExportLineage, Origin
 
 SHARD_BYTES = 256 * 2**20
-"""A shard is closed once it is as large, compressed."""
+"""A shard is closed once it has this many bytes, compressed."""
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
-"""As the Hugging Face hub calls them."""
+"""Size categories of the Hugging Face hub, by the first number of rows above each."""
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A new folder that takes its name when the block ends well; after an error nothing of it is left.
 
-    Raises InputError where something stands there already, but for an empty folder.
+    Raises InputError where something other than an empty folder is there already.
     """
     path = path.resolve()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -79,7 +79,7 @@ def split(rows: Path, folder: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
 
 
 def lineage_of(parquet: Path | IO[bytes]) -> ExportLineage:
-    """As the metadata of an export says. Raises InputError where it says nothing."""
+    """The lineage in the metadata of an export. Raises InputError where there is none."""
     metadata = pq.read_schema(parquet).metadata or {}
     found = metadata.get(LINEAGE_KEY.encode())
     if found is None:
@@ -88,7 +88,7 @@ def lineage_of(parquet: Path | IO[bytes]) -> ExportLineage:
 
 
 def describe(folder: Path) -> None:
-    """Write lineage.json and README.md, the data card, beside the shards in data/."""
+    """Write lineage.json and README.md, the data card, next to the folder data/ with the shards."""
     lineage = lineage_of(min((folder / "data").iterdir()))
     (folder / "lineage.json").write_bytes(as_file(lineage))
     (folder / "README.md").write_text(card(lineage, weights=(folder / "weights").is_dir()), encoding="utf-8")
@@ -99,14 +99,14 @@ def as_file(lineage: Origin) -> bytes:
 
 
 def write_beside(rows: Path, lineage: Origin) -> None:
-    """FILE.lineage.json: Parquet holds it, too, JSONL has no place for it."""
-    if rows.is_file():  # beside a pipe or a device there is no place
+    """Write FILE.lineage.json next to a file of rows: JSONL has no place for its lineage."""
+    if rows.is_file():  # next to a pipe or a device there is no place
         with whole_file(rows.with_name(f"{rows.name}.lineage.json")) as out:
             out.write(as_file(lineage))
 
 
 def card(lineage: ExportLineage, *, weights: bool = False) -> str:
-    """The data card: what the hub and `datasets` read between the dashes, below it what people read."""
+    """The data card: between the dashes what the hub and `datasets` read, below them what people read."""
     size = next((name for most, name in SIZES.items() if lineage.rows < most), "n>10M")
     configs = [("default", "data/*.parquet"), *([("weights", "weights/*.parquet")] if weights else [])]
     head = ["---", f"pretty_name: {_yaml(f'{lineage.dataset_name}, curated')}", "tags:", "- premem", "- curated"]
@@ -114,7 +114,7 @@ def card(lineage: ExportLineage, *, weights: bool = False) -> str:
     for name, files in configs:
         head += [f"- config_name: {name}", "  data_files:", "  - split: train", f'    path: "{files}"']
     threshold = lineage.threshold
-    drawn = "" if threshold.memorized_below is None else f"{threshold.memorized_below:g}, "
+    perplexity = "" if threshold.memorized_below is None else f"{threshold.memorized_below:g}, "
     facts = [
         ("data set", f"{lineage.dataset_name} ({lineage.dataset}), {lineage.dataset_rows:,} rows"),
         ("job", lineage.job),
@@ -122,7 +122,7 @@ def card(lineage: ExportLineage, *, weights: bool = False) -> str:
         ("rows", f"{lineage.rows:,} of {lineage.qualified:,} that qualified"),
         ("group", "the random control" if lineage.group == "control" else "what the policy chose"),
         ("seed", f"{lineage.seed} of the choice, {lineage.sampling.seed} of the samples"),
-        ("memorized below", f"perplexity {drawn}{threshold.basis}: {threshold.source}"),
+        ("memorized below", f"perplexity {perplexity}{threshold.basis}: {threshold.source}"),
         ("grader", lineage.grader.name),
         ("sampling", f"{lineage.sampling.samples} answers at temperature {lineage.sampling.temperature:g}"),
         *((f"produced by: {key}", value) for key, value in lineage.produced_by.items() if value),
@@ -168,12 +168,12 @@ def _policy(lineage: ExportLineage) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line without what a reader would obey."""
+    """On one line, without control characters and characters that change the reading direction."""
     return "".join(" " if unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else one for one in text)
 
 
 def _yaml(text: str) -> str:
-    """JSON's strings are YAML's, in double quotes."""
+    """As a string of YAML: JSON's strings are valid there."""
     return json.dumps(_plain(text), ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""What a service's replies say: bodies as the types of the wire, problems as the errors of premem."""
+"""Responses of a service, read: bodies as the types of premem.wire, problems as the errors of premem."""
 
 from __future__ import annotations
 
@@ -26,33 +26,31 @@ from premem.wire.bodies import Problem, Reply
 from premem.wire.compatibility import read_reply
 
 PASSING = frozenset({429, 502, 503, 504})
-"""Statuses that a moment's patience mends."""
+"""Statuses of requests that may succeed a moment later."""
 LONGEST_PAUSE_SECONDS = 10.0
 
 ReplyKind = TypeVar("ReplyKind", bound=Reply)
 
 
-def parsed(kind: type[ReplyKind], response: httpx.Response) -> ReplyKind:
-    """Raises ServiceError where a success is no `kind`."""
+def parse(kind: type[ReplyKind], response: httpx.Response) -> ReplyKind:
+    """The body of a successful response as a `kind`. Raises ServiceError where it is none."""
     try:
         return read_reply(kind, response.content)
     except ValidationError as error:
         raise ServiceError(
-            f"{_asked(response)} answered something else than a {kind.__name__}; is this a premem service? {error}",
+            f"{_request_line(response)} answered something else than a {kind.__name__}; is this a premem service? {error}",
             status=response.status_code,
         ) from error
 
 
-def checked(response: httpx.Response) -> httpx.Response:
-    """The response, or its problem raised in premem's words."""
+def raise_for_problem(response: httpx.Response) -> httpx.Response:
+    """The response where it is a success; else raises the error of premem that its problem stands for."""
     if response.is_success:
         return response
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:  # a proxy's page, or no premem service at all
-        message = (
-            f"{_asked(response)} answered {response.status_code} {response.reason_phrase}; is this a premem service?"
-        )
+        message = f"{_request_line(response)} answered {response.status_code} {response.reason_phrase}; is this a premem service?"
         raise ServiceError(message, status=response.status_code) from None
     raise _error(response.status_code, problem)
 
@@ -83,10 +81,10 @@ def retry_after(response: httpx.Response) -> float | None:
 def pause_before_retry(attempt: int, response: httpx.Response | None = None) -> float:
     """Seconds to wait after the `attempt`th (from 1) failed: what the service asks for, or twice as long each time.
 
-    Jittered, so that many clients do not ask in step.
+    With jitter, so that many clients do not retry at the same moment.
     """
-    asked = retry_after(response) if response is not None else None
-    seconds = min(0.25 * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) if asked is None else asked
+    named = retry_after(response) if response is not None else None
+    seconds = min(0.25 * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS) if named is None else named
     return seconds * random.uniform(0.75, 1.25)  # noqa: S311
 
 
@@ -106,12 +104,12 @@ def _bad_line(entry: dict[str, Any]) -> BadLine:
     return BadLine(line=int(entry.get("line", 0)), field=entry.get("field"), message=str(entry.get("message", "")))
 
 
-def _asked(response: httpx.Response) -> str:
+def _request_line(response: httpx.Response) -> str:
     return f"{response.request.method} {response.request.url.copy_with(query=None)}"
 
 
-def uploaded_rows(content: bytes) -> list[dict[str, Any]]:
-    """Out of the Parquet that the service sends of a data set."""
+def decode_rows(content: bytes) -> list[dict[str, Any]]:
+    """The uploaded rows in the Parquet file that the service sends of a data set."""
     import polars
 
     return [json.loads(row) for row in polars.read_parquet(io.BytesIO(content), columns=["columns"])["columns"]]

@@ -1,14 +1,18 @@
-"""A run that is being scored, as a handle: `client.score(…)` returns one, and it knows how to wait."""
+"""A job that `client.score(…)` started, as an object that waits for it and gets its results."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from premem.client.checkpoint_order import in_order_of_steps, unique_names
-from premem.client.routes.exports import Curated
-from premem.client.transport import Async, Steps, Sync, asked
+from premem.client.routes.all import Routes
+from premem.client.routes.datasets import DatasetRoutes
+from premem.client.routes.examples import ExampleRoutes
+from premem.client.routes.exports import Curated, ExportRoutes
+from premem.client.routes.jobs import JobRoutes
+from premem.client.transport import Async, Steps, Sync, endpoint
 from premem.client.upload import Rows
 from premem.errors import InputError
 from premem.output.progress import job_progress
@@ -18,76 +22,99 @@ from premem.wire.examples import ExamplePage
 from premem.wire.jobs import Checkpoint, Job, JobRequest
 from premem.wire.reports import JobReport
 
-if TYPE_CHECKING:
-    from premem.client.client import AsyncClient, Client, Routes
-
 Data = Rows | Dataset
-"""What is uploaded, or a data set that was: as the service told it, or by its id."""
+"""Rows to upload, or an uploaded data set or its id."""
 CheckpointLike = Checkpoint | str | os.PathLike[str]
 
 
 class ScoringRoutes:
-    """What can be asked about one job; Scoring and AsyncScoring carry it out."""
+    """Waits for one job and gets its results; Scoring and AsyncScoring are what people use."""
 
-    def __init__(self, client: Client | AsyncClient, job: Job) -> None:
+    def __init__(self, routes: Routes, http: Any, job: Job) -> None:
         self.job = job
-        """As it was last heard of."""
-        self._routes: Routes = client
-        self._http: Any = client._http
+        """As the service last described it."""
+        self._routes = routes
+        self._http = http
 
     @property
     def id(self) -> str:
+        """The job's id."""
         return self.job.id
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}: {self.job.state}>"
 
-    @asked
+    @endpoint
     def wait(self, *, progress: bool = False, timeout: float | None = None) -> Steps[Job]:
-        """The job once it has ended: completed, failed or cancelled. With `progress` a bar on stderr shows how far it is.
+        """Wait until the job has ended: completed, failed or cancelled.
 
-        Raises TimeoutError after `timeout` seconds; the job goes on.
+        Args:
+            progress: True: a bar on stderr shows how far it is.
+            timeout: Seconds to wait at most. Absent: without end.
+
+        Returns:
+            The job as it ended.
+
+        Raises:
+            TimeoutError: It has not ended within `timeout` seconds; it goes on.
         """
-        from premem.client.client import Routes
-
         if not progress:
-            self.job = yield from Routes.wait.steps(self._routes, self.id, timeout=timeout)
+            self.job = yield from JobRoutes.wait.steps(self._routes, self.id, timeout=timeout)
             return self.job
-        with job_progress("scoring") as seen:
-            self.job = yield from Routes.wait.steps(self._routes, self.id, timeout=timeout, on_progress=seen)
+        with job_progress("scoring") as show:
+            self.job = yield from JobRoutes.wait.steps(self._routes, self.id, timeout=timeout, on_progress=show)
         return self.job
 
-    @asked
+    @endpoint
     def report(self) -> Steps[JobReport]:
-        """Per checkpoint. Raises Conflict until the job is completed, as everything that follows."""
-        from premem.client.client import Routes
+        """Get the report: per checkpoint the accuracies, the share memorized, and the forecast where there is one.
 
-        return (yield from Routes.report.steps(self._routes, self.id))
+        Raises:
+            Conflict: The job is not completed.
+        """
+        return (yield from ExampleRoutes.report.steps(self._routes, self.id))
 
-    @asked
+    @endpoint
     def examples(self, *, limit: int | None = None) -> Steps[ExamplePage]:
-        """The lowest pre-memorization accuracies first; `to_polars()` and `to_pandas()` make a frame of them."""
-        from premem.client.client import Routes
+        """Get the examples with the lowest pre-memorization accuracies.
 
-        return (yield from Routes.examples.steps(self._routes, self.id, limit=limit))
+        Args:
+            limit: How many. Absent: the service's default.
 
-    @asked
+        Returns:
+            The page; `to_polars()` and `to_pandas()` make a data frame of it.
+
+        Raises:
+            Conflict: The job is not completed.
+        """
+        return (yield from ExampleRoutes.examples.steps(self._routes, self.id, limit=limit))
+
+    @endpoint
     def curated(self, *, group: Group = "chosen", **choice: Unpack[Choice]) -> Steps[Curated]:
-        """The uploaded rows that a policy chooses, for `to_polars()` and `to_pandas()`."""
-        from premem.client.client import Routes
+        """Get the uploaded rows that a policy chooses, or their random control.
 
-        return (yield from Routes.curated_table.steps(self._routes, self.id, group=group, **choice))
+        Args:
+            group: `chosen` or `control`.
+            choice: The policy and its bounds; `premem.wire.curation.Choice` describes each.
+
+        Returns:
+            The rows; `to_polars()` and `to_pandas()` make a data frame of them.
+
+        Raises:
+            Conflict: The job is not completed.
+        """
+        return (yield from ExportRoutes.curated_table.steps(self._routes, self.id, group=group, **choice))
 
 
 class Scoring(ScoringRoutes, Sync):
-    """Of a Client."""
+    """A job that Client.score started."""
 
 
 class AsyncScoring(ScoringRoutes, Async):
-    """Of an AsyncClient: its methods are awaited."""
+    """A job that AsyncClient.score started; its methods are coroutines."""
 
 
-def posted(
+def start_scoring(
     routes: Routes,
     data: Data,
     checkpoints: Sequence[CheckpointLike],
@@ -96,25 +123,29 @@ def posted(
     upload: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> Steps[Job]:
-    """Upload what is not uploaded yet, and post the job."""
-    from premem.client.client import Routes
-
-    request = _request(checkpoints, settings)  # what is wrong with it is said before anything is sent
-    dataset = yield from _known(routes, data, upload)
-    known = {"dataset": dataset}
+    """Upload what is not uploaded yet, and create the job."""
+    request = _request(checkpoints, settings)  # wrong settings are an error before anything is sent
+    dataset = yield from _dataset(routes, data, upload)
+    ids = {"dataset": dataset if isinstance(dataset, str) else dataset.id}
     if test is not None:
-        known["test_dataset"] = yield from _known(routes, test, upload)
-    return (yield from Routes.create_job.steps(routes, request.model_copy(update=known)))
+        settled = graded_alike(dataset) if isinstance(dataset, Dataset) and not upload.get("grader") else {}
+        twins = yield from _dataset(routes, test, {**upload, **settled})
+        ids["test_dataset"] = twins if isinstance(twins, str) else twins.id
+    return (yield from JobRoutes.create_job.steps(routes, request.model_copy(update=ids)))
 
 
-def _known(routes: Routes, data: Data, upload: Mapping[str, Any]) -> Steps[str]:
-    from premem.client.client import Routes
+def graded_alike(dataset: Dataset) -> dict[str, Any]:
+    """For the upload of a test set: the grader that the examples have, which was chosen by them or named with them."""
+    return {"grader": dataset.grader.name, "grader_options": dataset.grader.options}
 
+
+def _dataset(routes: Routes, data: Data, upload: Mapping[str, Any]) -> Steps[Dataset | str]:
+    """The data set, uploaded now where it has to be; an id where it was given as one."""
     if isinstance(data, Dataset):
-        return data.id
+        return data
     if isinstance(data, str) and data.startswith("ds_") and not os.path.exists(data):
         return data
-    return (yield from Routes.upload.steps(routes, data, **upload)).id
+    return (yield from DatasetRoutes.upload.steps(routes, data, **upload))
 
 
 def _request(checkpoints: Sequence[CheckpointLike], settings: Mapping[str, Any]) -> JobRequest:
@@ -127,16 +158,20 @@ def _request(checkpoints: Sequence[CheckpointLike], settings: Mapping[str, Any])
     paths = [one.path if isinstance(one, Checkpoint) else os.fspath(one) for one in checkpoints]
     if plain:
         paths = in_order_of_steps(paths)
-        named = [Checkpoint(path=_here(path), name=name) for path, name in zip(paths, unique_names(paths), strict=True)]
+        ordered = [
+            Checkpoint(path=_absolute(path), name=name) for path, name in zip(paths, unique_names(paths), strict=True)
+        ]
     else:
-        named = [one if isinstance(one, Checkpoint) else Checkpoint(path=_here(os.fspath(one))) for one in checkpoints]
+        ordered = [
+            one if isinstance(one, Checkpoint) else Checkpoint(path=_absolute(os.fspath(one))) for one in checkpoints
+        ]
     try:
-        return JobRequest.model_validate({"dataset": "not uploaded yet", **settings, "checkpoints": named})
+        return JobRequest.model_validate({"dataset": "not uploaded yet", **settings, "checkpoints": ordered})
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc'])) or 'the job'}: {fault['msg']}" for fault in error.errors()]
         raise InputError("; ".join(faults)) from None
 
 
-def _here(path: str) -> str:
-    """Workers stand elsewhere: a folder of this machine by its whole path."""
+def _absolute(path: str) -> str:
+    """A folder of this machine by its absolute path: workers run in another directory."""
     return os.path.abspath(path) if os.path.isdir(path) else path

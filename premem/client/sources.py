@@ -1,6 +1,6 @@
-"""Rows that lie elsewhere: `hf://org/name?split=train` through `datasets`, `s3://bucket/key.jsonl` out of an object store.
+"""Remote sources of rows: `hf://org/name?split=train` through `datasets`, `s3://bucket/key.jsonl` from an object store.
 
-They are read where the client runs, with its own credentials, and sent on as they come: a service fetches nothing.
+The client reads them, with its own credentials, and sends them on as they arrive: a service fetches nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def is_source(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class HubRows:
-    """A data set that `datasets` knows: of the hub (`hf://org/name`), or a folder (`hf:///path`)."""
+    """A data set for the library `datasets`: on the hub (`hf://org/name`), or in a folder (`hf:///path`)."""
 
     url: str
     path: str
@@ -37,7 +37,7 @@ class HubRows:
 
     @classmethod
     def of(cls, url: str) -> HubRows:
-        """Raises InputError where the URL is none of these, or says what is not understood."""
+        """Raises InputError where the URL names no data set, or has an unknown option."""
         parts = urlsplit(url)
         path = unquote(parts.netloc + parts.path)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -69,7 +69,7 @@ class HubRows:
                 yield row
         except InputError:
             raise
-        except Exception as error:  # whatever a library of many loaders raises is about what it was asked for
+        except Exception as error:  # a library of many loaders, each with errors of its own about this source
             raise InputError(f"{self.url}: {_first_line(error)}") from error
         if not seen:
             raise InputError(f"{self.url}: the split {split!r} has no rows")
@@ -96,7 +96,7 @@ class StoredFile:
         return cls(url, bucket, key)
 
     def blocks(self) -> Iterator[bytes]:
-        """As they come. Raises InputError where there is no such file, or the store does not give it."""
+        """The file in blocks. Raises InputError where there is none, or the store does not give it out."""
         import obstore
         from obstore.exceptions import BaseError
         from obstore.store import from_url

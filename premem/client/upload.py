@@ -1,4 +1,4 @@
-"""The body of an upload: a path, an open file, dicts, or what lies elsewhere (sources.py), as a stream of bytes."""
+"""The body of an upload as a stream of bytes: a path, an open file, dicts, or a remote source (sources.py)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Rows = str | os.PathLike[str] | IO[bytes] | Iterable[Mapping[str, Any]]
 
 
 class Upload:
-    """Rows that can be sent. `progress` is told the bytes sent so far, from 0 again at each attempt.
+    """Rows that can be sent. `progress` is called with the bytes sent so far, from 0 again at each attempt.
 
     Raises InputError where there is nothing to send.
     """
 
     def __init__(self, rows: Rows, *, progress: Callable[[int], None] | None = None) -> None:
         self.name: str | None = None
-        """The file's name, for people."""
+        """The file's name, shown to people."""
         self.content_type = "application/octet-stream"
         self.spent = False
-        """True: what can be read only once has been begun, so there is no second attempt."""
+        """True: rows that can be read only once have been read, so a second attempt is impossible."""
         self._progress = progress
         self._once = False
         self._open = self._opener(rows)
@@ -48,7 +48,7 @@ class Upload:
             path = Path(rows)
             if not path.is_file():
                 raise InputError(f"{rows}: {_why_no_file(path)}")
-            self._named(path.name)
+            self._set_name(path.name)
             return lambda: _read_path(path)
         if hasattr(rows, "read"):
             return self._file_opener(cast(IO[bytes], rows))
@@ -58,17 +58,17 @@ class Upload:
         self._once = not isinstance(rows, Sequence)
         return lambda: _encode(rows)
 
-    def _named(self, name: str) -> None:
+    def _set_name(self, name: str) -> None:
         self.name = name[:200]
         if name.lower().removesuffix(".gz").removesuffix(".zst").endswith(".csv"):
             self.content_type = "text/csv"
 
-    def _source_opener(self, away: HubRows | StoredFile) -> Callable[[], Iterator[bytes]]:
-        self._named(away.name)
-        if isinstance(away, StoredFile):
-            return away.blocks
+    def _source_opener(self, remote: HubRows | StoredFile) -> Callable[[], Iterator[bytes]]:
+        self._set_name(remote.name)
+        if isinstance(remote, StoredFile):
+            return remote.blocks
         self.content_type = "application/jsonl"
-        return lambda: _encode(away.rows(), where=f"{away.url}: ")
+        return lambda: _encode(remote.rows(), where=f"{remote.url}: ")
 
     def _file_opener(self, file: IO[bytes] | io.TextIOBase) -> Callable[[], Iterator[bytes]]:
         if isinstance(file, io.TextIOBase):

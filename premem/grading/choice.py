@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from premem.grading.latex import last_boxed
-from premem.grading.searching import last_match
+from premem.grading.announcements import announced
+from premem.grading.boxes import boxed_answer
+from premem.grading.characters import plain
+from premem.grading.letters import Places, places_of
+from premem.grading.thoughts import spoken, tagged
 from premem.grading.verdicts import compare
 from premem.records import Grade
+
+_ANNOUNCED_WITHIN = 300
+"""Characters behind "the answer is" that are read."""
 
 
 class Choice(BaseModel, frozen=True, extra="forbid", strict=True):
     """Compares letters, found in the first of these places that holds one.
 
-    After the last `####`; in the last `\\boxed{}`; after the last "answer is", "answer:", "option" or "choice"; in
-    the last parentheses, as `(B)` or `B)`; at the very end, as in "so it is B."; the whole text. A lower-case letter
-    counts where it cannot be the article "a".
+    After the last `####`; in the last `\\boxed{}`; after the last "the answer is" or "answer:", in any of some thirty
+    languages; in a sentence that chooses, as "C is correct" or "I pick C"; at the very beginning, as in "B. 4"; in the
+    last line by itself; in the last parentheses, as `(B)` or `B)`; at the very end, as in "so it is B."
+
+    A letter with others beside it, as "A and C", is all of them, and is right only where the reference has the same.
+    A lower-case letter counts where it cannot be the article "a"; neither do "A" and "I" where they are words.
     """
 
     name: ClassVar[str] = "choice"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     unbounded: ClassVar[bool] = False
 
     letters: str = Field("ABCDE", min_length=2, max_length=26, description="Those that can be chosen, in upper case.")
@@ -37,38 +44,42 @@ class Choice(BaseModel, frozen=True, extra="forbid", strict=True):
         return letters
 
     def grade(self, reference: str, answer: str) -> Grade:
-        return compare(self._final(reference), self._final(answer))
+        expected = self._expected(reference)
+        return compare(expected, expected if answer == reference else self._final(answer))
+
+    def _expected(self, reference: str) -> str | None:
+        """A reference in one line begins with its letter: "B. Vitamin C"."""
+        places = places_of(self.letters)
+        line = plain(reference).strip()
+        if "\n" not in line and "answer" not in line.lower():
+            found = places.listed(line) or places.beginning(line)
+            if found is not None:
+                return found
+        return self._final(reference)
 
     def _final(self, text: str) -> str | None:
-        places = _places(self.letters)
+        places = places_of(self.letters)
+        text = plain(spoken(text))
+        if (held := tagged(text)) is not None:
+            text = held
         _, mark, tail = text.rpartition("####")
-        for marked in (tail if mark else None, last_boxed(text)):
-            if marked is not None and (match := places.leading.match(marked)):
-                return match[1].upper()
-        for pattern in (places.announced, places.parenthesized, places.closing):
-            if match := last_match(pattern, text):
-                return match[1].upper()
-        whole = text.strip()
-        return whole.upper() if len(whole) == 1 and whole.upper() in self.letters else None
+        for marked in (tail if mark else None, boxed_answer(text)):
+            if marked is not None and (found := places.leading(marked)) is not None:
+                return found
+        for start, _ in reversed(announced(text, choices=True)):
+            if (found := places.announced(text[start : start + _ANNOUNCED_WITHIN])) is not None:
+                return found
+        return _unannounced(places, text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
-    leading: re.Pattern[str]
-    announced: re.Pattern[str]
-    parenthesized: re.Pattern[str]
-    closing: re.Pattern[str]
-
-
-@lru_cache(maxsize=32)
-def _places(letters: str) -> _Places:
-    either, upper, lower = f"[{letters}{letters.lower()}]", f"[{letters}]", f"[{letters.lower()}]"
-    dressed = r"[\s*_(\[{$\"'“]{0,20}"  # bounded, or a run of white space would be read again from each of its places
-    wrapped = r"(?:\\(?:text|textbf|mathrm|mathbf)[{])?\(?"
-    announcing = r"(?i:\banswer(?:\s{1,5}is|\s{0,5}[:=])|\b(?:option|choice)\b(?:\s{1,5}is\b)?):?"
-    return _Places(
-        leading=re.compile(rf"{dressed}{wrapped}({either})(?![\w'’])"),
-        announced=re.compile(rf"{announcing}{dressed}{wrapped}({upper}(?![\w'’])|{lower}(?=[).:\]}}]|\s{{0,20}}\Z))"),
-        parenthesized=re.compile(rf"(?:(?<!\w)\(|(?<![\w(]))({either})\)"),
-        closing=re.compile(rf"(?<![\w'’])({upper})[\s.)\]}}*_$!\"'”]{{0,20}}\Z"),
+def _unannounced(places: Places, text: str) -> str | None:
+    whole = text.strip()
+    last_line = whole.rpartition("\n")[2]
+    return (
+        places.listed(whole)
+        or places.chosen(text)
+        or places.beginning(whole)
+        or places.alone(last_line, with_text=last_line != whole)
+        or places.parenthesized(text)
+        or places.closing(text)
     )

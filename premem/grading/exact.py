@@ -6,15 +6,19 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field
 
+from premem.grading.thoughts import names_thoughts, spoken, tagged
 from premem.grading.verdicts import compare
 from premem.records import Grade
 
 
 class Exact(BaseModel, frozen=True, extra="forbid", strict=True):
-    """Right where the two texts are the same. An empty text is no answer."""
+    """Right where the two texts are the same. An empty text is no answer.
+
+    Thoughts before an answer are no part of it, and neither are `<answer>` tags around it, unless `after` names them.
+    """
 
     name: ClassVar[str] = "exact"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     unbounded: ClassVar[bool] = False
 
     ignore_case: bool = False
@@ -31,6 +35,10 @@ class Exact(BaseModel, frozen=True, extra="forbid", strict=True):
         return compare(self._tidy(reference) if expected is None else expected, self._final(answer))
 
     def _final(self, text: str) -> str | None:
+        if self.after is None or not names_thoughts(self.after):
+            text = spoken(text)
+        if self.after is None:
+            text = tagged(text) or text
         if self.after is not None:
             _, mark, text = text.rpartition(self.after)
             if not mark:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import re
 from typing import ClassVar
 
 from pydantic import BaseModel
 
-from premem.grading.latex import final_answer
+from premem.grading.algebra import equal
+from premem.grading.boxes import boxes
+from premem.grading.conventions import Percent, Rounding, Units
+from premem.grading.formulas import normal
+from premem.grading.latex import all_boxed, final_answer
 from premem.grading.numbers import only_number
 from premem.grading.verdicts import given
 from premem.records import Grade
 
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_IN_WORDS = re.compile(r"[^\W\d_]{3,}(?:[ -][^\W\d_]+)*")
+_UNIT = re.compile(
+    r"(?<=[0-9}\s])(?:\\[,; ]|\s)*(?:\\(?:text|mathrm)\s*\{\s*([^{}]*?)\s*\}|([A-Za-zµΩ°]{1,12}))\s*(\^\s*\{?\s*[0-9]\s*\}?)?\s*\Z"
+)
 
-class Math(BaseModel, frozen=True, extra="forbid"):
-    """Compares what `premem.grading.latex.final_answer` finds. Takes no options.
+
+class Math(BaseModel, frozen=True, extra="forbid", strict=True):
+    """Compares what `premem.grading.latex.final_answer` finds.
 
     `grade` may take unbounded time and memory: use it through premem.grading.pool.
     """
@@ -23,22 +34,26 @@ class Math(BaseModel, frozen=True, extra="forbid"):
     name: ClassVar[str] = "math"
     unbounded: ClassVar[bool] = True
 
+    percent: Percent = "either"
+    units: Units = "ignored"
+    rounding: Rounding = None
+
     @property
     def version(self) -> str:
-        return f"1, math-verify {importlib.metadata.version('math-verify')}"
+        return f"2, math-verify {importlib.metadata.version('math-verify')}"
 
     def at_once(self, reference: str, answer: str) -> Grade | None:
         """The grade where no algebra is needed: numbers, equal texts, no answer. Linear in the length of the texts."""
-        expected, found = final_answer(reference), final_answer(answer)
+        expected, found = _expected(reference), final_answer(answer)
         if expected is None or found is None:
             return given("no_answer", found)
-        if expected == found:
+        if expected == found or reference == answer or (_words(expected) or "") == _words(found):
             return given("right", found)
         number, other = only_number(expected), only_number(found)
         if number is not None and other is not None:
             if number == other:
                 return given("right", found)
-            if _is_integer(number) and _is_integer(other):
+            if _is_integer(number) and _is_integer(other) and len(boxes(answer)) < 2:
                 return given("wrong", found)
         return None  # 0.333333 and 1/3 may be equal enough
 
@@ -46,21 +61,52 @@ class Math(BaseModel, frozen=True, extra="forbid"):
         easy = self.at_once(reference, answer)
         if easy is not None:
             return easy
-        import math_verify
-
-        found = final_answer(answer)
-        # Its own time limits are signals, which fail in threads and do not stop a computation inside C.
-        gold, target = (
-            math_verify.parse(f"\\boxed{{{formula}}}", parsing_timeout=None)
-            for formula in (final_answer(reference), found)
-        )
-        equal = math_verify.verify(gold, target, timeout_seconds=None)
-        return given("right" if equal else "wrong", found)
+        expected, found = _expected(reference) or "", final_answer(answer) or ""
+        right = self._equal(expected, found)
+        if not right and (every := all_boxed(answer)) is not None and every != found:
+            right = self._equal(expected, every)  # the parts of one answer, in boxes far from each other
+        return given("right" if right else "wrong", found)
 
     def prepare(self) -> None:
         """Load math-verify, its parser and sympy."""
         logging.getLogger("math_verify").setLevel(logging.CRITICAL)
         self.grade("\\boxed{\\frac{x}{2}+1}", "\\boxed{1+0.5x}")
+
+    def _equal(self, expected: str, found: str) -> bool:
+        expected, found = normal(expected), normal(found)
+        if self.units == "compared":
+            units = _unit(expected), _unit(found)
+            if all(units) and units[0] != units[1]:
+                return False
+        if self.percent != "either":
+            as_share = self.percent == "share"
+            expected, found = (_percent(formula, as_share=as_share) for formula in (expected, found))
+        return equal(expected, found, rounding=self.rounding)
+
+
+def _expected(reference: str) -> str | None:
+    """A solution is no place for corrections: all of its boxes are its answer."""
+    return all_boxed(reference) or final_answer(reference)
+
+
+def _words(formula: str) -> str | None:
+    """Of an answer in words, in lower case. None: it is something else, and one letter may be a variable."""
+    text = _TEXT.sub(r"\1", formula).strip()
+    return " ".join(text.lower().split()) if _IN_WORDS.fullmatch(text) else None
+
+
+def _percent(formula: str, *, as_share: bool) -> str:
+    return re.sub(r"([0-9.]+)\s*\\%", r"\\frac{\1}{100}" if as_share else r"\1", formula)
+
+
+def _unit(formula: str) -> str:
+    """What stands behind the last number, in lower case: "cm". Empty: nothing does."""
+    match = _UNIT.search(formula)
+    if match is None:
+        return ""
+    unit = (match[1] or match[2] or "").strip().lower()
+    unit = unit[:-1] if len(unit) > 2 and unit.endswith("s") else unit
+    return unit + re.sub("[^0-9]", "", match[3] or "")
 
 
 def _is_integer(canonical: str) -> bool:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import BaseModel, Field, field_validator
 
 from premem.grading.searching import last_match
+from premem.grading.thoughts import names_thoughts, spoken
 from premem.grading.verdicts import compare
 from premem.records import Grade
 
@@ -15,11 +16,12 @@ from premem.records import Grade
 class Regex(BaseModel, frozen=True, extra="forbid", strict=True):
     """Compares what the pattern's group holds in the last match, without white space at both ends.
 
-    A reference in which the pattern finds nothing is taken for a final answer itself.
+    A reference in which the pattern finds nothing is taken for a final answer itself. The pattern does not see thoughts
+    such as `<think>…</think>`, unless it names their tags.
     """
 
     name: ClassVar[str] = "regex"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     unbounded: ClassVar[bool] = True  # (a+)+$ takes years
 
     pattern: str = Field(min_length=1, max_length=10_000, description="A Python pattern with one group.")
@@ -43,6 +45,8 @@ class Regex(BaseModel, frozen=True, extra="forbid", strict=True):
         return compare(self._tidy(reference) if expected is None else expected, self._final(answer))
 
     def _final(self, text: str) -> str | None:
+        if not names_thoughts(self.pattern):
+            text = spoken(text)
         match = last_match(re.compile(self.pattern, re.IGNORECASE if self.ignore_case else 0), text)
         return None if match is None else self._tidy(match[1] or "")
 

@@ -47,20 +47,24 @@ def report_table(report: JobReport) -> Table:
 
 
 def show_report(report: JobReport, *, console: Console | None = None) -> None:
+    """Print a report."""
+    show(*report_parts(report), console=console)
+
+
+def report_parts(report: JobReport) -> list[Table | Text | str]:
     """The report's table, what its threshold rests on, what it compares with, and what is to be known about it."""
-    skipped = [f"{number:,} x {reason}" for reason, number in report.skipped_reasons.items()]
-    show(report_table(report), threshold_text(report.threshold), console=console)
+    parts: list[Table | Text | str] = [report_table(report), threshold_text(report.threshold)]
     if report.skipped:
-        show(printable(f"Skipped training examples: {report.skipped:,} ({'; '.join(skipped)})"), console=console)
-    show(*low_lines(report.low), console=console)
+        reasons = "; ".join(f"{number:,} x {reason}" for reason, number in report.skipped_reasons.items())
+        parts.append(printable(f"Skipped training examples: {report.skipped:,} ({reasons})"))
+    parts += low_lines(report.low)
     if report.robustness:
-        show(robustness_table(report.robustness), console=console)
+        parts.append(robustness_table(report.robustness))
     if report.regrade is not None:
-        show(*regrade_lines(report.regrade), console=console)
+        parts += regrade_lines(report.regrade)
     if report.changes is not None:
-        show(*changes_lines(report.changes), console=console)
-    for warning in report.warnings:
-        show(printable(f"Warning: {warning}"), console=console)
+        parts += changes_lines(report.changes)
+    return parts + [printable(f"Warning: {warning}") for warning in report.warnings]
 
 
 def estimate_lines(found: Estimate) -> list[str]:
@@ -159,10 +163,28 @@ def changes_lines(changes: ChangesReply) -> list[str]:
     return lines + [printable(f"  note: {note}") for note in changes.notes]
 
 
-def checkpoints_table(job: Job) -> Table:
-    """One line per checkpoint of a job, with how far it is."""
+def job_parts(job: Job, *, most: int | None = None) -> list[Table | Text | str]:
+    """A job's state, how far it is, its threshold, and one line per checkpoint, of the first `most` where it is given."""
+    counts = job.counts
+    parts: list[Table | Text | str] = [
+        f"{printable(job.id)}{f' ({printable(job.name)})' if job.name else ''}: {job.state}"
+        f"{', open for more checkpoints' if job.open else ''}",
+        f"{counts.examples:,} of {counts.examples_total:,} examples done ({counts.skipped:,} skipped), "
+        f"{counts.samples:,} samples, {counts.tokens:,} tokens"
+        f"{f', {counts.samples_saved:,} samples that need not be drawn' if counts.samples_saved else ''}"
+        + ("" if job.seconds_left is None else f", about {duration(job.seconds_left)} left"),
+    ]
+    if job.tokens_per_second is not None:
+        share = counts.cached_tokens / counts.prompt_tokens if counts.prompt_tokens else None
+        cached = "" if share is None else f", {share:.0%} of the prompts' in its cache"
+        parts.append(f"{job.tokens_per_second:,.0f} tokens/s of each engine{cached}")
+    return [*parts, threshold_text(job.threshold), checkpoints_table(job, most=most)]
+
+
+def checkpoints_table(job: Job, *, most: int | None = None) -> Table:
+    """One line per checkpoint of a job, or of its first `most`, with how far it is."""
     table = new_table("checkpoint", "tasks done", left=("state", "error"))
-    for line in job.checkpoints:
+    for line in job.checkpoints[:most]:
         table.add_row(
             Text(printable(line.name)),
             f"{line.tasks.completed} of {line.tasks.total}",

@@ -5,12 +5,9 @@ Times are UTC, durations seconds, thresholds plain perplexity, accuracies shares
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-if TYPE_CHECKING:
-    pass
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -18,7 +15,7 @@ Item = TypeVar("Item")
 
 
 class Body(BaseModel):
-    """What clients send: an unknown field is an error, not a silent default."""
+    """What clients send. An unknown field is an error: a misspelled one must not silently leave a default."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -31,12 +28,9 @@ class Body(BaseModel):
 
 
 class Reply(BaseModel):
-    """What the service answers: a newer service may add fields."""
+    """What the service answers. Unknown fields are ignored: a newer service may add some."""
 
     model_config = ConfigDict(extra="ignore")
-
-
-# What a job asks for
 
 
 class GraderChoice(Body):
@@ -47,21 +41,11 @@ class GraderChoice(Body):
     answer_seconds: float = Field(5.0, gt=0.0, le=300.0, description="Time limit for grading one answer.")
 
 
-# Data sets
-
-
-# Jobs
-
-
-# Scored examples
-
-
 class Page(Reply, Generic[Item]):
+    """Part of a list, and where it goes on."""
+
     items: list[Item]
     next_cursor: str | None
-
-
-# Problems
 
 
 class Problem(Reply):

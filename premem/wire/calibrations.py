@@ -1,4 +1,4 @@
-"""Bodies about calibrations, and about the recorded runs that they can be made from (see wire.py)."""
+"""Bodies about calibrations, and about recorded runs, from which they can be made."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from premem.wire.jobs import CalibrationName, MemorizedBelow, Template
 
 
 class CalibrationRequest(Body):
-    """Completed jobs that differ in learning rate, each with a test set, of one model, task, grader and template."""
+    """Learn a threshold from completed jobs of one model, task, grader and template that differ in learning rate."""
 
     name: CalibrationName
-    jobs: list[Name] = Field(min_length=1, max_length=1000, description="At least two.")
-    rule: RuleName = Field("paper", description="What is averaged.")
+    jobs: list[Name] = Field(
+        min_length=1, max_length=1000, description="Ids of at least two completed jobs, each with a test set."
+    )
+    rule: RuleName = Field("paper", description="What is averaged over the examples.")
     memorized_below: Annotated[float, Field(gt=1.0, le=1e6)] | None = Field(
-        None, description="Perplexity, to learn what it explains. Absent: the one that explains these jobs best."
+        None, description="Perplexity, to learn how well it does. Absent: the one that explains these jobs best."
     )
 
     @field_validator("name")
     @classmethod
-    def _no_id(cls, name: str) -> str:
+    def _is_no_id(cls, name: str) -> str:
         if name.startswith("cal_"):
             raise ValueError("must not begin with cal_, as ids do")
         return name
@@ -39,22 +41,26 @@ class CalibrationRequest(Body):
 
 
 class SettingReply(Reply):
-    """What a calibration holds for, and nothing beyond."""
+    """What a calibration is valid for, and nothing else."""
 
     model: str = Field(description="Architecture and number of parameters.")
     task: str
     grader: str = Field(description="Name, version and options.")
     template: str = Field(description="Prompt and target, as JSON.")
-    span: str = Field(description="Which tokens the perplexity is taken over.")
+    span: str = Field(description="Which tokens the perplexity averages over.")
 
 
 class FitReply(Reply):
+    """How well the forecasts fit the test accuracies."""
+
     r2_identity: float | None = Field(description="On the line y = x; null where the test accuracies do not differ.")
-    r2_linear: float | None
-    mae: float
+    r2_linear: float | None = Field(description="Of the best straight line.")
+    mae: float = Field(description="Mean absolute error of the accuracy.")
 
 
 class CalibrationPoint(Reply):
+    """One checkpoint of one run: its forecast, and the test accuracy that it reached."""
+
     run: str
     checkpoint: str
     forecast: float
@@ -62,7 +68,7 @@ class CalibrationPoint(Reply):
 
 
 class CalibrationReply(Reply):
-    """A threshold, what it explains, and what it would have said of runs that it had not seen."""
+    """A threshold, how well it explains its runs, and how well it forecasts runs that it was not learned from."""
 
     id: str
     name: str
@@ -71,32 +77,35 @@ class CalibrationReply(Reply):
     memorized_below: float
     jobs: list[str]
     fit: FitReply
-    left_out: FitReply = Field(description="Each run forecast with the threshold of the others.")
-    interval: tuple[float, float] = Field(description="Of the threshold: 90%, bootstrap over runs.")
+    left_out: FitReply = Field(
+        description="The fit where each run is forecast with the threshold learned from the others."
+    )
+    interval: tuple[float, float] = Field(description="90% interval of the threshold, by a bootstrap over runs.")
     r2_interval: tuple[float | None, float | None]
-    band: tuple[float, float] | None = Field(description="Thresholds that keep R² at 0.9 or more.")
-    half_width: float = Field(description="Of a forecast's 90% interval.")
-    thresholds: list[float] = Field(description="The curve of R² against the threshold, beside `r2`.")
+    band: tuple[float, float] | None = Field(description="Range of thresholds for which R² is 0.9 or more.")
+    half_width: float = Field(description="Half the width of a forecast's 90% interval.")
+    thresholds: list[float] = Field(description="Thresholds that were tried; `r2` has the R² of each.")
     r2: list[float | None]
     points: list[CalibrationPoint]
     warnings: list[str]
     created_at: datetime
 
 
-# Runs that others recorded
-
-
 class RecordedCheckpoint(Body):
+    """One checkpoint of a recorded run."""
+
     name: Name
     test_accuracy: Share | None = None
     test_examples: int | None = Field(None, ge=1, lt=2**53)
 
 
 class RecordedRun(Body):
-    """What is known of a recorded run beside its arrays; it travels in the metadata of their Parquet file."""
+    """A run that others scored: what its arrays do not say. It is sent in the metadata of their Parquet file."""
 
     dataset: Name = Field(description="Id of the uploaded data set that holds its questions.")
-    checkpoints: list[RecordedCheckpoint] = Field(min_length=1, max_length=1000, description="In order.")
+    checkpoints: list[RecordedCheckpoint] = Field(
+        min_length=1, max_length=1000, description="In the order of training."
+    )
     model: Name = Field(description="Architecture and number of parameters, such as LlamaForCausalLM 8.03B.")
     samples: int = Field(ge=1, le=1000, description="Answers per example and checkpoint.")
     name: str = Field("", max_length=200)
@@ -104,7 +113,7 @@ class RecordedRun(Body):
     learning_rate: float | None = Field(None, gt=0.0, le=1e6)
     template: Template = Field(default_factory=Template)
     grader: GraderChoice = Field(default_factory=lambda: GraderChoice(name="authors"))
-    span: Name = Field("as recorded", description="Which tokens the perplexity was taken over.")
+    span: Name = Field("as recorded", description="Which tokens the perplexity averages over.")
     memorized_below: MemorizedBelow | None = None
     calibration: CalibrationName | None = None
 

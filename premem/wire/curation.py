@@ -1,13 +1,14 @@
-"""Bodies about which examples a policy chooses, and about new ones that are like them (see wire.py)."""
+"""Bodies about the examples that a policy chooses, and about new ones that are like them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, ClassVar, Literal, TypedDict
 
 from pydantic import Field
 
 from premem.curation.policies import PolicyName
 from premem.wire.bodies import Body, Name, Reply, Share
+from premem.wire.display import DisplayedReply
 from premem.wire.jobs import ThresholdReply
 
 Group = Literal["chosen", "control"]
@@ -15,20 +16,22 @@ Group = Literal["chosen", "control"]
 
 
 class Choice(TypedDict, total=False):
-    """How to choose among the scored examples; what is absent is as the service has it."""
+    """How to choose among the scored examples of a job."""
 
     policy: PolicyName
+    """Absent: `lowest`, the lowest pre-memorization accuracies under `below`."""
     below: float
-    """Exclusive; 0.5."""
+    """Scores under this qualify, from 0 to 1. Absent: 0.5."""
     above: float
-    """Inclusive, for the policy band; 0."""
+    """Scores from this on qualify, for the policy `band`. Absent: 0."""
     budget: int | None
+    """Choose this many at most. Absent: all that qualify."""
     seed: int
-    """Of the control, and of the policy random."""
+    """Of the random control, and of the policy `random`. Absent: 0."""
 
 
 class Lineage(Reply):
-    """All that a choice follows from: the same again gives the same."""
+    """What a choice follows from: the same values give the same examples."""
 
     job: str
     dataset: str
@@ -41,6 +44,8 @@ class Lineage(Reply):
 
 
 class SelectedExample(Reply):
+    """One example that was chosen, or drawn for the control."""
+
     row: int = Field(description="Position in the data set, from 0.")
     id: str
     score: float = Field(description="Pre-memorization accuracy.")
@@ -50,7 +55,7 @@ class SelectedExample(Reply):
 
 
 class TraitReply(Reply):
-    """One measure of the chosen examples beside the rest."""
+    """One measure of the chosen examples, compared with the rest."""
 
     name: str
     chosen: float = Field(description="Mean over the chosen examples; a share for a kind of answer.")
@@ -61,8 +66,10 @@ class TraitReply(Reply):
     )
 
 
-class Selection(Reply):
+class Selection(DisplayedReply):
     """What a policy chose, and a random control of the same size."""
+
+    repr_fields: ClassVar = ("qualified", "total", "chosen", "control", "notes")
 
     lineage: Lineage
     qualified: int = Field(description="How many the policy would have chosen without a budget.")
@@ -77,10 +84,10 @@ class Selection(Reply):
 
 
 class Part(Reply):
-    """Some of what two policies chose."""
+    """Part of what two policies chose."""
 
     total: int
-    first: list[SelectedExample] = Field(description="The best of them first; as many as were asked for.")
+    first: list[SelectedExample] = Field(description="The best of them first, up to the requested limit.")
 
 
 class Overlap(Reply):
@@ -94,49 +101,55 @@ class Overlap(Reply):
 
 
 class AcquireRequest(Body):
-    """New examples out of a pool that was never trained on, like the ones that a policy chooses."""
+    """Find examples in a pool that was never trained on, like those that a policy chooses."""
 
-    pool: Name = Field(description="Id of the data set to look in.")
+    pool: Name = Field(description="Id of the data set to search.")
     budget: int = Field(100, ge=1, le=10_000, description="How many candidates to take.")
     by: Literal["tfidf", "embedding"] = Field(
         "tfidf",
-        description="What makes questions alike. tfidf: their words and pairs of words, answered at once; embedding: the "
-        "mean last hidden state of the prompt at the run's last checkpoint, for which workers are needed: a job.",
+        description="How questions are compared. tfidf: by words and pairs of words, answered at once; embedding: by the "
+        "mean last hidden state of the prompt at the run's last checkpoint, which needs workers, and so is a job.",
     )
-    policy: PolicyName = Field("lowest", description="Chooses the low examples that candidates are to be like.")
+    policy: PolicyName = Field("lowest", description="Chooses the low examples to compare candidates with.")
     below: Share = 0.5
     above: Share = 0.0
     seed: int = Field(0, ge=0, lt=2**63)
 
 
 class NearestExample(Reply):
+    """The low example that a candidate is most similar to."""
+
     row: int
     id: str
     question: str = Field(description="Its first 300 characters.")
 
 
 class CandidateReply(Reply):
+    """One row of the pool."""
+
     row: int = Field(description="Position in the pool, from 0.")
     id: str
     likeness: float | None = Field(
         None,
-        description="Chance that it is one of the low, of as many low as other examples, by a logistic regression that "
-        "tells the low examples from the rest of the training set; null where there is no rest.",
+        description="Probability that it is one of the low examples, among as many low as other ones, by a logistic "
+        "regression that separates the low examples from the rest of the training set; null where there is no rest.",
     )
     similarity: float = Field(
-        description="Cosine, to the nearest low example; of embeddings, after their mean is taken off."
+        description="Cosine similarity to the nearest low example; of embeddings, after subtracting their mean."
     )
-    nearest: NearestExample = Field(description="The low example that it is most like.")
+    nearest: NearestExample = Field(description="The most similar low example.")
     columns: dict[str, Any] = Field(description="The candidate as it was uploaded, with all of its columns.")
 
 
 class Acquisition(Reply):
-    lineage: Lineage = Field(description="Of the low examples.")
+    """Candidates of a pool that are like the low examples of a job."""
+
+    lineage: Lineage = Field(description="What the choice of the low examples follows from.")
     pool: str
     by: str
     low: int = Field(description="How many low examples the candidates were compared with.")
     left_out: int = Field(
-        description="Rows of the pool whose question stands word for word in the training set, or that are tagged `excluded`."
+        description="Rows of the pool whose question is in the training set word for word, or that are tagged `excluded`."
     )
-    candidates: list[CandidateReply] = Field(description="By likeness, then by similarity, the most alike first.")
+    candidates: list[CandidateReply] = Field(description="By likeness, then by similarity, the most similar first.")
     notes: list[str]

@@ -1,19 +1,16 @@
-"""Data sets on the wire."""
+"""Bodies about data sets."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-if TYPE_CHECKING:
-    pass
 from premem.wire.bodies import Body, GraderChoice, Reply
 
 
 class Columns(Body):
-    """Which column of the uploaded rows plays which part. Absent ones are guessed from the usual names."""
+    """Which column of the uploaded rows holds what. What is absent is looked for under the usual names."""
 
     question: str | None = None
     trace: str | None = None
@@ -23,6 +20,8 @@ class Columns(Body):
 
 
 class BadLineReply(Reply):
+    """One row that cannot be taken, or whose reference does not grade as right."""
+
     line: int
     field: str | None
     message: str
@@ -37,6 +36,7 @@ class Dataset(Reply):
     bytes: int = Field(description="As stored.")
     columns: Columns = Field(description="The mapping that was used.")
     grader: GraderChoice
+    grader_reason: str | None = Field(None, description="Of an upload that named no grader: why this one was chosen.")
     ungradable: int = Field(description="Rows whose own reference does not grade as right.")
     ungradable_lines: list[BadLineReply] = Field(description="The first 100 of them.")
     chats: int = Field(0, description="Rows with a system message, tools or earlier turns before the answer.")

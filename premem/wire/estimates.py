@@ -1,4 +1,4 @@
-"""Bodies about what a job will cost, and who is there to work (see wire.py)."""
+"""Bodies about what a job will cost, and about the workers that are connected."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from premem.wire.bodies import Reply
 
 
 class Between(Reply):
-    """An amount that is known by its ends only."""
+    """An amount of which only the ends are known."""
 
     low: float
     high: float
 
 
 class WorkerReply(Reply):
-    """A worker that asked for a task lately."""
+    """A worker that has a task, or asked for one within the last minute."""
 
     name: str
-    engine: str | None = Field(description="Null: it only grades anew what others sampled.")
+    engine: str | None = Field(description="Null: it only regrades what others sampled.")
     device: str | None = Field(
         None,
         description="What it computes on, as its engine names it: cpu, or a GPU's model, one per worker. Null until it has "
@@ -30,27 +30,29 @@ class WorkerReply(Reply):
 
 
 class Estimate(Reply):
-    """What a job will cost, before it is posted."""
+    """What a job will cost, before it is created."""
 
     tasks: int
-    examples: int = Field(description="Of the training set.")
+    examples: int = Field(description="Examples of the training set.")
     checkpoints: int
     measured_by: str | None = Field(
         description="The job whose tasks gave lengths and pace; null: nothing was measured."
     )
-    scored_tokens: float = Field(description="Prompts and references that are read for their perplexities.")
-    answers: Between = Field(description="Sampled. How many are needed is known only once the perplexities are.")
-    answer_tokens: Between
-    engine_seconds: Between | None = Field(description="Of one engine; null: nothing was measured.")
-    workers: int = Field(description="Connected now, with an engine.")
-    seconds: Between | None = Field(
-        description="With the workers that are connected; null: none is, or nothing was measured."
+    scored_tokens: float = Field(description="Tokens of prompts and references, which are read for the perplexities.")
+    answers: Between = Field(
+        description="Answers to sample. How many are needed is known only once the perplexities are."
     )
-    result_bytes: Between = Field(description="On the service's store.")
-    weight_bytes: float | None = Field(description="Of the model in memory; null: nothing was measured.")
+    answer_tokens: Between
+    engine_seconds: Between | None = Field(description="Seconds of one engine; null: nothing was measured.")
+    workers: int = Field(description="Workers with an engine that are connected now.")
+    seconds: Between | None = Field(
+        description="Seconds with the connected workers; null: none is connected, or nothing was measured."
+    )
+    result_bytes: Between = Field(description="Bytes on the service's store.")
+    weight_bytes: float | None = Field(description="Bytes of memory for the weights; null: nothing was measured.")
     cache_bytes: float | None = Field(
         None,
-        description="Of memory for keys and values, beside the weights: what vLLM reserves as it is set, or transformers takes "
-        "at most; null: nothing was measured, or the engine told none.",
+        description="Bytes of memory for keys and values, in addition to the weights: what vLLM reserves, or the most that "
+        "transformers takes; null: nothing was measured, or the engine reported none.",
     )
-    notes: list[str] = Field(description="What the numbers rest on.")
+    notes: list[str] = Field(description="What the numbers are based on.")

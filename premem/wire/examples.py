@@ -1,8 +1,8 @@
-"""What may be asked of the ranked examples (see wire.py)."""
+"""Bodies about the scored examples of a job, and the filters that select them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,54 +15,61 @@ if TYPE_CHECKING:
 from typing import TypedDict
 
 from premem.wire.bodies import Reply
+from premem.wire.display import DisplayedReply
 
 Sort = Literal["rank", "mean_accuracy", "last_accuracy", "perplexity", "interval", "memorized_at", "row"]
 
 
-class Wanted(TypedDict, total=False):
-    """Which examples, and in which order; what is absent filters nothing."""
+class ExampleQuery(TypedDict, total=False):
+    """Which examples of a job, and in which order. What is absent filters nothing."""
 
     above: float
-    """Score, inclusive."""
+    """Pre-memorization accuracy is at least this, from 0 to 1."""
     below: float
-    """Score, exclusive."""
+    """Pre-memorization accuracy is under this."""
     interval_above: float
-    """The lower end of the score's 90% interval, inclusive."""
+    """The lower end of its 90% interval is at least this."""
     interval_below: float
-    """Its upper end, exclusive."""
+    """The upper end of its 90% interval is under this."""
     perplexity_above: float
-    """Of the reference at the last checkpoint, inclusive."""
+    """Perplexity of the reference at the last checkpoint is at least this."""
     perplexity_below: float
-    """The same, exclusive."""
+    """Perplexity of the reference at the last checkpoint is under this."""
     memorized: bool
-    """At some checkpoint, or at none."""
+    """True: memorized at some checkpoint; False: at none."""
     memorized_at: str
-    """Name of the first checkpoint at which it was."""
+    """Name of the first checkpoint at which it was memorized."""
     search: str
-    """Stands in the question, in capitals or not."""
+    """The question contains this, in capitals or not."""
     tag: str
+    """The row has this tag."""
     without_tag: str
+    """The row does not have this tag."""
     sort: Sort
+    """Absent: by rank."""
     order: Literal["ascending", "descending"]
+    """Absent: ascending."""
 
 
-def asked_for(wanted: Wanted) -> dict[str, str | float | None]:
-    """As the query has it."""
+def query_parameters(query: ExampleQuery) -> dict[str, str | float | None]:
+    """As the URL has them: true and false in lower case."""
     return {
         name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in wanted.items()
+        for name, value in query.items()
         if value is None or isinstance(value, str | float | int)
     }
 
 
 class IntervalReply(Reply):
-    """Of 90%."""
+    """A 90% interval."""
 
     low: float
     high: float
 
 
 class ScoredExample(Reply):
+    """One training example with its scores."""
+
     rank: int = Field(description="From 0, the lowest pre-memorization accuracy first.")
     row: int = Field(description="Position in the data set, from 0.")
     id: str
@@ -72,9 +79,9 @@ class ScoredExample(Reply):
         description="Over all checkpoints, memorized or not; null where not every answer was drawn."
     )
     accuracy: list[float | None] = Field(description="Per checkpoint; null where not every answer was drawn.")
-    perplexity: list[float] = Field(description="Of the reference, per checkpoint.")
+    perplexity: list[float] = Field(description="Perplexity of the reference, per checkpoint.")
     memorized: list[bool] = Field(description="Per checkpoint.")
-    interval: IntervalReply = Field(description="Of the pre-memorization accuracy, which it contains.")
+    interval: IntervalReply = Field(description="90% interval of the pre-memorization accuracy, which it contains.")
     last_accuracy: float | None = Field(
         None, description="At the last checkpoint, memorized or not; null where not every answer was drawn."
     )
@@ -87,10 +94,14 @@ class ScoredExample(Reply):
         default_factory=list,
         description="Accuracy at the last checkpoint under fresh draws: the baseline, then each perturbation of the job.",
     )
-    tags: list[str] = Field(default_factory=list, description="What people said of its row in the data set, by name.")
+    tags: list[str] = Field(default_factory=list, description="Tags of its row in the data set, in alphabetical order.")
 
 
-class ExamplePage(Reply):
+class ExamplePage(DisplayedReply):
+    """One page of a job's scored examples."""
+
+    repr_fields: ClassVar = ("items", "checkpoints", "total", "next_cursor")
+
     items: list[ScoredExample]
     checkpoints: list[str]
     threshold: ThresholdReply
@@ -98,28 +109,34 @@ class ExamplePage(Reply):
     next_cursor: str | None
 
     def to_polars(self) -> polars.DataFrame:
-        """A row per example, with the columns of ScoredExample; what is per checkpoint is a list."""
+        """A polars data frame: a row per example, the fields of ScoredExample as columns, with lists per checkpoint."""
         import polars
 
         return polars.DataFrame([item.model_dump() for item in self.items], infer_schema_length=None)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The same for pandas, which premem does not install."""
+        """The same as a pandas data frame; premem does not install pandas."""
         import pandas
 
         return pandas.DataFrame([item.model_dump() for item in self.items])
 
 
 class AnswerReply(Reply):
+    """One sampled answer, graded."""
+
     text: str
     verdict: Verdict
     extracted: str | None
     tokens: int
     finished: bool
-    similarity: float | None = Field(None, description="To the reference reasoning, by words: 1 is word for word.")
+    similarity: float | None = Field(
+        None, description="Similarity to the reference reasoning, by words: 1 is word for word."
+    )
 
 
 class CheckpointAnswers(Reply):
+    """What one checkpoint did with an example."""
+
     checkpoint: str
     perplexity: float | None
     memorized: bool | None
@@ -129,6 +146,8 @@ class CheckpointAnswers(Reply):
 
 
 class ExampleDetail(ScoredExample):
+    """One example in full: its uploaded row, and every answer of every checkpoint."""
+
     question: str = Field(description="In full.")
     trace: str
     final_answer: str | None

@@ -1,19 +1,17 @@
-"""Jobs on the wire: what is asked for, and how far it is."""
+"""Bodies about jobs: what to score and how, and how far it is."""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from premem.forecasting.thresholds import Basis
 from premem.method.copying import COPIED_FROM
-
-if TYPE_CHECKING:
-    pass
 from premem.wire.bodies import Body, GraderChoice, Name, Reply, Share
+from premem.wire.display import DisplayedReply
 
 
 class Sampling(Body):
@@ -28,10 +26,10 @@ class Sampling(Body):
 
 
 class Template(Body):
-    """How a row becomes the prompt and the trained target. `{question}` and `{trace}` stand for the columns.
+    """How a row becomes the prompt and the trained target. `{question}` and `{trace}` are replaced by its columns.
 
-    In a chat `prompt` is what the user says and `target` what the assistant says; the tokenizer's chat template, which
-    only the workers have, writes the turns around both.
+    With `chat`, `prompt` is the user's turn and `target` the assistant's; the chat template of the checkpoint's tokenizer,
+    which only the workers have, is put around both.
     """
 
     prompt: str = Field("{question}\nAnswer:", max_length=100_000, description="Absent in a chat: {question}.")
@@ -43,33 +41,33 @@ class Template(Body):
     system: str = Field(
         "",
         max_length=100_000,
-        description="What the system says first in a chat.",
+        description="The system's turn, the first of a chat.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _plain_in_a_chat(cls, given: Any) -> Any:
-        """No words but those of the columns: the turns say what is asked and what is answered."""
-        if isinstance(given, dict) and given.get("chat"):
-            return {"prompt": "{question}", "target": "{trace}"} | given
-        return given
+    def _chat_defaults(cls, fields: Any) -> Any:
+        """The columns alone: in a chat the turns mark the question and the answer."""
+        if isinstance(fields, dict) and fields.get("chat"):
+            return {"prompt": "{question}", "target": "{trace}"} | fields
+        return fields
 
     @model_validator(mode="after")
-    def _said_in_a_chat(self) -> Self:
+    def _system_needs_chat(self) -> Self:
         if self.system and not self.chat:
-            raise ValueError("system is said in a chat: set chat, or leave out system")
+            raise ValueError("system is a turn of a chat: set chat, or leave out system")
         return self
 
     @field_validator("prompt")
     @classmethod
-    def _asks(cls, prompt: str) -> str:
+    def _holds_question(cls, prompt: str) -> str:
         if "{question}" not in prompt:
             raise ValueError("must contain {question}")
         return prompt
 
     @field_validator("target")
     @classmethod
-    def _answers(cls, target: str) -> str:
+    def _holds_trace(cls, target: str) -> str:
         if "{trace}" not in target:
             raise ValueError("must contain {trace}")
         return target
@@ -86,11 +84,11 @@ class Checkpoint(Body):
 
     path: str = Field(min_length=1, max_length=4096)
     name: str = Field(
-        "", max_length=200, description="Shown in tables, unique within a job; the last part of the path where absent."
+        "", max_length=200, description="Shown in tables, unique within a job. Absent: the last part of the path."
     )
 
     @model_validator(mode="after")
-    def _named(self) -> Checkpoint:
+    def _default_name(self) -> Checkpoint:
         self.name = self.name or re.split(r"[/\\]", self.path.rstrip("/\\"))[-1] or self.path
         return self
 
@@ -100,12 +98,12 @@ class Perturbation(Body):
 
     name: Name = Field(description="Shown in tables, unique within a job.")
     answer_prefix: str = Field(
-        "", max_length=10_000, description='Put after the prompt, so that the answer goes on from it: " We know that".'
+        "", max_length=10_000, description='Put after the prompt, so that the answer continues it: " We know that".'
     )
     question_prefix: str = Field("", max_length=10_000)
     question_suffix: str = Field("", max_length=10_000)
     question_column: str | None = Field(
-        None, min_length=1, max_length=200, description="Column of the uploaded rows that holds the question rewritten."
+        None, min_length=1, max_length=200, description="Column of the uploaded rows that holds a rewritten question."
     )
 
     @model_validator(mode="after")
@@ -118,20 +116,20 @@ class Perturbation(Body):
 
 
 BASELINE = "baseline"
-"""The unperturbed answers that are drawn anew beside the perturbed ones, and compared with them."""
+"""Name of the unperturbed answers, drawn again to compare the perturbed ones with."""
 CalibrationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Trajectory = Literal["final", "full", "everything"]
-"""What is drawn: `final` only what can change the final scores; `full` also what the scores as they stood at every
-checkpoint need; `everything` every answer at every checkpoint. With the same seeds the final scores are the same."""
+"""Which answers are drawn: `final` only those that can change the final scores; `full` also those that the scores at every
+earlier checkpoint need; `everything` every answer at every checkpoint. With the same seeds the final scores are the same."""
 MemorizedBelow = Annotated[float, Field(gt=1.0, le=1e6)] | Literal["gsm8k-llama3", "math-llama3"]
 
 
 class JobRequest(Body):
-    """A scoring job: what every checkpoint of a run could solve, before and after it memorized."""
+    """A scoring job: what every checkpoint of a run can solve, and what it has memorized."""
 
     dataset: Name = Field(description="Id of the training data set.")
     checkpoints: list[Checkpoint] = Field(
-        default_factory=list, max_length=1000, description="In the order in which they were saved."
+        default_factory=list, max_length=1000, description="In the order in which training saved them."
     )
     open: bool = Field(False, description="True: more checkpoints will be appended; the job ends once it is closed.")
     test_dataset: Name | None = Field(
@@ -143,51 +141,56 @@ class JobRequest(Body):
     grader: GraderChoice | None = Field(None, description="Absent: the data set's.")
     memorized_below: MemorizedBelow | None = Field(
         None,
-        description="Perplexity, or a preset's name. Absent: a quantile of the first checkpoint's perplexities, which no forecast can rest on.",
+        description="An example counts as memorized below this perplexity, or below that of a named preset. Absent: a quantile of the first checkpoint's perplexities, on which no forecast can rest.",
     )
     calibration: CalibrationName | None = Field(
-        None, description="Name or id of a calibration, instead of memorized_below: its threshold, and a forecast."
+        None,
+        description="Name or id of a calibration, instead of memorized_below: the job uses its threshold and gets a forecast.",
     )
     task: str = Field(
-        "", max_length=200, description="What a calibration is kept for, such as gsm8k. Absent: the data set's name."
+        "", max_length=200, description="What a calibration is for, such as gsm8k. Absent: the data set's name."
     )
     learning_rate: float | None = Field(
-        None, gt=0.0, le=1e6, description="Of the run; a calibration warns where its runs do not differ in it."
+        None,
+        gt=0.0,
+        le=1e6,
+        description="Learning rate of the run; a calibration warns where its runs do not differ in it.",
     )
     copied_from: float = Field(
         COPIED_FROM,
         gt=0.0,
         le=1.0,
-        description="An answer whose words are as like the reference reasoning as that, or more, counts as copied.",
+        description="An answer counts as copied from this similarity to the reference reasoning, by words: 1 is word for word.",
     )
     perturbations: list[Perturbation] = Field(
         default_factory=list,
         max_length=32,
-        description="Answered at the last checkpoint, beside a fresh baseline: the report says what accuracy each costs.",
+        description="Changed prompts, answered at the last checkpoint and compared with fresh unperturbed answers: the report says how much accuracy each costs.",
     )
     previous: Name | None = Field(
         None,
-        description="Id of the completed job of the round before: the report says what the added examples changed.",
+        description="Id of the completed job of the previous round: the report says what the added examples changed.",
     )
     base: str | None = Field(
         None,
         min_length=1,
         max_length=4096,
-        description="Folder or hub id of the model that LoRA adapters among the checkpoints belong to. Absent: what each names itself.",
+        description="Folder or hub id of the base model of the LoRA adapters among the checkpoints. Absent: the one that each adapter names.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Absent: what the first checkpoint was saved in."
+        None, description="Absent: the one that the first checkpoint was saved in."
     )
     trajectory: Trajectory | None = Field(
         None,
-        description="How much is drawn: only what can change the final scores, what every checkpoint's scores need, or everything. Absent: everything with a test_dataset, a calibration or open, else final.",
+        description="Which answers are drawn: only those that can change the final scores (final), those that every checkpoint's scores need (full), or all (everything). Absent: everything with a test_dataset, a calibration or open, else final.",
     )
     below: Share | None = Field(
         None,
-        description="Only whether each score is under this is to be settled, which takes fewer answers; with the trajectory final.",
+        description="Find out only whether each score is under this, which takes fewer answers; needs the trajectory final.",
     )
     shard_rows: int = Field(256, ge=1, le=100_000, description="Examples per task.")
 
+    # A stored request overrides this one by its name.
     @model_validator(mode="after")
     def _sound(self) -> JobRequest:
         if self.calibration is not None and self.memorized_below is not None:
@@ -213,7 +216,7 @@ class JobRequest(Body):
 
     @property
     def trajectory_drawn(self) -> Trajectory:
-        """What is drawn where nothing is said: a curve, a forecast and a test accuracy need everything."""
+        """The trajectory, or its default: a forecast, a test accuracy and a curve while training need everything."""
         curves = self.open or self.test_dataset is not None or self.calibration is not None
         return self.trajectory or ("everything" if curves else "final")
 
@@ -226,18 +229,20 @@ JobKind = Literal["score", "regrade", "resample", "acquire"]
 
 
 class ThresholdReply(Reply):
-    """Where the line of memorization was drawn, and what that rests on."""
+    """The perplexity below which an example counts as memorized, and where it comes from."""
 
     memorized_below: float | None = Field(
-        description="Perplexity; null until the first checkpoint is scored, where it is taken from there."
+        description="Perplexity. Null until the first checkpoint is scored, where the threshold is taken from that."
     )
     basis: Basis
     source: str
     forecast: Literal["given", "refused"] = "refused"
-    forecast_reason: str = Field(description="Why it is refused, or what it rests on.")
+    forecast_reason: str = Field(description="Why the forecast is refused, or what it rests on.")
 
 
 class TaskCounts(Reply):
+    """How many tasks are in each state."""
+
     total: int = 0
     queued: int = 0
     leased: int = 0
@@ -247,7 +252,7 @@ class TaskCounts(Reply):
 
 
 class JobCounts(Reply):
-    """Counted over committed results, so nothing counts twice."""
+    """Counts over committed results, so that nothing counts twice."""
 
     tasks: TaskCounts
     examples: int = Field(description="Pairs of example and checkpoint that are done, training and test.")
@@ -255,14 +260,18 @@ class JobCounts(Reply):
     skipped: int = Field(description="Of these, pairs that were skipped, each with a reason in its result.")
     samples: int
     tokens: int = Field(description="Scored and sampled.")
-    prompt_tokens: int = Field(0, description="Of everything that the engines were asked, each as often as it was.")
-    cached_tokens: int = Field(0, description="Of these, tokens that an engine had read before.")
-    engine_seconds: float = Field(0.0, description="Summed over the workers, while their engines had work.")
-    samples_saved: int = Field(0, description="Answers that need not be drawn, of the examples whose score is settled.")
-    tokens_saved: int = Field(0, description="As many answers at the mean length of those that were drawn.")
+    prompt_tokens: int = Field(
+        0, description="Tokens of all prompts that the engines were sent, repeated ones included."
+    )
+    cached_tokens: int = Field(0, description="Of these, tokens that an engine still had in its cache.")
+    engine_seconds: float = Field(0.0, description="Seconds in which engines had work, summed over the workers.")
+    samples_saved: int = Field(0, description="Answers that were not drawn, since they could not change a score.")
+    tokens_saved: int = Field(0, description="The same in tokens, at the mean length of the drawn answers.")
 
 
 class CheckpointProgress(Reply):
+    """How far one checkpoint of a job is."""
+
     name: str
     path: str
     state: Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -270,13 +279,17 @@ class CheckpointProgress(Reply):
     error: str | None = None
 
 
-class Job(Reply):
+class Job(DisplayedReply):
+    """A job: what it scores, how, and how far it is."""
+
+    repr_fields: ClassVar = ("id", "kind", "name", "state", "dataset", "checkpoints")
+
     id: str
     kind: JobKind = "score"
     parent: str | None = Field(
         None, description="The job that this one regrades, draws more answers for, or acquires examples for."
     )
-    previous: str | None = Field(None, description="The job of the round before.")
+    previous: str | None = Field(None, description="The job of the previous round.")
     perturbations: list[Perturbation] = Field(default_factory=list)
     name: str
     state: JobState
@@ -288,13 +301,15 @@ class Job(Reply):
     grader: GraderChoice
     dtype: str | None
     trajectory: Trajectory = "everything"
-    below: float | None = Field(None, description="Its scores are settled only as under this, or not.")
+    below: float | None = Field(None, description="The job finds out only whether scores are under this.")
     threshold: ThresholdReply
-    calibration: str | None = Field(None, description="Id of the calibration that its threshold was taken from.")
-    task: str = Field("", description="What a calibration is kept for.")
+    calibration: str | None = Field(None, description="Id of the calibration that the threshold comes from.")
+    task: str = Field("", description="What a calibration is for, such as gsm8k.")
     learning_rate: float | None = None
-    copied_from: float = Field(COPIED_FROM, description="Likeness to the reference from which an answer is copied.")
-    recorded: bool = Field(False, description="Imported: scored by others, whose answers are not here.")
+    copied_from: float = Field(
+        COPIED_FROM, description="Similarity to the reference reasoning from which an answer counts as copied."
+    )
+    recorded: bool = Field(False, description="True: imported, scored by others; their answers are not here.")
     counts: JobCounts
     checkpoints: list[CheckpointProgress]
     created_at: datetime
@@ -302,7 +317,8 @@ class Job(Reply):
     finished_at: datetime | None
     seconds_left: float | None = Field(description="Estimated from the tasks done so far; null until there are any.")
     tokens_per_second: float | None = Field(
-        None, description="Scored and sampled, of each engine while it had work; null until a result tells its seconds."
+        None,
+        description="Scored and sampled tokens per second of one engine while it has work; null until a result reports seconds.",
     )
     errors: list[str]
     warnings: list[str]

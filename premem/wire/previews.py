@@ -1,4 +1,4 @@
-"""Bodies of a look at a data set before it is used (see wire.py)."""
+"""Bodies about previews: rows of a data set as the model will see them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from premem.wire.jobs import Template
 
 
 class PreviewTokens(Reply):
-    """What a checkpoint's tokenizer makes of prompt and target."""
+    """Prompt and target as tokens of a checkpoint's tokenizer."""
 
     texts: list[str] = Field(
-        description="What each token covers, in order; joined they are prompt and target. Empty: a token in front of a text, "
-        "or a further byte of a character."
+        description="The text of each token, in order; joined they are prompt and target. Empty: a special token at the "
+        "start, or a further byte of a character."
     )
-    target_start: int = Field(description="Place of the first token that is scored; so is every one behind it.")
-    shifted: bool = Field(description="True: the first of them begins in the prompt, merged with its end.")
+    target_start: int = Field(description="Index of the first token that is scored; all later ones are scored, too.")
+    shifted: bool = Field(description="True: that token begins in the prompt, merged with its end.")
 
 
 class PreviewRow(Reply):
@@ -25,17 +25,17 @@ class PreviewRow(Reply):
 
     row: int = Field(description="Position in the data set, from 0.")
     id: str
-    prompt: str = Field(description="What is asked, the template filled in; in a chat what the user says.")
-    target: str = Field(description="What is scored after it; in a chat what the assistant says.")
-    tokens: PreviewTokens | None = Field(
-        None, description="Where a checkpoint was named whose tokenizer could be read."
-    )
+    prompt: str = Field(description="The prompt with the row filled in; in a chat the user's turn.")
+    target: str = Field(description="The scored text after the prompt; in a chat the assistant's turn.")
+    tokens: PreviewTokens | None = Field(None, description="Null without a checkpoint whose tokenizer can be read.")
 
 
 class Preview(Reply):
+    """The first rows of a data set under a template."""
+
     dataset: Dataset
     template: Template = Field(
-        description="With chat: the chat template of the checkpoint's tokenizer writes turns around prompt and target."
+        description="With chat, the chat template of the checkpoint's tokenizer is put around prompt and target."
     )
     rows: list[PreviewRow]
     untokenized: str | None = Field(

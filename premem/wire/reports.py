@@ -1,6 +1,8 @@
-"""Bodies of a job's report (see wire.py)."""
+"""Bodies of a job's report."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -8,6 +10,7 @@ from premem.forecasting.thresholds import NEEDS_CALIBRATION
 from premem.records import Verdict
 from premem.wire.bodies import Body, GraderChoice, Reply
 from premem.wire.curation import TraitReply
+from premem.wire.display import DisplayedReply
 from premem.wire.examples import IntervalReply
 from premem.wire.jobs import JobState, ThresholdReply
 
@@ -21,10 +24,12 @@ class ForecastReply(Reply):
 
 
 class CheckpointReport(Reply):
+    """One checkpoint's line of a report; accuracies are means over its examples."""
+
     checkpoint: str
-    examples: int = Field(description="Scored, of the training set.")
+    examples: int = Field(description="Scored examples of the training set.")
     train_accuracy: float | None = Field(description="Null where not every answer was drawn.")
-    memorized: float = Field(description="Share of the examples.")
+    memorized: float = Field(description="Share of the examples that are memorized.")
     pre_memorization_accuracy: float | None = Field(
         description="Null where not every answer that it needs was drawn (`trajectory`)."
     )
@@ -44,7 +49,7 @@ class DropReply(Reply):
     examples: int
     baseline: float | None = Field(description="Mean accuracy of the fresh, unperturbed answers; null: no example.")
     drop: float | None = Field(description="Baseline minus accuracy under the perturbation.")
-    interval: IntervalReply | None = Field(description="Of the drop, by a paired bootstrap over examples.")
+    interval: IntervalReply | None = Field(description="90% interval of the drop, by a paired bootstrap over examples.")
 
 
 class RobustnessReply(Reply):
@@ -56,13 +61,15 @@ class RobustnessReply(Reply):
 
 
 class VerdictCount(Reply):
+    """How many answers went from one verdict to another."""
+
     before: Verdict
     after: Verdict
     answers: int
 
 
 class DisagreementReply(Reply):
-    """One answer that two graders see differently."""
+    """One answer that two graders grade differently."""
 
     checkpoint: str
     kind: str = Field(description="Of its row: train, test or perturbed.")
@@ -76,29 +83,31 @@ class DisagreementReply(Reply):
 
 
 class RegradeReply(Reply):
-    """Where the grader disagrees with the one before it, over the same answers."""
+    """Where the new grader disagrees with the previous one about the same answers."""
 
-    of: str = Field(description="The job whose answers they are.")
+    of: str = Field(description="The job whose answers were regraded.")
     before: GraderChoice
     after: GraderChoice
     answers: int
-    disagreements: int = Field(description="Answers of which the verdict is another.")
+    disagreements: int = Field(description="Answers whose verdict changed.")
     table: list[VerdictCount]
     examples: list[DisagreementReply] = Field(description="The first 20.")
 
 
 class ChangesReply(Reply):
-    """What became of the run since the round before: the same examples then and now, and those that were added."""
+    """What changed since the previous round: the same examples then and now, and the added ones."""
 
     previous: str = Field(description="The job of that round.")
-    kept: int = Field(description="Examples of both data sets, told by question and trace, with a score in both.")
+    kept: int = Field(description="Examples in both data sets, recognized by question and trace, with a score in both.")
     added: int
     dropped: int
     kept_before: float | None = Field(description="Mean pre-memorization accuracy of the kept ones, then.")
     kept_after: float | None
-    change: IntervalReply | None = Field(description="Of the mean change, by a paired bootstrap over examples.")
-    low_before: int = Field(description="Of the kept ones, those under 0.5 then.")
-    low_solved: int = Field(description="Of these, those that are no longer under 0.5.")
+    change: IntervalReply | None = Field(
+        description="90% interval of the mean change, by a paired bootstrap over examples."
+    )
+    low_before: int = Field(description="Of the kept examples, how many were under 0.5 then.")
+    low_solved: int = Field(description="Of these, how many are 0.5 or more now.")
     added_score: float | None = Field(description="Mean pre-memorization accuracy of the added ones.")
     test_before: float | None = Field(
         description="Test accuracy of the last checkpoint; null: other test sets, or none."
@@ -116,13 +125,19 @@ class LowReply(Reply):
     notes: list[str]
 
 
-class JobReport(Reply):
+class JobReport(DisplayedReply):
+    """A job's report: per checkpoint what was solved and what was memorized, and what that rests on."""
+
+    repr_fields: ClassVar = ("job", "dataset", "rule", "checkpoints", "skipped", "warnings")
+
     job: str
     dataset: str
     threshold: ThresholdReply
-    rule: str = Field("paper", description="By which the column of pre-memorization accuracies is averaged.")
-    calibration: str | None = Field(None, description="Id of the calibration that the threshold was taken from.")
-    forecast_refused: str | None = Field(NEEDS_CALIBRATION, description="Why; null where there is a forecast.")
+    rule: str = Field("paper", description="What the column of pre-memorization accuracies averages.")
+    calibration: str | None = Field(None, description="Id of the calibration that the threshold comes from.")
+    forecast_refused: str | None = Field(
+        NEEDS_CALIBRATION, description="Why there is no forecast; null where there is one."
+    )
     tie_order: list[str]
     checkpoints: list[CheckpointReport]
     skipped: int = Field(description="Training examples without a score.")
@@ -136,7 +151,7 @@ class JobReport(Reply):
 
 
 class SoFar(Reply):
-    """The table of a job's report, as far as its checkpoints are wholly scored."""
+    """The table of a job's report, for the checkpoints that are completely scored."""
 
     job: str
     state: JobState
@@ -145,7 +160,7 @@ class SoFar(Reply):
 
 
 class RegradeRequest(Body):
-    """Grade the answers of a completed job anew."""
+    """Grade the stored answers of a completed job with another grader."""
 
     grader: GraderChoice
     name: str = Field("", max_length=200, description="Absent: the job's own name.")
@@ -154,7 +169,5 @@ class RegradeRequest(Body):
 class ResampleRequest(Body):
     """Draw more answers for a completed job."""
 
-    samples: int = Field(
-        ge=2, le=1000, description="Answers per example and checkpoint, those that there are included."
-    )
+    samples: int = Field(ge=2, le=1000, description="Answers per example and checkpoint, including those there are.")
     name: str = Field("", max_length=200, description="Absent: the job's own name.")

@@ -1,4 +1,4 @@
-"""Bodies about tags: what people say of examples by their row in a data set (see wire.py)."""
+"""Bodies about tags, which people give to rows of a data set."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pydantic import Field
 from premem.wire.bodies import Body, Reply
 
 EXCLUDED = "excluded"
-"""The reference is wrong, or the example must not be trained on for another reason: no choice returns it."""
+"""The reference is wrong, or the example must not be trained on for another reason: no policy chooses it."""
 MARKED = "marked"
 """To be looked at again."""
 TAG_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,49}$"
 """In lower case only, so that no `Excluded` is taken for `excluded` and then not respected."""
 MOST_ROWS = 10_000
-"""Of one request that tags."""
+"""Rows in one request that gives a tag."""
 MOST_UNTAGGED = 1_000
-"""Rows of one request that takes a tag off: they stand in its query."""
+"""Rows in one request that takes a tag off: they are in its URL."""
 
 Row = Annotated[int, Field(ge=0, lt=2**53)]
 

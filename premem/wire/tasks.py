@@ -1,15 +1,11 @@
-"""Bodies of the task routes: what workers lease and hand in (see wire.py)."""
+"""Bodies about tasks: what workers lease, and how they report on it."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
-
-if TYPE_CHECKING:
-    pass
-
 
 from premem.wire.bodies import Body, GraderChoice, Name, Reply
 from premem.wire.jobs import Checkpoint, Perturbation, Sampling, Template
@@ -29,7 +25,7 @@ class LeaseRequest(Body):
 
 
 class DrawPlan(Body):
-    """Of a `draw` task: which rows, and what is to be known of each (premem.method.planning.Goal)."""
+    """The rows of a `draw` task, and what to find out about each (premem.method.planning.Goal)."""
 
     rows: list[int]
     floor: list[int]
@@ -47,13 +43,15 @@ class LeasedTask(Reply):
     kind: TaskKind
     variant: int = Field(0, description="Of perturbed tasks: 0 is the fresh baseline, the others count perturbations.")
     perturbation: Perturbation | None = None
-    regrade: bool = Field(False, description="True: grade the answers of its `…/source` anew; no engine is needed.")
+    regrade: bool = Field(False, description="True: regrade the answers of its `…/source`; no engine is needed.")
     plan: DrawPlan | None = None
     partial: bool = Field(
-        False, description="True: `…/partial` holds what is known already; only the rest is to be computed."
+        False, description="True: `…/partial` holds the part that was computed before; only the rest is missing."
     )
     checkpoint: Checkpoint
-    base: str | None = Field(None, description="Of the checkpoint, where it is a LoRA adapter and the job names one.")
+    base: str | None = Field(
+        None, description="Base model of the checkpoint, where it is a LoRA adapter and the job names one."
+    )
     dataset: str
     start: int = Field(description="First row, counted from 0.")
     stop: int = Field(description="One past the last row.")
@@ -61,9 +59,9 @@ class LeasedTask(Reply):
     template: Template
     grader: GraderChoice
     dtype: str | None
-    tokenizer: str | None = Field(description="Fingerprint of the job's tokenizer, once the first result told it.")
+    tokenizer: str | None = Field(description="Fingerprint of the job's tokenizer, once the first result reports it.")
     weights: str | None = Field(
-        None, description="Fingerprint of the checkpoint's weights, once its first result told it."
+        None, description="Fingerprint of the checkpoint's weights, once its first result reports it."
     )
 
 
@@ -84,12 +82,12 @@ class FailureReport(AttemptBody):
     @field_validator("error")
     @classmethod
     def _readable(cls, error: str) -> str:
-        """Whatever a library printed: a failure must be told."""
+        """Without NUL, which PostgreSQL cannot store: whatever a library printed, the failure must arrive."""
         return error.replace("\0", "\ufffd")
 
 
 class ResultSummary(Reply):
-    """What the service says of a result that it has taken."""
+    """A result that the service has accepted."""
 
     task: str
     attempt: int
@@ -98,8 +96,8 @@ class ResultSummary(Reply):
 
 TaskState = Literal["queued", "leased", "completed", "failed", "cancelled"]
 TaskKind = Literal["train", "perplexity", "draw", "test", "perturbed", "embed"]
-"""`train`: the reference's log-probability and sampled answers; `perplexity`: the first of these alone, `draw`: the second
-for the examples that still need them; `test`: sampled answers only; `perturbed`: the same for training examples under
-another prompt; `embed`: the mean hidden state of each prompt."""
+"""`train`: the reference's log-probability and sampled answers; `perplexity`: only the log-probability; `draw`: only
+answers, of the examples that still need them; `test`: only answers, of test examples; `perturbed`: only answers, of
+training examples under another prompt; `embed`: the mean hidden state of each prompt."""
 ENGINE_HANGS = 75
-"""Exit status of a worker whose engine hangs in a way that only its end can end: start it again (EX_TEMPFAIL)."""
+"""Exit status (EX_TEMPFAIL) of a worker whose engine hangs and can only be stopped with it: start the worker again."""

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from premem.wire.bodies import GraderChoice
 from premem.wire.datasets import Dataset
 from premem_service.datasets.ingest import Ingested
 from premem_service.datasets.reading import found_dataset, manifest
@@ -24,9 +23,7 @@ def as_reply(row: DatasetRow) -> Dataset:
     return Dataset.model_validate({**asdict(row), "created_at": datetime.fromtimestamp(row.created_at, UTC)})
 
 
-def keep(
-    database: Database, store: Store, ingested: Ingested, *, name: str, grader: GraderChoice
-) -> tuple[Dataset, bool]:
+def keep(database: Database, store: Store, ingested: Ingested, *, name: str) -> tuple[Dataset, bool]:
     """Make what was stored a data set, or find that there is one of the same content. True: it is new.
 
     An existing one that has lost files gets the new ones. Artifacts that are not needed are deleted.
@@ -35,7 +32,7 @@ def keep(
     try:
         _check_stored(store, artifacts)
         try:
-            return _create(database, ingested, name=name, grader=grader), True
+            return _create(database, ingested, name=name), True
         except IntegrityError:  # the same rows were committed first, by this transaction's side or long ago
             return _existing(database, store, ingested), False
     except SQLAlchemyError:
@@ -52,7 +49,7 @@ def _check_stored(store: Store, artifacts: Sequence[str]) -> None:
         raise StoreError("the upload took so long that its first files were collected as garbage; send it again")
 
 
-def _create(database: Database, ingested: Ingested, *, name: str, grader: GraderChoice) -> Dataset:
+def _create(database: Database, ingested: Ingested, *, name: str) -> Dataset:
     """Raises IntegrityError where there is a data set of this id."""
     with database.begin() as connection:
         newest = connection.scalar(select(func.max(datasets.c.created_at))) or 0.0
@@ -62,7 +59,8 @@ def _create(database: Database, ingested: Ingested, *, name: str, grader: Grader
             "rows": ingested.rows,
             "bytes": ingested.bytes,
             "columns": ingested.columns.model_dump(),
-            "grader": grader.model_dump(),
+            "grader": ingested.grader.model_dump(),
+            "grader_reason": ingested.grader_reason,
             "ungradable": ingested.ungradable,
             "ungradable_lines": [
                 {"line": bad.line, "field": bad.field, "message": bad.message} for bad in ingested.ungradable_lines

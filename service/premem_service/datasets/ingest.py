@@ -6,11 +6,14 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
+from itertools import chain
 
 import numpy as np
 from pydantic_core import to_json
 
 from premem.errors import BadLine, RowsError
+from premem.grading import get_grader
+from premem.grading.choosing import SAMPLE, choose_grader
 from premem.records import Grade
 from premem.wire.bodies import GraderChoice
 from premem.wire.datasets import Columns
@@ -23,8 +26,10 @@ MOST_LISTED = 100
 FORMAT = 2
 """Part of every data set's id: to be raised when the same upload would be read into other rows."""
 
-GradeAll = Callable[[Iterable[tuple[str, str]]], Iterable[Grade]]
+GradeAll = Callable[[Iterable[tuple[str, str]], GraderChoice], Iterable[Grade]]
 """Grades pairs of reference and answer, lazily and in order."""
+_MOST_SAMPLED = 2**24
+"""Characters of references and traces that a grader is chosen by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,9 @@ class Ingested:
     bytes: int
     """As stored."""
     columns: Columns
+    grader: GraderChoice
+    grader_reason: str | None
+    """Why this one, where it was chosen by the data."""
     ungradable: int
     ungradable_lines: list[BadLine]
     chats: int
@@ -50,8 +58,7 @@ def ingest(
     *,
     store: Store,
     asked: Columns,
-    grader: GraderChoice,
-    grader_version: str,
+    grader: GraderChoice | None,
     grade_all: GradeAll,
     max_ungradable: float,
     max_row_bytes: int,
@@ -60,15 +67,15 @@ def ingest(
 ) -> Ingested:
     """Read an upload to its end and store it, in memory that does not grow with it (but for 32 bytes per row).
 
-    `repair_latex`: put back the backslashes of LaTeX that were taken for escapes of JSON; False: take such rows as they
-    are; None: refuse them.
+    Where no grader is given, one is chosen by the first rows. `repair_latex`: put back the backslashes of LaTeX that
+    were taken for escapes of JSON; False: take such rows as they are; None: refuse them.
 
     Raises RowsError with the first bad lines, StoreFull, StoreError, and what `blocks` raises; after any of them
     nothing is left in the store.
     """
     with ShardWriter(store) as writer:
         damaged = Latex(repair_latex)
-        reading = _Reading(asked=asked, grader=grader, grader_version=grader_version, writer=writer, damaged=damaged)
+        reading = _Reading(asked=asked, grader=grader, writer=writer, damaged=damaged)
         uploaded = batches(
             blocks,
             max_row_bytes=max_row_bytes,
@@ -77,20 +84,23 @@ def ingest(
             mended=damaged.doubled if repair_latex else None,
         )
         ungradable = _Listed()
-        grades = iter(grade_all(reading.pairs(uploaded, max_row_bytes)))
+        uploaded = reading.begin(uploaded, max_row_bytes)
+        grades = iter(grade_all(reading.pairs(uploaded, max_row_bytes), reading.grader))
         for position, grade in enumerate(grades):
             # Where the final answer stands apart its own grade follows: see `_pairs`.
             own = next(grades) if reading.has_final_answer(position) else None
             if not _gradable(grade, own):
                 ungradable.add(BadLine(reading.lines[position], None, _ungradable(grade, own)))
         reading.check()
-        _check_share(ungradable, reading.accepted, max_ungradable, grader)
+        _check_share(ungradable, reading.accepted, max_ungradable, reading.grader)
         shards = writer.finish()
         return Ingested(
             id=reading.id,
             rows=reading.accepted,
             bytes=writer.bytes,
             columns=reading.columns,
+            grader=reading.grader,
+            grader_reason=reading.grader_reason,
             ungradable=ungradable.total,
             ungradable_lines=ungradable.lines,
             chats=reading.chats,
@@ -115,32 +125,58 @@ class _Listed:
 class _Reading:
     """One pass over an upload: examples out, shards written and the content hashed on the way."""
 
-    def __init__(
-        self, *, asked: Columns, grader: GraderChoice, grader_version: str, writer: ShardWriter, damaged: Latex
-    ) -> None:
+    def __init__(self, *, asked: Columns, grader: GraderChoice | None, writer: ShardWriter, damaged: Latex) -> None:
         self.columns = asked
         self.accepted = 0
         self.chats = 0
         self.lines = array("q")
         """Of the accepted rows."""
+        self.grader = grader or GraderChoice()
+        self.grader_reason: str | None = None
         self._asked = asked
         self._damaged = damaged
         self._apart = bytearray()  # one for each row: whether its final answer stands apart from its trace
         self._numbered = False
-        self._grader = {**grader.model_dump(), "version": grader_version}
+        self._grader_is_given = grader is not None
         self._writer = writer
         self._bad = _Listed()
         self._content = sha256()
         self._ids = bytearray()  # 16 bytes per row: a set of a million strings would take 150 MB
+
+    def begin(self, batches: Iterator[Batch], max_row_bytes: int) -> Iterator[Batch]:
+        """All batches again, once their mapping and grader are settled by the first rows, however these are cut."""
+        head: list[Batch] = []
+        references: list[str] = []
+        traces: list[str] = []
+        size, known = 0, False
+        for batch in batches:
+            head.append(batch)
+            known = known or self._map(batch)
+            if known and self._grader_is_given:
+                break
+            # A look ahead: what it repairs is counted when the rows are read in earnest.
+            looking = Latex(self._damaged.repair)
+            examples, _ = read(batch, self.columns, position=0, max_row_bytes=max_row_bytes, damaged=looking)
+            for trace, final_answer in zip(examples.traces, examples.final_answers, strict=True):
+                if len(references) < SAMPLE and size < _MOST_SAMPLED:
+                    references.append(trace if final_answer is None else final_answer)
+                    traces.append(trace)
+                    size += len(trace) + len(references[-1])
+            if len(references) >= SAMPLE or size >= _MOST_SAMPLED:
+                break
+        if not self._grader_is_given and references:
+            self.grader, self.grader_reason = choose_grader(references, traces)
+        if known:
+            grader = {**self.grader.model_dump(), "version": get_grader(self.grader).version}
+            self._content.update(to_json({"format": FORMAT, "grader": grader, "columns": self.columns.model_dump()}))
+        return chain(head, batches)
 
     def pairs(self, batches: Iterable[Batch], max_row_bytes: int) -> Iterator[tuple[str, str]]:
         """Reference and answer of each row, where its final answer stands apart followed by that answer as both.
 
         After a bad line nothing is written any more, and the rest only checked.
         """
-        known = False
         for batch in batches:
-            known = known or self._map(batch)
             examples, bad = read(
                 batch,
                 self.columns,
@@ -175,8 +211,6 @@ class _Reading:
                     self.columns = mapping(self._asked, list(row), line=line)
                 except RowsError as error:
                     raise _around_rows(row, line) or error from None
-                header = {"format": FORMAT, "grader": self._grader, "columns": self.columns.model_dump()}
-                self._content.update(to_json(header))
                 return True
         return False
 

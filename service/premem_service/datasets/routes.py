@@ -86,7 +86,10 @@ async def upload_dataset(
     store: StoreGiven,
     settings: SettingsGiven,
     name: Annotated[str, Query(max_length=200, description="For people; not part of the content.")] = "",
-    grader: Annotated[Name, Query(description="Grades every row's own reference now, and answers later.")] = "gsm8k",
+    grader: Annotated[
+        Name | None,
+        Query(description="Grades every row's own reference now, and answers later; absent: chosen by the references."),
+    ] = None,
     grader_options: Annotated[str, Query(max_length=10_000, description="The grader's options, a JSON object.")] = "{}",
     max_ungradable: Annotated[
         Share, Query(description="Share of the rows whose own reference may fail to grade as right.")
@@ -115,6 +118,9 @@ async def upload_dataset(
     columns of their own (`system`, `history`). Such rows are counted in `chats`, and no chat template can ask them yet.
     Where the final answer has a column of its own, the trace need not mark one.
 
+    Where no grader is named, the first rows' references choose it, and `grader_reason` says why: `####` means gsm8k,
+    `\\boxed{}` or formulas math, and letters of options choice.
+
     The same rows with the same grader and mapping are the same data set.
     """
 
@@ -127,14 +133,13 @@ async def upload_dataset(
             store=store,
             asked=Columns(question=question, trace=trace, final_answer=final_answer, id=id, messages=messages),
             grader=choice,
-            grader_version=get_grader(choice).version,
-            grade_all=lambda pairs: grade_all(pairs, choice, os.cpu_count() or 1),
+            grade_all=lambda pairs, settled: grade_all(pairs, settled, os.cpu_count() or 1),
             max_ungradable=max_ungradable,
             max_row_bytes=settings.max_row_bytes,
             as_csv=request.headers.get("content-type", "").partition(";")[0].strip().lower() == CSV,
             repair_latex=repair_latex,
         )
-        return keep(database, store, ingested, name=name, grader=choice)
+        return keep(database, store, ingested, name=name)
 
     dataset, created = await read_upload(request, work, max_bytes=settings.max_upload_bytes)
     response.status_code = 201 if created else 200
@@ -142,13 +147,18 @@ async def upload_dataset(
     return dataset
 
 
-def _grader_choice(name: str, options: str) -> GraderChoice:
+def _grader_choice(name: str | None, options: str) -> GraderChoice | None:
+    """None where none is named; then there are no options either."""
     try:
-        choice = GraderChoice(name=name, options=json.loads(options))
+        choice = GraderChoice(name=name or "gsm8k", options=json.loads(options))
     except (ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
             raise FieldError("grader_options", "must be a JSON object") from error
         raise FieldError("grader_options", f"is not JSON: {error}") from error
+    if name is None and not choice.options:
+        return None
+    if name is None:
+        raise FieldError("grader", "is missing: name the grader that grader_options are for")
     try:
         get_grader(choice)
     except GraderError as error:

@@ -177,6 +177,7 @@ class DatasetRow(Row):
     bytes: int
     columns: dict[str, str | None]
     grader: dict[str, Any]
+    grader_reason: str | None
     ungradable: int
     ungradable_lines: list[dict[str, Any]]
     chats: int

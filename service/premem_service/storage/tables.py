@@ -53,6 +53,7 @@ datasets = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("columns", JSON, nullable=False),
     Column("grader", JSON, nullable=False),
+    Column("grader_reason", String(300)),  # where the upload named no grader
     Column("ungradable", BigInteger, nullable=False),
     Column("ungradable_lines", JSON, nullable=False),
     Column("chats", BigInteger, nullable=False),

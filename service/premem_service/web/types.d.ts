@@ -33,6 +33,7 @@ export interface Dataset {
   rows: number;
   columns: Columns;
   grader: GraderChoice;
+  grader_reason: string | null;
   ungradable: number;
   ungradable_lines: BadLineReply[];
   chats: number;

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from premem import AsyncClient, Client, JobRequest
-from premem.client.client import Routes
-from premem.client.transport import Asked, Listed
+from premem import AsyncClient, JobRequest
 from premem.errors import NotFound, Unreachable
 from tests.premem.grading.steered import Reply, Steered, dataset_of, job_of, page_of, scored
 
@@ -30,15 +28,6 @@ def ask(service: Steered, what: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
             return await what(client)
 
     return asyncio.run(asking())
-
-
-@pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_what_a_client_does_is_in_the_routes_of_both(kind):
-    routes = {
-        name for owner in Routes.__mro__ for name, value in vars(owner).items() if isinstance(value, Asked | Listed)
-    }
-
-    assert {name for name in dir(kind) if not name.startswith("_")} - routes == {"close", "score"}
 
 
 def test_a_post_whose_answer_is_lost_is_repeated_under_one_key(service):

@@ -382,7 +382,7 @@ def test_all_graders_are_listed():
     ("name", "options", "message"),
     [
         ("gsm9k", {}, "no grader is named 'gsm9k'; there are authors, choice, exact, gsm8k, math, regex"),
-        ("gsm8k", {"strict": True}, "grader 'gsm8k': strict is no option of it (it has no options)"),
+        ("gsm8k", {"strict": True}, "grader 'gsm8k': strict is no option of it (options: percent, units, rounding)"),
         ("exact", {"case": 1}, "case is no option of it (options: ignore_case, strip, collapse_spaces, after)"),
         ("exact", {"strip": "maybe"}, "strip Input should be a valid boolean"),
         ("choice", {"letters": "ab"}, "letters Value error, must be different upper-case letters"),

@@ -40,7 +40,7 @@ ROWS = st.lists(
 )
 
 
-def right(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+def right(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
     for _ in pairs:
         yield Grade("right")
 
@@ -51,7 +51,6 @@ def stored(store: Store, blocks: Iterable[bytes], grade_all=right) -> Ingested:
         store=store,
         asked=Columns(),
         grader=GraderChoice(),
-        grader_version="1",
         grade_all=grade_all,
         max_ungradable=0.0,
         max_row_bytes=2**20,
@@ -136,7 +135,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path, error: BaseExc
 def test_a_grader_that_fails_leaves_nothing(tmp_path: Path):
     store = Store(tmp_path)
 
-    def fail(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+    def fail(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
         for count, _ in enumerate(pairs):
             if count == 40_000:
                 raise GraderError("the grader broke")
@@ -151,7 +150,7 @@ def test_a_grader_that_fails_leaves_nothing(tmp_path: Path):
 def test_nothing_is_graded_after_a_bad_line(tmp_path: Path):
     graded = []
 
-    def count(pairs: Iterable[tuple[str, str]]) -> Iterator[Grade]:
+    def count(pairs: Iterable[tuple[str, str]], grader: GraderChoice) -> Iterator[Grade]:
         for pair in pairs:
             graded.append(pair)
             yield Grade("right")
@@ -169,7 +168,7 @@ def test_every_verdict_but_right_is_explained(tmp_path: Path):
         stored(
             Store(tmp_path),
             [b'{"question": "q", "answer": "a"}\n' * 4],
-            lambda pairs: [g for g, _ in zip(grades, pairs, strict=False)],
+            lambda pairs, _grader: [g for g, _ in zip(grades, pairs, strict=False)],
         )
 
     assert [(line.line, line.message) for line in caught.value.lines] == [

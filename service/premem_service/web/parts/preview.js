@@ -26,10 +26,11 @@ export function showPreview({ dataset, template, rows, untokenized }, into) {
 }
 
 /** @param {Dataset} dataset */
-function columnsOf({ rows, columns, grader }) {
+function columnsOf({ rows, columns, grader, grader_reason }) {
   const named = Object.entries(columns).filter(([, column]) => column !== null);
   const parts = named.map(([part, column]) => `${part} from “${column}”`);
-  return `${count(rows)} rows; ${parts.join(", ")}; grader ${grader.name}.`;
+  const reason = grader_reason ? ` (${grader_reason})` : "";
+  return `${count(rows)} rows; ${parts.join(", ")}; grader ${grader.name}${reason}.`;
 }
 
 /** @param {Dataset} dataset */

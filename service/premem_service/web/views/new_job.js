@@ -33,7 +33,7 @@ class NewJob {
   #dataset;
   #test;
   #file = el("input", { type: "file", id: "file", accept: ".jsonl,.json,.ndjson,.csv,.parquet,.arrow,.gz,.zst" });
-  #grader = el("input", { id: "grader", value: "gsm8k", size: 12 });
+  #grader = el("input", { id: "grader", placeholder: "by the data", size: 12 });
   #chat = el("input", { id: "chat", type: "checkbox" });
   #checkpoints = el("textarea", {
     id: "checkpoints",
@@ -96,7 +96,7 @@ class NewJob {
       el("h2", {}, "Data"),
       field("Uploaded before", this.#dataset),
       field("Or a file", this.#file, "JSONL, JSON, CSV, Parquet or Arrow, also compressed"),
-      field("Grader", this.#grader, "gsm8k, math, exact, choice, regex, …"),
+      field("Grader", this.#grader, "gsm8k, math, exact, choice, regex, …; empty: chosen by the references"),
       field("Trained as a chat", this.#chat, "asked through the chat template of the checkpoints' tokenizer"),
       this.#preview,
     );
