@@ -8,7 +8,8 @@ CMD ["premem", "serve"]
 
 FROM service AS worker
 USER root
-RUN pip install --no-cache-dir --constraint constraints.txt './worker[vllm]'
+# Without the constraints, whose triton is that of vLLM's CPU build; what the service brought is kept.
+RUN pip install --no-cache-dir './worker[vllm]' vllm==0.32.0
 USER 1000
 ENV HOME=/tmp
 CMD ["premem", "worker"]

@@ -15,8 +15,14 @@ if [ -d "${PIP_FIND_LINKS:-}" ]; then
     export UV_FIND_LINKS="$PIP_FIND_LINKS"
 fi
 
+pins=$(mktemp)
+requirements=$(mktemp)
+trap 'rm -f "$pins" "$requirements"' EXIT
+cp constraints.txt "$pins"
 if [ "$(uname -s)" = Linux ] && command -v nvidia-smi >/dev/null 2>&1; then
     engines="./worker[vllm]"
+    # These two are of the CPU build of vLLM; the one for GPUs names its own.
+    grep -vE '^(triton|apache-tvm-ffi)==' constraints.txt >"$pins"
 elif [ "$(uname -s)" = Linux ] && [ "$(uname -m)" = x86_64 ]; then
     # No GPU: the CPU builds of torch and vLLM. A torch found in a folder of wheels comes first.
     [ -n "${UV_FIND_LINKS:-}" ] || export UV_TORCH_BACKEND=cpu
@@ -25,11 +31,9 @@ else
     engines="./worker"
 fi
 set -f
-requirements=$(mktemp)
-trap 'rm -f "$requirements"' EXIT
 for requirement in . './service[postgres]' $engines; do
     case $requirement in .*) requirement="-e $requirement" ;; esac
     echo "$requirement"
 done >"$requirements"
-.venv/bin/uv pip install --python .venv/bin/python --constraint constraints.txt --override overrides.txt \
+.venv/bin/uv pip install --python .venv/bin/python --constraint "$pins" --override overrides.txt \
     --group dev --requirement "$requirements"

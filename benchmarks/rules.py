@@ -8,12 +8,13 @@ from __future__ import annotations
 import sys
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
-from premem.cli.recorded import ThresholdFrom, without_labels
 from premem.forecasting.calibration import Calibration, calibrate
 from premem.forecasting.recorded_runs import read_runs
 from premem.forecasting.rules import RULES
 from premem.forecasting.runs import ScoredRun
+from premem.forecasting.thresholds import ThresholdFrom, without_labels
 
 PAGE = Path(__file__).parents[1] / "docs" / "rules.md"
 HEAD = """# Rules on the authors' recorded runs
@@ -52,7 +53,7 @@ def fallback(name: str, runs: list[ScoredRun], memorized_below: float) -> str:
 
 def fallbacks(runs: list[ScoredRun], calibrated: float) -> str:
     parts = sum(run.untrained_accuracy_C is not None for run in runs)
-    chosen = {name.value: without_labels(name, runs).memorized_below for name in ThresholdFrom}
+    chosen = {name: without_labels(name, runs).memorized_below for name in get_args(ThresholdFrom)}
     lines = [fallback(name, runs, below) for name, below in {**chosen, "calibrated": calibrated}.items()]
     return WITHOUT_LABELS.format(parts=parts, runs=len(runs)) + "\n".join(lines) + "\n"
 

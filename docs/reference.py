@@ -12,7 +12,8 @@ import click
 import typer
 from pydantic_settings import BaseSettings
 
-from premem.cli.main import app as commands
+from premem.cli.commands import COMMANDS
+from premem.cli.main import app
 from premem_service.__main__ import _parser as service_parser
 from premem_service.app import create_app
 from premem_service.settings import Settings as ServiceSettings
@@ -32,7 +33,8 @@ def reference() -> str:
         *["", "## Routes", "", *_routes(schema)],
         *["", "## Settings of the service", "", *_settings("PREMEM_", ServiceSettings, service_parser())],
         *["", "## Settings of a worker", "", *_settings("PREMEM_WORKER_", WorkerSettings, worker_parser())],
-        *["", "## Commands", *_commands(typer.main.get_command(commands), "premem")],
+        *["", "## Commands", *_command(typer.main.get_command(app), "premem")],
+        *[line for command in COMMANDS.values() for line in _command(command.loaded(), f"premem {command.name}")],
     ]
     return "\n".join(parts) + "\n"
 
@@ -58,9 +60,7 @@ def _settings(prefix: str, settings: type[BaseSettings], parser: argparse.Argume
     return lines + [f"|  | `{', '.join(action.option_strings)}` | {_cell(action.help or '')} |" for action in unset]
 
 
-def _commands(command: Any, name: str) -> list[str]:
-    if children := getattr(command, "commands", None):
-        return [line for child, below in children.items() for line in _commands(below, f"{name} {child}")]
+def _command(command: Any, name: str) -> list[str]:
     lines = ["", f"### `{name}`", "", _cell(command.help or ""), ""]
     for given in command.params:
         flags = ", ".join(f"`{flag}`" for flag in (*given.opts, *given.secondary_opts))

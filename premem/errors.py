@@ -4,7 +4,8 @@ PrememError
 ├── InputError            what the user gave cannot be used; says where and what to do
 │   ├── RowsError         rows of a data set, each bad line by its number
 │   ├── GraderError       no grader of this name, or options it does not take
-│   └── CheckpointError   a checkpoint that cannot be loaded, or must not be
+│   ├── CheckpointError   a checkpoint that cannot be loaded, or must not be
+│   └── MissingExtra      a package that only this needs is not installed; an ImportError, too
 ├── EmptyHistory          no checkpoint has been scored yet: there is no accuracy to speak of
 ├── EngineError           the engine failed for a reason that lies in no checkpoint
 ├── Interrupted           the work was stopped from outside: cancelled, or the worker is ending
@@ -57,6 +58,10 @@ class GraderError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint that cannot be loaded, or must not be."""
+
+
+class MissingExtra(InputError, ImportError):
+    """A package that only this needs is not installed. The message names the extra of premem that brings it."""
 
 
 class EmptyHistory(PrememError):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -16,6 +15,7 @@ from typing import IO, Self
 import httpx
 
 from premem.errors import InputError, ServiceError
+from premem.extras import check_installed
 from premem.wire.tasks import ENGINE_HANGS
 
 READY_SECONDS = 90.0
@@ -50,8 +50,8 @@ class LocalService:
     `environment` is added to that of the children.
 
     Start it in a thread that lives as long as the service does: Linux ends the children with that thread.
-    Raises InputError where another process holds the folder or the worker's packages are missing, ServiceError with
-    the end of its log where a process does not come up.
+    Raises InputError where another process holds the folder, MissingExtra where the service or the worker is not
+    installed, ServiceError with the end of its log where a process does not come up.
     """
 
     def __init__(
@@ -71,7 +71,9 @@ class LocalService:
         self._environment = dict(environment or {})
         self._children: list[_Child] = []
         if workers:
-            check_worker_is_installed()
+            check_installed("service", "worker")
+        else:
+            check_installed("service")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.folder)
         try:
@@ -146,15 +148,6 @@ class LocalService:
         child = _Child(name, arguments, log=self.folder / f"{name}.log", environment=environment | self._environment)
         self._children.append(child)
         return child
-
-
-def check_worker_is_installed() -> None:
-    """Raises InputError, saying what to install, where a worker could not start here."""
-    missing = [package for package in ("torch", "transformers", "safetensors") if find_spec(package) is None]
-    if missing:
-        raise InputError(
-            f"a worker needs {', '.join(missing)}: pip install 'premem[worker]' (or 'premem[vllm]' for GPUs)"
-        )
 
 
 class _Child:

@@ -91,6 +91,9 @@ def test_each_wheel_holds_one_package_of_its_own_name(folder, package):
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [package]
     assert project["project"]["name"] == package.replace("_", "-")
     assert (HOUSE / folder / package / "__init__.py").exists()
+    # A copy: a link to the folder above leads nowhere in a source archive.
+    assert not (HOUSE / folder / "LICENSE").is_symlink()
+    assert (HOUSE / folder / "LICENSE").read_bytes() == (HOUSE / "LICENSE").read_bytes()
 
 
 def test_the_three_wheels_have_one_version_and_the_changelog_has_a_heading_for_it():

@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from premem.cli.exits import FAILED, print_json
 from premem.cli.jobs import watched
-from premem.cli.options import AsJson, CuratedFormat, JobId, RowsFormat, ServiceUrl, asked
-from premem.output.console import say
-
-if TYPE_CHECKING:
-    from premem.client.client import Client
-    from premem.wire.curation import Acquisition, Choice, Group
-    from premem.wire.jobs import Job
-
-
-class PolicyName(StrEnum):
-    """How to choose: premem.curation.policies."""
-
-    lowest = "lowest"
-    band = "band"
-    variance = "variance"
-    mean = "mean"
-    random = "random"
-
-
-class By(StrEnum):
-    """What makes questions alike."""
-
-    tfidf = "tfidf"
-    embedding = "embedding"
-
+from premem.cli.options import AsJson, CuratedFormat, JobId, ServiceUrl, asked
+from premem.client.client import Client
+from premem.client.folders import write_beside
+from premem.client.routes.exports import RowsFormat
+from premem.curation.policies import PolicyName
+from premem.errors import InputError
+from premem.files import whole_file
+from premem.output.choices import acquisition_lines, overlap_lines, selection_lines
+from premem.output.console import say, show
+from premem.wire.curation import AcquireRequest, Acquisition, By, Choice, Group
+from premem.wire.jobs import Job
 
 Policy = Annotated[
     PolicyName,
@@ -54,14 +39,9 @@ Format = Annotated[RowsFormat | None, typer.Option("--format", help="Absent: as 
 SHOWN = 10
 
 
-def add_to(app: typer.Typer, *, panel: str) -> None:
-    for command in (select, overlap, curate, weights, seeds, acquire):
-        app.command(rich_help_panel=panel)(command)
-
-
 def select(
     job: JobId,
-    policy: Policy = PolicyName.lowest,
+    policy: Policy = "lowest",
     below: Below = 0.5,
     above: Above = 0.0,
     budget: Budget = None,
@@ -75,10 +55,6 @@ def select(
 
     Example: `premem select job_0123 --policy band --above 0.2 --below 0.8 --budget 500`
     """
-    from premem.client.client import Client
-    from premem.output.choices import selection_lines
-    from premem.output.console import show
-
     with Client(service) as client:
         found = client.selection(job, **_choice(policy, below, above, budget, seed))
     if as_json:
@@ -89,12 +65,12 @@ def select(
 
 def overlap(
     job: JobId,
-    policy: Policy = PolicyName.lowest,
+    policy: Policy = "lowest",
     below: Below = 0.5,
     above: Above = 0.0,
     budget: Budget = None,
     seed: Seed = 0,
-    other_policy: OtherPolicy = PolicyName.lowest,
+    other_policy: OtherPolicy = "lowest",
     other_below: Below = 0.5,
     other_above: Above = 0.0,
     other_budget: Budget = None,
@@ -111,10 +87,6 @@ def overlap(
 
     Example: `premem overlap job_0123 --budget 500 --other-policy band --other-above 0.2 --other-below 0.8`
     """
-    from premem.client.client import Client
-    from premem.output.choices import overlap_lines
-    from premem.output.console import show
-
     one = _choice(policy, below, above, budget, seed)
     other = _choice(other_policy, other_below, other_above, other_budget, other_seed)
     with Client(service) as client:
@@ -127,7 +99,7 @@ def overlap(
 
 def curate(
     job: JobId,
-    policy: Policy = PolicyName.lowest,
+    policy: Policy = "lowest",
     below: Below = 0.5,
     above: Above = 0.0,
     budget: Budget = None,
@@ -162,24 +134,20 @@ def curate(
 
     Example: `premem curate job_0123 --below 0.5 --budget 100 -o curated.jsonl`
     """
-    from premem.client.client import Client
-    from premem.client.folders import write_beside
-    from premem.errors import InputError
-
     choice, group = _choice(policy, below, above, budget, seed), _group(control)
-    if weights and format_ is not CuratedFormat.folder:
+    if weights and format_ != "folder":
         raise InputError("--weights goes with --format folder; premem weights writes them by themselves")
-    if format_ is CuratedFormat.folder:
+    if format_ == "folder":
         out = out or Path("curated")
         if str(out) == "-":
             raise InputError("-o -: a folder cannot go to stdout; name one")
         with Client(service) as client:
             rows = client.curated_folder(job, out, group=group, weights=weights, **choice)
     else:
-        kind = _format(RowsFormat(format_.value) if format_ else None, out)
+        kind = _format(format_, out)
         out = out or Path(f"curated.{kind}")
         with Client(service) as client:
-            rows = client.curated(job, _target(out), group=group, format=kind.value, **choice)
+            rows = client.curated(job, _target(out), group=group, format=kind, **choice)
             if str(out) != "-":
                 write_beside(out, client.curated_lineage(job, group=group, **choice))
     _say_written(rows, out, as_json=as_json)
@@ -206,13 +174,10 @@ def weights(
 
     Example: `premem weights job_0123 -o weights.parquet`
     """
-    from premem.client.client import Client
-    from premem.client.folders import write_beside
-
     kind = _format(format_, out)
     out = out or Path(f"weights.{kind}")
     with Client(service) as client:
-        rows = client.weights(job, _target(out), floor=floor, format=kind.value)
+        rows = client.weights(job, _target(out), floor=floor, format=kind)
         if str(out) != "-":
             write_beside(out, client.weights_lineage(job, floor=floor))
     _say_written(rows, out, as_json=as_json)
@@ -225,7 +190,7 @@ def seeds(
     instruction: Annotated[
         str | None, typer.Option(metavar="TEXT", help="The system's message. Absent: premem's own.")
     ] = None,
-    policy: Policy = PolicyName.lowest,
+    policy: Policy = "lowest",
     below: Below = 0.5,
     above: Above = 0.0,
     budget: Budget = None,
@@ -240,8 +205,6 @@ def seeds(
 
     Example: `premem seeds job_0123 --model some-model --requests 500 -o seeds.jsonl`
     """
-    from premem.client.client import Client
-
     out = out or Path("seeds.jsonl")
     with Client(service) as client:
         choice = _choice(policy, below, above, budget, seed)
@@ -259,8 +222,8 @@ def acquire(
             help="What makes questions alike: their words, or what the run's last checkpoint makes of them, for which a "
             "worker is needed."
         ),
-    ] = By.tfidf,
-    policy: Policy = PolicyName.lowest,
+    ] = "tfidf",
+    policy: Policy = "lowest",
     below: Below = 0.5,
     above: Above = 0.0,
     seed: Seed = 0,
@@ -277,15 +240,7 @@ def acquire(
 
     Example: `premem acquire job_0123 --pool ds_0456 --budget 500 -o more.jsonl`
     """
-    from premem.client.client import Client
-    from premem.output.choices import acquisition_lines
-    from premem.output.console import show
-    from premem.wire.curation import AcquireRequest
-    from premem.wire.jobs import Job
-
-    request = asked(
-        AcquireRequest, pool=pool, budget=budget, by=by.value, policy=policy.value, below=below, above=above, seed=seed
-    )
+    request = asked(AcquireRequest, pool=pool, budget=budget, by=by, policy=policy, below=below, above=above, seed=seed)
     with Client(service) as client:
         answer = client.acquire(job, request)
         found = _candidates(client, answer) if isinstance(answer, Job) else answer
@@ -308,17 +263,15 @@ def _candidates(client: Client, posted: Job) -> Acquisition:
 
 
 def _choice(policy: PolicyName, below: float, above: float, budget: int | None, seed: int) -> Choice:
-    return {"policy": policy.value, "below": below, "above": above, "budget": budget, "seed": seed}
+    return {"policy": policy, "below": below, "above": above, "budget": budget, "seed": seed}
 
 
 def _format(given: RowsFormat | None, out: Path | None) -> RowsFormat:
-    return given or (RowsFormat.parquet if out and out.suffix == ".parquet" else RowsFormat.jsonl)
+    return given or ("parquet" if out and out.suffix == ".parquet" else "jsonl")
 
 
 def _target(out: Path) -> Any:
     """A path, or stdout for -. Raises InputError where that is a terminal."""
-    from premem.errors import InputError
-
     if str(out) != "-":
         return out
     if sys.stdout.isatty():
@@ -336,8 +289,6 @@ def _say_written(rows: int, out: Path, *, as_json: bool) -> None:
 
 
 def _write_candidates(found: Acquisition, out: Path) -> None:
-    from premem.files import whole_file
-
     target = _target(out)
     lines = [
         json.dumps(

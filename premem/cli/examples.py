@@ -1,32 +1,22 @@
-"""The command that reads the ranking: examples."""
+"""Commands about single examples: examples, tag."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Unpack
+from typing import Annotated, Any, Unpack
 
 import typer
 
 from premem.cli.exits import print_json
 from premem.cli.options import AsJson, JobId, ServiceUrl
-
-if TYPE_CHECKING:
-    from premem.client.client import Client
-    from premem.wire.examples import ExamplePage, ExampleQuery
+from premem.client.client import Client
+from premem.errors import InputError
+from premem.output.choices import example_text, examples_table
+from premem.output.console import say, show
+from premem.output.reports import threshold_text
+from premem.output.text import printable
+from premem.wire.examples import ExamplePage, ExampleQuery, Sort
 
 FILTERS, ORDER = "Which ones", "In which order"
-
-
-class Sort(StrEnum):
-    """By what: premem.wire.examples.Sort."""
-
-    rank = "rank"
-    mean_accuracy = "mean_accuracy"
-    last_accuracy = "last_accuracy"
-    perplexity = "perplexity"
-    interval = "interval"
-    memorized_at = "memorized_at"
-    row = "row"
 
 
 def _share(help_: str) -> Any:
@@ -67,10 +57,6 @@ By = Annotated[
 Descending = Annotated[bool, typer.Option("--descending", help="The highest first.", rich_help_panel=ORDER)]
 
 
-def add_to(app: typer.Typer, *, panel: str) -> None:
-    app.command(rich_help_panel=panel)(examples)
-
-
 def examples(
     job: JobId,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="How many to list.")] = 20,
@@ -89,7 +75,7 @@ def examples(
     search: Search = None,
     tag: Tag = None,
     without_tag: WithoutTag = None,
-    sort: By = Sort.rank,
+    sort: By = "rank",
     descending: Descending = False,
     service: ServiceUrl = None,
     as_json: AsJson = False,
@@ -100,13 +86,6 @@ def examples(
 
     Example: `premem examples job_0123 --below 0.5 --search train --limit 10`, then `premem examples job_0123 --row 17`
     """
-    from premem.client.client import Client
-    from premem.errors import InputError
-    from premem.output.choices import example_text, examples_table
-    from premem.output.console import show
-    from premem.output.reports import threshold_text
-    from premem.output.text import printable
-
     asked = {
         "above": above,
         "below": below,
@@ -119,7 +98,7 @@ def examples(
         "search": search,
         "tag": tag,
         "without_tag": without_tag,
-        "sort": None if sort is Sort.rank else sort.value,
+        "sort": None if sort == "rank" else sort,
         "order": "descending" if descending else None,
     }
     wanted: Any = {name: value for name, value in asked.items() if value is not None}
@@ -153,3 +132,48 @@ def first_examples(client: Client, job: str, limit: int, **wanted: Unpack[Exampl
         following = client.examples(job, limit=more, cursor=page.next_cursor, **wanted)
         page = following.model_copy(update={"items": page.items + following.items})
     return page
+
+
+def tag(
+    of: Annotated[str, typer.Argument(metavar="DATASET|JOB", help="Id of the data set, or of a job over it.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TAG]", help="Lower case. Absent: the tags are listed. No choice returns what is excluded."
+        ),
+    ] = None,
+    rows: Annotated[
+        list[int] | None, typer.Argument(metavar="[ROW]...", help="From 0. Absent: the rows that have it are listed.")
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take the tag off the rows instead; off all without any.")
+    ] = False,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tag examples by their row; what is tagged `excluded` is left out of every choice.
+
+    Tags belong to the data set: every job over the same rows has them.
+
+    Example: `premem tag job_0123 excluded 17 42`
+    """
+    if remove and name is None:
+        raise InputError("--remove: name the tag that is to be taken off")
+    with Client(service) as client:
+        dataset = client.job(of).dataset if of.startswith("job_") else of
+        if name is not None and remove and not rows:
+            client.delete_tag(dataset, name)
+        elif name is not None and rows:
+            (client.untag_rows if remove else client.tag_rows)(dataset, name, rows)
+        elif name is not None:
+            found = list(client.tagged_rows(dataset, name))
+            print_json({"tag": name, "rows": found}) if as_json else print("\n".join(map(str, found)))
+            return
+        counts = client.tags(dataset)
+    if as_json:
+        print_json({"items": [one.model_dump(mode="json") for one in counts]})
+        return
+    for one in counts:
+        print(f"{one.tag}  {one.rows:,} rows")
+    if not counts:
+        say(f"nothing in {dataset} is tagged")

@@ -6,11 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from premem.errors import InputError, NotFound, RowsError, ServiceError, Unreachable
 from premem.output.console import say
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
 
 OK, FAILED, BAD_INPUT, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = (
@@ -40,8 +40,6 @@ def as_typed(message: str) -> str:
 
 def complain(error: BaseException) -> int:
     """One line on stderr (bad rows, a line each), and the exit code that fits."""
-    from premem.errors import InputError, NotFound, RowsError, ServiceError, Unreachable
-
     say(f"premem: {as_typed(str(error))}")
     if isinstance(error, RowsError):
         for line in error.lines[:SHOWN_LINES]:

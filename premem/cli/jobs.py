@@ -1,17 +1,10 @@
-"""Commands that ask a running service: upload, status, workers, cancel, report."""
+"""Commands about data sets and jobs of a running service: upload, status, workers, cancel, report, regrade, resample."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from premem.output.text import printable
-
-if TYPE_CHECKING:
-    from premem.client.client import Client
-    from premem.wire.curation import Choice
-    from premem.wire.jobs import Job
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,27 +20,27 @@ from premem.cli.options import (
     Messages,
     Question,
     RepairLatex,
-    Rule,
     ServiceUrl,
     Trace,
+    asked,
     columns_from,
     options_from,
 )
-from premem.output.console import say
+from premem.client.client import Client
+from premem.client.sources import is_source, source
+from premem.files import whole_file
+from premem.forecasting.rules import RuleName
+from premem.output.console import say, show
 from premem.output.html import SHOWN, page
 from premem.output.progress import job_progress, progress
-
-if TYPE_CHECKING:
-    from premem.client.client import Client
-    from premem.wire.datasets import Columns, Dataset
-    from premem.wire.jobs import Job
+from premem.output.reports import job_parts, jobs_table, show_report, workers_table
+from premem.output.text import printable
+from premem.wire.bodies import GraderChoice
+from premem.wire.curation import Choice
+from premem.wire.datasets import Columns, Dataset
+from premem.wire.jobs import Job
 
 JOBS_LISTED = 20
-
-
-def add_to(app: typer.Typer, *, panel: str) -> None:
-    for command in (upload, status, workers, cancel, report):
-        app.command(rich_help_panel=panel)(command)
 
 
 def upload(
@@ -78,9 +71,6 @@ def upload(
 
     Example: `premem upload train.jsonl --grader gsm8k --question prompt --trace solution`
     """
-    from premem.client.client import Client
-    from premem.output.console import show
-
     columns = columns_from(question=question, trace=trace, final_answer=final_answer, id_=id_, messages=messages)
     with Client(service) as client:
         dataset = send(
@@ -102,8 +92,6 @@ def upload(
 
 def send(client: Client, data: str | Path, *, columns: Columns, **asked: Any) -> Dataset:
     """Upload a file, or what lies elsewhere, and show how far it is."""
-    from premem.client.sources import is_source, source
-
     away = isinstance(data, str) and is_source(data)
     name = source(str(data)).name if away else Path(data).name
     total = None if away or not Path(data).is_file() else Path(data).stat().st_size
@@ -147,12 +135,6 @@ def status(
 
     Example: `premem status job_0123 --watch`
     """
-    from itertools import islice
-
-    from premem.client.client import Client
-    from premem.output.console import show
-    from premem.output.reports import jobs_table
-
     with Client(service) as client:
         if job is None:
             latest = list(islice(client.jobs(), JOBS_LISTED))
@@ -184,9 +166,6 @@ def watched(client: Client, job: str, *, doing: str = "scoring", **waiting: Any)
 
 
 def show_job(job: Job) -> None:
-    from premem.output.console import show
-    from premem.output.reports import job_parts
-
     show(*job_parts(job))
     tell_warnings(job)
 
@@ -203,10 +182,6 @@ def workers(service: ServiceUrl = None, as_json: AsJson = False) -> None:
 
     Example: `premem workers --service http://127.0.0.1:8321`
     """
-    from premem.client.client import Client
-    from premem.output.console import show
-    from premem.output.reports import workers_table
-
     with Client(service) as client:
         found = list(client.workers())
     if as_json:
@@ -220,9 +195,6 @@ def cancel(job: JobId, service: ServiceUrl = None, as_json: AsJson = False) -> N
 
     Example: `premem cancel job_0123`
     """
-    from premem.client.client import Client
-    from premem.output.console import show
-
     with Client(service) as client:
         found = client.cancel(job)
     if as_json:
@@ -238,7 +210,7 @@ def report(
         typer.Option(metavar="NAME", help="Forecast the test accuracy with it. Absent: as the job was posted."),
     ] = None,
     rule: Annotated[
-        Rule | None, typer.Option(help="What is averaged. Absent: the calibration's, or the paper's.")
+        RuleName | None, typer.Option(help="What is averaged. Absent: the calibration's, or the paper's.")
     ] = None,
     html: Annotated[
         Path | None,
@@ -256,24 +228,18 @@ def report(
 
     Example: `premem report job_0123 --calibration llama-gsm8k`
     """
-    from premem.client.client import Client
-
     with Client(service) as client:
         if html is not None:
             _write_html(client, job, html)
             return
-        found = client.report(job, calibration=calibration, rule=rule.value if rule else None)
+        found = client.report(job, calibration=calibration, rule=rule)
     if as_json:
         print_json(found)
     else:
-        from premem.output.reports import show_report
-
         show_report(found)
 
 
 def _write_html(client: Client, job: str, path: Path) -> None:
-    from premem.files import whole_file
-
     content = html_report(client, job).encode()
     with whole_file(path) as out:
         out.write(content)
@@ -287,3 +253,68 @@ def html_report(client: Client, job: str, *, examples: int = SHOWN) -> str:
     # The policy does not matter for where the scores came from; this one fits every job.
     choice: Choice = {} if about.below is None else {"below": about.below}
     return page(about, report, matrix.score_E.astype(float), lowest, client.curated_lineage(job, **choice))
+
+
+def regrade(
+    job: JobId,
+    grader: Annotated[str, typer.Option(metavar="NAME", help="gsm8k, math, exact, choice, regex, authors, …")],
+    grader_options: GraderOptions = None,
+    name: Annotated[str, typer.Option(help="Of the new job. Absent: the old one's.")] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Stay until it is done, and print where the two disagree.")
+    ] = False,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Grade a completed job's answers with another grader.
+
+    Nothing is sampled again: it is a new job that any worker does, one without a GPU too (`python -m premem_worker --engine
+    none`). Only where a job drew no more than its scores needed may other verdicts need further answers, and those take
+    an engine. Its report says where the two graders disagree.
+
+    Example: `premem regrade job_0123 --grader math --wait`
+    """
+    choice = asked(GraderChoice, name=grader, options=options_from(grader_options))
+    with Client(service) as client:
+        new = client.regrade(job, choice, name=name)
+        told = f"{new.id} grades the answers of {job} with {grader}: premem report {new.id}"
+        _follow(client, new, wait=wait, as_json=as_json, doing=f"grading with {grader}", told=told)
+
+
+def resample(
+    job: JobId,
+    samples: Annotated[int, typer.Option(metavar="N", min=2, help="Answers per example and checkpoint, in all.")],
+    name: Annotated[str, typer.Option(help="Of the new job. Absent: the old one's.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until it is done, and print its report.")] = False,
+    service: ServiceUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw more answers for a completed job.
+
+    It is a new job that keeps the answers that there are and draws only those that are missing; its scores are the ones
+    that as many samples would have given at once.
+
+    Example: `premem resample job_0123 --samples 20 --wait`
+    """
+    with Client(service) as client:
+        new = client.resample(job, samples, name=name)
+        told = f"{new.id} goes on from the answers of {job}: premem status {new.id} --watch"
+        _follow(client, new, wait=wait, as_json=as_json, doing="sampling", told=told)
+
+
+def _follow(client: Client, new: Job, *, wait: bool, as_json: bool, doing: str, told: str) -> None:
+    if not wait:
+        if as_json:
+            print_json(new)
+        else:
+            say(told)
+        return
+    ended = watched(client, new.id, doing=doing)
+    if ended.state != "completed":
+        say(f"{ended.id} {ended.state}: {'; '.join(ended.errors) or 'no reason is known'}")
+        raise typer.Exit(FAILED)
+    found = client.report(new.id)
+    if as_json:
+        print_json(found)
+    else:
+        show_report(found)

@@ -4,66 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
+from pydantic import BaseModel, ValidationError
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from premem.client.routes.exports import RowsFormat
+from premem.errors import InputError
+from premem.forecasting.thresholds import PRESETS
+from premem.wire.datasets import Columns
 
-    from premem.wire.datasets import Columns
-
-    Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 COLUMNS_PANEL = "Columns of the data"
 
 
-class RowsFormat(StrEnum):
-    """How rows are written."""
-
-    jsonl = "jsonl"
-    parquet = "parquet"
-
-
-class CuratedFormat(StrEnum):
-    """How curated rows are written; folder: what `datasets.load_dataset` reads."""
-
-    jsonl = "jsonl"
-    parquet = "parquet"
-    folder = "folder"
-
-
-class Dtype(StrEnum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Rule(StrEnum):
-    """What is averaged: premem.forecasting.rules."""
-
-    paper = "paper"
-    latest = "latest"
-    shrunk = "shrunk"
-    mean = "mean"
-
-
-class Trajectory(StrEnum):
-    """How much is drawn: premem.wire.bodies.Trajectory."""
-
-    final = "final"
-    full = "full"
-    everything = "everything"
-
-
-class EngineName(StrEnum):
-    auto = "auto"
-    vllm = "vllm"
-    transformers = "transformers"
-
-
+CuratedFormat = Literal[RowsFormat, "folder"]
+"""How curated rows are written; folder: what `datasets.load_dataset` reads."""
+EngineName = Literal["auto", "vllm", "transformers"]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, as `premem score` or `premem status` says.")]
 ServiceUrl = Annotated[
     str | None,
@@ -123,15 +82,11 @@ Messages = Annotated[
 def columns_from(
     *, question: str | None, trace: str | None, final_answer: str | None, id_: str | None, messages: str | None
 ) -> Columns:
-    from premem.wire.datasets import Columns
-
     return Columns(question=question, trace=trace, final_answer=final_answer, id=id_, messages=messages)
 
 
 def options_from(text: str | None) -> dict[str, Any]:
     """Raises InputError where it is no JSON object."""
-    from premem.errors import InputError
-
     if text is None:
         return {}
     try:
@@ -145,9 +100,6 @@ def options_from(text: str | None) -> dict[str, Any]:
 
 def memorized_below_from(text: str | None) -> float | str | None:
     """A perplexity or a preset's name. Raises InputError for anything else."""
-    from premem.errors import InputError
-    from premem.forecasting.thresholds import PRESETS
-
     if text is None or text in PRESETS:
         return text
     try:
@@ -162,8 +114,6 @@ def memorized_below_from(text: str | None) -> float | str | None:
 
 def perturbations_from(answer_prefixes: list[str], file: Path | None) -> list[dict[str, Any]]:
     """Bodies of perturbations, the ones of the file last. Raises InputError where that is no JSON list of objects."""
-    from premem.errors import InputError
-
     found: list[dict[str, Any]] = [
         {"name": text.strip() or repr(text), "answer_prefix": text} for text in map(unescaped, answer_prefixes)
     ]
@@ -186,10 +136,6 @@ def unescaped(text: str) -> str:
 
 def asked(kind: type[Model], *, prefix: str = "", **fields: Any) -> Model:
     """A body of the wire out of options, named as its fields after `prefix`. Raises InputError, naming the option."""
-    from pydantic import ValidationError
-
-    from premem.errors import InputError
-
     try:
         return kind(**fields)
     except ValidationError as error:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from premem.cli.exits import print_json
-from premem.output.console import say
-
-if TYPE_CHECKING:
-    from premem.dynamics.long_format import RecordedProbe
-    from premem.dynamics.recorded import PerPrompt, RecordedLog
-
-
-def add_to(app: typer.Typer, *, panel: str) -> None:
-    app.command("recorded-probe", rich_help_panel=panel)(recorded_probe)
+from premem.cli.options import AsJson
+from premem.dynamics.long_format import RecordedProbe
+from premem.dynamics.recorded import PerPrompt, RecordedLog, read, read_per_prompt
+from premem.errors import InputError
+from premem.output.console import say, show
+from premem.output.dynamics import families_table, log_text, probe_table, probe_text
 
 
 def recorded_probe(
@@ -28,9 +25,9 @@ def recorded_probe(
             metavar="FILE", help="The .npy that the paper's authors keep beside their log, for intervals over prompts."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what a recorded log of a preference run says: where chosen, rejected and argmax went, and why.
+    """Show what a recorded log of a preference run says: where chosen, rejected and argmax went.
 
     LOG is in the long format, a line per checkpoint, row and family with `log_probability`, `tokens` and `argmax`, and
     then gets verdicts; or a `prob_*_metrics.json` of the authors of "Learning Dynamics of LLM Finetuning", which holds
@@ -38,10 +35,6 @@ def recorded_probe(
 
     Example: `premem recorded-probe prob_train_metrics.json`
     """
-    from premem.dynamics.long_format import RecordedProbe
-    from premem.dynamics.recorded import read, read_per_prompt
-    from premem.errors import InputError
-
     found = read(log)
     if isinstance(found, RecordedProbe):
         if per_prompt is not None:
@@ -55,14 +48,10 @@ def recorded_probe(
 
 
 def _show_log(log: RecordedLog, prompts: PerPrompt | None, *, as_json: bool) -> None:
-    from premem.output.console import show
-    from premem.output.dynamics import families_table, log_text
-
-    logged = log.as_logged()
     if as_json:
         print_json(_log_as_json(log, prompts))
         return
-    show(families_table(log.series()), log_text(log, logged, prompts))
+    show(families_table(log.series()), log_text(log, log.as_logged(), prompts))
 
 
 def _log_as_json(log: RecordedLog, prompts: PerPrompt | None) -> dict[str, Any]:
@@ -93,9 +82,6 @@ def _log_as_json(log: RecordedLog, prompts: PerPrompt | None) -> dict[str, Any]:
 
 
 def _show_probe(probe: RecordedProbe, *, as_json: bool) -> None:
-    from premem.output.console import show
-    from premem.output.dynamics import probe_table, probe_text
-
     if as_json:
         told = {"format": "long", "log": probe.name, **asdict(probe)}
         told |= {"train_only": probe.train_only(), "best_checkpoint": probe.best_checkpoint()}

@@ -1,29 +1,40 @@
-"""What `premem score` does: upload, post the job, wait, and write the results beside the data."""
+"""The command that scores: upload, post the job, wait, and write the results beside the data."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 import typer
 
 from premem.cli.exits import FAILED, print_json
 from premem.cli.jobs import send, show_job, warn_of_rows, watched
-from premem.cli.options import RowsFormat
-from premem.output.console import say
+from premem.cli.score_options import ScoreOptions, typed_as
+from premem.client.client import Client
+from premem.client.estimates import measured_estimate
+from premem.client.folders import write_beside
+from premem.client.routes.exports import RowsFormat
+from premem.client.scoring import graded_alike
+from premem.client.sources import is_source, source
+from premem.errors import InputError, NotFound, Unreachable
+from premem.extras import brought_by, check_installed, check_packages
+from premem.files import whole_file
+from premem.local import LocalService
+from premem.output.console import say, show
 from premem.output.progress import progress
-
-if TYPE_CHECKING:
-    from premem.client.client import Client
-    from premem.wire.jobs import Checkpoint, Job, JobRequest
-    from premem.wire.reports import JobReport
+from premem.output.reports import estimate_lines, show_report
+from premem.wire.bodies import GraderChoice
+from premem.wire.jobs import ENDED, Checkpoint, Job, JobRequest
+from premem.wire.reports import JobReport
 
 SCORES_PER_PAGE = 1000
 
@@ -47,10 +58,66 @@ class Scoring:
     dry_run: bool = False
 
 
+@typed_as(ScoreOptions)
+def score(**typed: Any) -> None:
+    r"""Score every checkpoint of a finetuning run on its own training data, and rank the examples.
+
+    Written beside the data: NAME.scores.jsonl (every example), NAME.curated.jsonl (those that the model could not solve
+    before it memorized them) and NAME.report.json. Without --service, a private service and worker run on this machine
+    until it is done and keep what they know in NAME.premem: run the same command again to go on after an interruption.
+
+    Example: `premem score train.jsonl out/checkpoint-* --test test.jsonl --grader gsm8k`
+    """
+    options = ScoreOptions(**typed)
+    scoring = checked(options)
+    if options.service is None:
+        score_privately(
+            scoring, engine=options.engine, workers=options.workers, hub=options.hub, as_json=options.as_json
+        )
+    else:
+        score_with(options.service, scoring, as_json=options.as_json)
+
+
+def checked(options: ScoreOptions) -> Scoring:
+    """Raises InputError for whatever can be seen to be wrong without a service."""
+    if (ordered := options.ordered()) != options.checkpoints:
+        say(f"checkpoints in the order of their steps: {', '.join(Path(path).name for path in ordered)}")
+    away = is_source(options.data)
+    scoring = Scoring(
+        data=options.data,
+        test=options.test,
+        request=options.request(),
+        upload=options.upload(),
+        folder=options.out or (Path() if away else Path(options.data).parent),
+        stem=_stem(options.data),
+        below=options.below,
+        budget=options.budget,
+        format=options.format_,
+        dry_run=options.dry_run,
+    )
+    private = options.service is None
+    named = os.sep in options.data or "." in options.data  # as no id of a data set is
+    if not away and not Path(options.data).is_file() and (private or named):
+        raise InputError(f"{options.data}: there is no such file")
+    if options.test and not is_source(options.test) and not Path(options.test).is_file():
+        raise InputError(f"{options.test}: there is no such file")
+    if private:
+        check_installed("service", "worker")
+    if options.format_ == "parquet":
+        check_packages("polars", extra="frames")
+    scoring.folder.mkdir(parents=True, exist_ok=True)
+    return scoring
+
+
+def _stem(data: str) -> str:
+    name = source(data).name if is_source(data) else Path(data).name
+    for ending in (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".csv"):
+        name = name.removesuffix(ending)
+    return name or Path(data).name
+
+
 def score_with(url: str, scoring: Scoring, *, as_json: bool) -> None:
     """With a service that stays up: Ctrl-C leaves the job to it."""
-    from premem.client.client import Client
-
     with Client(url) as client:
         request = _with_datasets(client, scoring)
         if scoring.dry_run:
@@ -67,10 +134,6 @@ def score_with(url: str, scoring: Scoring, *, as_json: bool) -> None:
 
 
 def score_privately(scoring: Scoring, *, engine: str | None, workers: int, hub: bool, as_json: bool) -> None:
-    from premem.client.client import Client
-    from premem.errors import Unreachable
-    from premem.local import LocalService
-
     kept = scoring.folder / f"{scoring.stem}.premem"
     paths = [Path(checkpoint.path) for checkpoint in scoring.request.checkpoints]
     roots = sorted({path.parent for path in [*paths, *_bases(scoring.request)] if path.is_dir()})
@@ -96,10 +159,6 @@ def score_privately(scoring: Scoring, *, engine: str | None, workers: int, hub: 
 
 
 def _tell_cost(client: Client, request: JobRequest, *, as_json: bool, **waiting: Any) -> None:
-    from premem.client.estimates import measured_estimate
-    from premem.output.console import show
-    from premem.output.reports import estimate_lines
-
     def wait(client: Client, job: Job) -> Job:
         return watched(client, job.id, doing="measuring", **waiting)
 
@@ -141,10 +200,6 @@ def _ending_cleanly(kept: Path) -> Iterator[None]:
 
 def _with_datasets(client: Client, scoring: Scoring) -> JobRequest:
     """The request with its data sets, uploaded where they are files."""
-    from premem.client.scoring import graded_alike
-    from premem.client.sources import is_source
-    from premem.wire.bodies import GraderChoice
-
     known: dict[str, Any] = {}
     if is_source(scoring.data) or Path(scoring.data).is_file():
         dataset = send(client, scoring.data, **scoring.upload)
@@ -166,10 +221,6 @@ def _with_datasets(client: Client, scoring: Scoring) -> JobRequest:
 
 def _same_or_new_job(client: Client, request: JobRequest, memo: Path) -> Job:
     """The job of an earlier run that asked for the same, or a new one; nobody waits for any other job."""
-    from premem.errors import NotFound
-    from premem.files import whole_file
-    from premem.wire.jobs import ENDED
-
     asked = _fingerprint(request)
     try:
         known = json.loads(memo.read_text())
@@ -209,9 +260,6 @@ def _files_of(checkpoint: Checkpoint) -> list[tuple[str, int, int]]:
 
 def _finish(client: Client, job: Job, scoring: Scoring, *, as_json: bool) -> None:
     """Write the results and show the report, or say why there are none."""
-    from premem.client.folders import write_beside
-    from premem.output.reports import show_report
-
     if job.state != "completed":
         if as_json:
             print_json({"job": job.model_dump(mode="json")})
@@ -220,13 +268,13 @@ def _finish(client: Client, job: Job, scoring: Scoring, *, as_json: bool) -> Non
         raise typer.Exit(FAILED)
     report = client.report(job.id)
     files = {
-        "scores": scoring.folder / f"{scoring.stem}.scores.{scoring.format.value}",
-        "curated": scoring.folder / f"{scoring.stem}.curated.{scoring.format.value}",
+        "scores": scoring.folder / f"{scoring.stem}.scores.{scoring.format}",
+        "curated": scoring.folder / f"{scoring.stem}.curated.{scoring.format}",
         "report": scoring.folder / f"{scoring.stem}.report.json",
     }
     _write_scores(client, job, files["scores"], scoring.format)
     curated = client.curated(
-        job.id, files["curated"], below=scoring.below, budget=scoring.budget, format=scoring.format.value
+        job.id, files["curated"], below=scoring.below, budget=scoring.budget, format=scoring.format
     )
     lineage = client.curated_lineage(job.id, below=scoring.below, budget=scoring.budget)
     write_beside(files["curated"], lineage)
@@ -249,30 +297,32 @@ def _finish(client: Client, job: Job, scoring: Scoring, *, as_json: bool) -> Non
 
 def _write_scores(client: Client, job: Job, path: Path, format_: RowsFormat) -> None:
     """Every ranked example, a line or a row each."""
-    import polars as pl
+    rows = _rows(client, job)
+    with whole_file(path) as out:
+        if format_ == "jsonl":
+            out.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+        else:
+            _write_parquet(rows, out)
 
-    from premem.files import whole_file
 
+def _rows(client: Client, job: Job) -> Iterator[dict[str, Any]]:
     total = client.examples(job.id, limit=1).total
-    records: list[dict[str, Any]] = []
-    frames = [pl.DataFrame()]
-    with whole_file(path) as out, progress("writing scores", unit="examples") as meter:
+    with progress("writing scores", unit="examples") as meter:
         for number, example in enumerate(client.iter_examples(job.id, page_size=SCORES_PER_PAGE), start=1):
-            record = example.model_dump(mode="json")
-            if format_ is RowsFormat.jsonl:
-                out.write(json.dumps(record).encode() + b"\n")
-            else:
-                records.append(record)
-                if len(records) == SCORES_PER_PAGE or number == total:
-                    frames.append(pl.DataFrame(records))
-                    records.clear()
+            yield example.model_dump(mode="json")
             meter(number, total)
-        if format_ is RowsFormat.parquet:
-            pl.concat(frames, how="diagonal").write_parquet(out)
+
+
+def _write_parquet(rows: Iterator[dict[str, Any]], out: IO[bytes]) -> None:
+    with brought_by("frames"):
+        import polars as pl
+
+    frames = [pl.DataFrame()]
+    while page := list(islice(rows, SCORES_PER_PAGE)):
+        frames.append(pl.DataFrame(page))
+    pl.concat(frames, how="diagonal").write_parquet(out)
 
 
 def _write_report(report: JobReport, path: Path) -> None:
-    from premem.files import whole_file
-
     with whole_file(path) as out:
         out.write(json.dumps(report.model_dump(mode="json"), indent=2).encode() + b"\n")

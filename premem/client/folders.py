@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import pyarrow.parquet as pq
-
 from premem.errors import InputError
+from premem.extras import brought_by
 from premem.files import whole_file
 from premem.wire.compatibility import read_reply
 from premem.wire.lineage import LINEAGE_KEY, ExportLineage, Origin
@@ -50,6 +49,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def split(rows: Path, folder: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
     """Move the rows of a Parquet file into shards, in their order, each with the file's metadata."""
+    with brought_by("frames"):
+        import pyarrow.parquet as pq
+
     folder.mkdir()
     shards: list[Path] = []
     with pq.ParquetFile(rows) as whole:
@@ -80,6 +82,9 @@ def split(rows: Path, folder: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
 
 def lineage_of(parquet: Path | IO[bytes]) -> ExportLineage:
     """The lineage in the metadata of an export. Raises InputError where there is none."""
+    with brought_by("frames"):
+        import pyarrow.parquet as pq
+
     metadata = pq.read_schema(parquet).metadata or {}
     found = metadata.get(LINEAGE_KEY.encode())
     if found is None:

@@ -22,6 +22,7 @@ from premem.errors import (
     StaleAttempt,
     Unreachable,
 )
+from premem.extras import brought_by
 from premem.wire.bodies import Problem, Reply
 from premem.wire.compatibility import read_reply
 
@@ -110,6 +111,7 @@ def _request_line(response: httpx.Response) -> str:
 
 def decode_rows(content: bytes) -> list[dict[str, Any]]:
     """The uploaded rows in the Parquet file that the service sends of a data set."""
-    import polars
+    with brought_by("frames"):
+        import polars
 
     return [json.loads(row) for row in polars.read_parquet(io.BytesIO(content), columns=["columns"])["columns"]]

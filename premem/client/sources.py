@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from premem.errors import InputError
+from premem.extras import brought_by
 
 SCHEMES = ("hf", "s3")
 HF_OPTIONS = ("split", "config", "revision")
@@ -50,10 +51,8 @@ class HubRows:
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """One by one, without holding them all. Raises InputError where the library, split or rows are missing."""
-        try:
+        with brought_by("datasets"):
             from datasets import get_dataset_split_names, load_dataset
-        except ImportError:
-            raise InputError(f"{self.url}: needs the library datasets: pip install 'premem[datasets]'") from None
         known = {"revision": self.revision} if self.revision else {}
         try:
             splits = get_dataset_split_names(self.path, self.config, **known)
@@ -97,9 +96,10 @@ class StoredFile:
 
     def blocks(self) -> Iterator[bytes]:
         """The file in blocks. Raises InputError where there is none, or the store does not give it out."""
-        import obstore
-        from obstore.exceptions import BaseError
-        from obstore.store import from_url
+        with brought_by("s3"):
+            import obstore
+            from obstore.exceptions import BaseError
+            from obstore.store import from_url
 
         try:
             for chunk in obstore.get(from_url(self.bucket), self.key).stream(min_chunk_size=BLOCK_BYTES):

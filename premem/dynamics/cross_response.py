@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from premem.dynamics.bootstrap import RESAMPLES, mean_intervals
-from premem.dynamics.optional import of_the_extra_method
 from premem.dynamics.softmax import Floats
 from premem.dynamics.statistics import Change
 from premem.errors import InputError
+from premem.extras import brought_by
 
 GAIN_FLOOR = 0.05
 WORDS_IN_A_ROW = 8
@@ -128,7 +128,7 @@ def exact_mcnemar(one_way: int, other_way: int) -> float:
     """Two-sided p of pairs that changed one way and the other, when both ways are equally likely; 1 where none did."""
     if one_way + other_way == 0:
         return 1.0
-    with of_the_extra_method():
+    with brought_by("method"):
         from scipy.stats import binomtest
 
     return float(binomtest(one_way, one_way + other_way, 0.5).pvalue)

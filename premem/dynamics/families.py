@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from premem.dynamics.optional import of_the_extra_method
 from premem.errors import InputError
+from premem.extras import brought_by
 from premem.method.spans import Span
 
 Part = Literal["train", "holdout"]
@@ -181,7 +181,7 @@ class Families:
 
 
 def _irrelevant(pair: Pair, other: Pair) -> bool:
-    with of_the_extra_method():
+    with brought_by("method"):
         from rapidfuzz import fuzz
 
     if other.chosen.strip() == pair.chosen.strip():
@@ -193,7 +193,7 @@ def _tfidf(parts: Mapping[Part, Sequence[Pair]]) -> dict[Part, Any]:
     """Prompts × terms of each part, rows of length 1; nothing where no prompt has a word."""
     if not any(pair.prompt.strip() for pairs in parts.values() for pair in pairs):
         return {}
-    with of_the_extra_method():
+    with brought_by("method"):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+")  # noqa: S106

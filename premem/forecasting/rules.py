@@ -48,7 +48,7 @@ def scorer(run: ScoredRun, *, rule: str) -> Callable[[float], Floats]:
             / 2
         )
     if rule == "shrunk":
-        from premem.method.uncertainty import shrunken  # brings scipy, which nothing else here needs
+        from premem.method.uncertainty import shrunken  # needs scipy, which no other rule does
 
         correct_CE = np.rint(accuracy_CE * run.samples).astype(np.int64)
         shrunken_CE = shrunken(correct_CE, samples=run.samples)

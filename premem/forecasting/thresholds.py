@@ -18,6 +18,8 @@ from premem.method.memorization import pre_memorization_accuracies
 
 Floats = NDArray[np.float64]
 Basis = Literal["number", "preset", "quantile", "untrained", "calibration"]
+ThresholdFrom = Literal["untrained-part", "never-trained", "first-checkpoint"]
+"""Ways to a threshold without a test set, named by what they look at."""
 
 PRESETS: dict[str, tuple[float, str]] = {
     "gsm8k-llama3": (1.1055, "Kang et al. 2024, Llama3 8B on GSM8K: log(log(perplexity)) < -2.3"),
@@ -105,6 +107,15 @@ def from_untrained_part(runs: Sequence[ScoredRun]) -> Threshold:
         source=f"best match to the accuracy on the untrained part of {', '.join(run.name for run in parts)}; "
         "no calibration",
     )
+
+
+def without_labels(name: ThresholdFrom, runs: Sequence[ScoredRun]) -> Threshold:
+    """A threshold that needs no test set. Raises InputError where the runs do not hold what it is taken from."""
+    if name == "untrained-part":
+        return from_untrained_part(runs)
+    if name == "never-trained":
+        return from_never_trained(runs)
+    return from_first_checkpoint(np.concatenate([run.perplexity_CE[0] for run in runs]))
 
 
 def candidates(perplexities: Floats) -> Floats:

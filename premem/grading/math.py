@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
+from premem.extras import check_packages
 from premem.grading.algebra import equal
 from premem.grading.boxes import boxes
 from premem.grading.conventions import Percent, Rounding, Units
@@ -37,6 +38,10 @@ class Math(BaseModel, frozen=True, extra="forbid", strict=True):
     percent: Percent = "either"
     units: Units = "ignored"
     rounding: Rounding = None
+
+    def model_post_init(self, context: object, /) -> None:
+        # Said before the first answer, many of which are graded without it.
+        check_packages("math_verify", extra="math")
 
     @property
     def version(self) -> str:

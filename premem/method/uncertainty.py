@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+
+from premem.extras import brought_by
+
+with brought_by("method"):
+    from scipy import optimize, special
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
-
-
-import unicodedata
-
-from premem.wire.examples import IntervalReply
+    from premem.wire.examples import IntervalReply
 
 
 def printable(text: str, *, lines: bool = False) -> str:

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from premem.errors import InputError
+from premem.extras import brought_by
 from premem.forecasting.runs import Floats, ScoredRun
 from premem.wire.calibrations import RecordedCheckpoint, RecordedRun
 from premem.wire.compatibility import VERSION
+
+with brought_by("frames"):
+    import polars as pl
 
 COLUMNS: dict[str, pl.DataType] = {
     "row": pl.Int64(),  # position in the data set

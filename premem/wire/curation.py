@@ -11,6 +11,8 @@ from premem.wire.bodies import Body, Name, Reply, Share
 from premem.wire.display import DisplayedReply
 from premem.wire.jobs import ThresholdReply
 
+By = Literal["tfidf", "embedding"]
+"""What makes questions alike."""
 Group = Literal["chosen", "control"]
 """What a policy chose, or as many examples drawn at random to compare it with."""
 
@@ -105,7 +107,7 @@ class AcquireRequest(Body):
 
     pool: Name = Field(description="Id of the data set to search.")
     budget: int = Field(100, ge=1, le=10_000, description="How many candidates to take.")
-    by: Literal["tfidf", "embedding"] = Field(
+    by: By = Field(
         "tfidf",
         description="How questions are compared. tfidf: by words and pairs of words, answered at once; embedding: by the "
         "mean last hidden state of the prompt at the run's last checkpoint, which needs workers, and so is a job.",

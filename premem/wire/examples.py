@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from pydantic import Field
 
+from premem.extras import brought_by
 from premem.records import Verdict
+from premem.wire.bodies import Reply
+from premem.wire.display import DisplayedReply
 from premem.wire.jobs import ThresholdReply
 
 if TYPE_CHECKING:
     import pandas
     import polars
-from typing import TypedDict
-
-from premem.wire.bodies import Reply
-from premem.wire.display import DisplayedReply
 
 Sort = Literal["rank", "mean_accuracy", "last_accuracy", "perplexity", "interval", "memorized_at", "row"]
 
@@ -110,7 +109,8 @@ class ExamplePage(DisplayedReply):
 
     def to_polars(self) -> polars.DataFrame:
         """A polars data frame: a row per example, the fields of ScoredExample as columns, with lists per checkpoint."""
-        import polars
+        with brought_by("frames"):
+            import polars
 
         return polars.DataFrame([item.model_dump() for item in self.items], infer_schema_length=None)
 

@@ -118,6 +118,7 @@ class Perturbation(Body):
 BASELINE = "baseline"
 """Name of the unperturbed answers, drawn again to compare the perturbed ones with."""
 CalibrationName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Dtype = Literal["float32", "bfloat16", "float16"]
 Trajectory = Literal["final", "full", "everything"]
 """Which answers are drawn: `final` only those that can change the final scores; `full` also those that the scores at every
 earlier checkpoint need; `everything` every answer at every checkpoint. With the same seeds the final scores are the same."""
@@ -177,9 +178,7 @@ class JobRequest(Body):
         max_length=4096,
         description="Folder or hub id of the base model of the LoRA adapters among the checkpoints. Absent: the one that each adapter names.",
     )
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None, description="Absent: the one that the first checkpoint was saved in."
-    )
+    dtype: Dtype | None = Field(None, description="Absent: the one that the first checkpoint was saved in.")
     trajectory: Trajectory | None = Field(
         None,
         description="Which answers are drawn: only those that can change the final scores (final), those that every checkpoint's scores need (full), or all (everything). Absent: everything with a test_dataset, a calibration or open, else final.",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from tests.premem.grading.steered import REPORT, Reply, Steered, dataset_of, job_of, page_of, scored
+from tests.premem.steered import REPORT, Reply, Steered, dataset_of, job_of, page_of, scored
 
 PAGE = Path(__file__).parents[2] / "docs" / "quickstart" / "python.md"
 

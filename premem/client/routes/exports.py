@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from premem.client.routes.shared import RouteGroup, Target, as_query, path_of
 from premem.client.transport import Steps, Work, endpoint
+from premem.extras import brought_by, check_packages
 from premem.wire.curation import Choice, Group
 from premem.wire.lineage import ExportLineage, WeightsLineage
 
@@ -38,7 +39,8 @@ class Curated:
 
     def to_polars(self) -> polars.DataFrame:
         """The rows as a polars data frame (`pip install 'premem[frames]'`)."""
-        import polars
+        with brought_by("frames"):
+            import polars
 
         return polars.read_parquet(io.BytesIO(self.parquet))
 
@@ -154,6 +156,7 @@ class ExportRoutes(RouteGroup):
         """
         from premem.client.folders import describe, split, whole_folder
 
+        check_packages("pyarrow", extra="frames")
         with whole_folder(Path(folder)) as made:
             rows = yield from ExportRoutes.curated.steps(
                 self, job, made / "rows.parquet", group=group, format="parquet", **choice

@@ -1,17 +1,14 @@
 """Calibrating from the command line, against a real service: recorded runs go in, forecasts come out."""
 
-import io
 import json
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from premem.cli.main import main
 from premem.local import LocalService
+from tests.premem.commands import premem
 
 EXAMPLES = 60
 LINE = 1.3
@@ -48,25 +45,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             np.save(checkpoint / "train_perplexities.npy", perplexity_E)
             np.save(checkpoint / "test_answer_types5_seed2_temp0.8.npy", (np.arange(500) >= 500 * learnt)[:, None] * 1)
     return folder
-
-
-@dataclass(frozen=True)
-class Ended:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def premem(url: str, *arguments: str | Path) -> Ended:
-    """The command, in this process: a new one takes a second to start."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setenv("PREMEM_SERVICE", url)
-        patch.delenv("PREMEM_API_KEY", raising=False)
-        patch.setattr("sys.argv", ["premem", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-    return Ended(int(exit_.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from premem.cli.main import app, main
-from tests.premem.grading.steered import (
+from tests.premem.steered import (
     REPORT,
     Reply,
     Steered,
@@ -182,7 +182,7 @@ def test_ctrl_c_ends_with_130(service):
 
 def test_a_reader_that_has_seen_enough_is_no_error(service):
     service.on("GET /v1/jobs/job_1/examples", Reply(page_of(*[scored(0, "why? " * 50)] * 1000)))
-    command = f"{sys.executable} -m premem.cli examples job_1 --limit 1000 --service {service.url} | head -1"
+    command = f"{sys.executable} -m premem examples job_1 --limit 1000 --service {service.url} | head -1"
 
     shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
 

@@ -1,52 +1,14 @@
 """Choosing from the command line, against a real service and an imported run, compared with what the API says."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from premem.client.client import Client
-from premem.local import LocalService
 from premem.wire.datasets import Columns
-from tests.premem.cli.test_calibrations import Ended, premem
-
-EXAMPLES = 60
-LOW = 20
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with LocalService(tmp_path_factory.mktemp("service"), checkpoint_roots=[], workers=0) as local:
-        yield local.url
-
-
-def lines(path: Path, rows: list[dict[str, str]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.fixture(scope="module")
-def job(url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Row 0 to 19 were never solved, and their questions are about trains; the others were, and are about cakes."""
-    folder = tmp_path_factory.mktemp("runs")
-    checkpoint = folder / "sums_full_lr1e-05_bs8" / "checkpoint-10"
-    checkpoint.mkdir(parents=True)
-    right = np.arange(EXAMPLES) >= LOW
-    np.save(checkpoint / "train_answer_types5_seed2_temp0.8.npy", np.repeat(~right[:, None], 5, axis=1).astype(int))
-    np.save(checkpoint / "test_answer_types5_seed2_temp0.8.npy", np.zeros((4, 5), dtype=int))
-    np.save(checkpoint / "train_perplexities.npy", np.full(EXAMPLES, 2.0))
-    rows = [
-        {"question": f"A {'train' if row < LOW else 'cake'} of {row} parts, and one more?", "answer": f"#### {row + 1}"}
-        for row in range(EXAMPLES)
-    ]
-    data = lines(folder / "sums.jsonl", rows)
-    ended = premem(url, "import-recorded", folder, "--data", data, "--model", "LlamaForCausalLM 236k", "--json")
-    assert ended.returncode == 0, ended.stderr
-    (imported,) = json.loads(ended.stdout)["items"]
-    return imported["id"]
+from tests.premem.commands import EXAMPLES, LOW, lines, ok, premem, read
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +22,6 @@ def pool(url: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = lines(tmp_path_factory.mktemp("pool") / "pool.jsonl", rows)
     with Client(url) as client:
         return client.upload(path, columns=Columns()).id
-
-
-def ok(ended: Ended) -> Ended:
-    assert ended.returncode == 0, ended.stderr
-    return ended
-
-
-def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_select_shows_what_the_api_says(url, job):

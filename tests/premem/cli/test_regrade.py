@@ -8,7 +8,7 @@ import pytest
 
 from premem.local import LocalService
 from tests.checkpoints import make_checkpoint
-from tests.premem.cli.test_calibrations import premem
+from tests.premem.commands import premem
 
 
 @pytest.fixture(scope="module")

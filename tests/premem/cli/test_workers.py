@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from premem.wire.bodies import Page
 from premem.wire.estimates import WorkerReply
-from tests.premem.cli.test_calibrations import premem
-from tests.premem.grading.steered import Reply, Steered
+from tests.premem.commands import premem
+from tests.premem.steered import Reply, Steered
 
 SEEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

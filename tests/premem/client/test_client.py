@@ -20,7 +20,7 @@ from premem.errors import (
 )
 from premem.wire.datasets import Columns
 from premem.wire.jobs import JobRequest
-from tests.premem.grading.steered import REPORT, Reply, Steered, dataset_of, job_of, page_of, problem, scored
+from tests.premem.steered import REPORT, Reply, Steered, dataset_of, job_of, page_of, problem, scored
 
 REQUEST = JobRequest(dataset="ds_1", checkpoints=[{"path": "/runs/checkpoint-5"}])
 AWAY = Reply(b"bad gateway", status=502, headers={"Retry-After": "0"})

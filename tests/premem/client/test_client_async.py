@@ -11,7 +11,7 @@ import pytest
 
 from premem import AsyncClient, JobRequest
 from premem.errors import NotFound, Unreachable
-from tests.premem.grading.steered import Reply, Steered, dataset_of, job_of, page_of, scored
+from tests.premem.steered import Reply, Steered, dataset_of, job_of, page_of, scored
 
 AWAY = Reply(b"bad gateway", status=502, headers={"Retry-After": "0"})
 

@@ -17,8 +17,7 @@ from premem.client import folders
 from premem.client.client import AsyncClient, Client
 from premem.errors import InputError
 from premem.wire.lineage import CheckpointLineage
-from tests.premem.cli.test_calibrations import premem
-from tests.premem.cli.test_curation import LOW, job, ok, read, url  # noqa: F401  (fixtures)
+from tests.premem.commands import LOW, ok, premem, read
 
 LOADS = """
 import json, sys
@@ -39,7 +38,7 @@ def loaded(folder: Path, cache: Path) -> dict:
     return json.loads(told.stdout)
 
 
-def test_datasets_loads_the_folder_with_the_rows_of_the_jsonl(url, job, tmp_path):  # noqa: F811
+def test_datasets_loads_the_folder_with_the_rows_of_the_jsonl(url, job, tmp_path):
     options = ("--budget", "7", "--seed", "1")
     ok(premem(url, "curate", job, *options, "--format", "folder", "--weights", "-o", tmp_path / "low"))
     ok(premem(url, "curate", job, *options, "-o", tmp_path / "low.jsonl"))
@@ -55,7 +54,7 @@ def test_datasets_loads_the_folder_with_the_rows_of_the_jsonl(url, job, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "low", "low.jsonl", "low.jsonl.lineage.json"]
 
 
-def test_the_card_says_how_the_rows_were_chosen(url, job, tmp_path):  # noqa: F811
+def test_the_card_says_how_the_rows_were_chosen(url, job, tmp_path):
     with Client(url) as client:
         client.curated_folder(job, tmp_path / "low", policy="band", above=0.0, below=0.5, budget=3, seed=4)
 
@@ -71,7 +70,7 @@ def test_the_card_says_how_the_rows_were_chosen(url, job, tmp_path):  # noqa: F8
     assert "| checkpoint-10 |" in card
 
 
-def test_the_card_says_which_weights_each_checkpoint_had(url, job):  # noqa: F811
+def test_the_card_says_which_weights_each_checkpoint_had(url, job):
     with Client(url) as client:
         lineage = client.curated_lineage(job)
     known, unknown = (CheckpointLineage(name=name, path=f"/runs/{name}") for name in ("known", "unknown"))
@@ -84,7 +83,7 @@ def test_the_card_says_which_weights_each_checkpoint_had(url, job):  # noqa: F81
     assert "| unknown | /runs/unknown |  |" in card
 
 
-def test_hostile_names_stay_text_in_the_card(url, job, tmp_path):  # noqa: F811
+def test_hostile_names_stay_text_in_the_card(url, job, tmp_path):
     with Client(url) as client:
         lineage = client.curated_lineage(job)
     name = 'a"b: [x]\n---\n| <script>alert(1)</script> \x1b[31m \u202e`'
@@ -98,7 +97,7 @@ def test_hostile_names_stay_text_in_the_card(url, job, tmp_path):  # noqa: F811
     assert "\x1b" not in card
 
 
-def test_a_large_export_is_split_in_order_and_keeps_its_metadata(url, job, tmp_path):  # noqa: F811
+def test_a_large_export_is_split_in_order_and_keeps_its_metadata(url, job, tmp_path):
     with Client(url) as client:
         client.curated(job, tmp_path / "rows.parquet", format="parquet")
     rows = pl.read_parquet(tmp_path / "rows.parquet")
@@ -113,7 +112,7 @@ def test_a_large_export_is_split_in_order_and_keeps_its_metadata(url, job, tmp_p
     assert all(folders.lineage_of(path).rows == LOW for path in shards)
 
 
-def test_what_stands_there_is_kept_and_nothing_half_written_is_left(url, job, tmp_path):  # noqa: F811
+def test_what_stands_there_is_kept_and_nothing_half_written_is_left(url, job, tmp_path):
     (tmp_path / "low").mkdir()
     (tmp_path / "low" / "mine").write_text("mine")
 
@@ -125,7 +124,7 @@ def test_what_stands_there_is_kept_and_nothing_half_written_is_left(url, job, tm
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["low", "low/mine"]
 
 
-def test_rows_in_memory_are_frames_with_their_lineage(url, job):  # noqa: F811
+def test_rows_in_memory_are_frames_with_their_lineage(url, job):
     async def asking():
         async with AsyncClient(url) as client:
             return await client.curated_table(job, budget=5)

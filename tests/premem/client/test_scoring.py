@@ -11,7 +11,7 @@ import pytest
 from premem.client.client import AsyncClient, Client
 from premem.errors import InputError
 from premem.wire.jobs import Checkpoint
-from tests.premem.grading.steered import REPORT, Reply, Steered, dataset_of, job_of, page_of, scored
+from tests.premem.steered import REPORT, Reply, Steered, dataset_of, job_of, page_of, scored
 
 SOON = {"Retry-After": "0.01"}
 

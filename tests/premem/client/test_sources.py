@@ -15,9 +15,8 @@ import pytest
 from premem.client.client import Client
 from premem.client.sources import HubRows, StoredFile, is_source, source
 from premem.errors import InputError
-from tests.premem.cli.test_calibrations import premem
-from tests.premem.cli.test_curation import ok, url  # noqa: F401  (a fixture)
-from tests.premem.grading.steered import Reply, Steered, dataset_of
+from tests.premem.commands import ok, premem
+from tests.premem.steered import Reply, Steered, dataset_of
 from tests.s3 import BUCKET, KEYS, s3_server
 
 ROWS = [{"question": f"{n} + 1?", "answer": f"#### {n + 1}", "level": n} for n in range(30)]
@@ -64,7 +63,7 @@ def bucket() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def test_a_data_set_of_the_hub_is_uploaded_by_its_split(url, folder):  # noqa: F811
+def test_a_data_set_of_the_hub_is_uploaded_by_its_split(url, folder):
     ended = ok(premem(url, "upload", f"hf://{folder}?split=test", "--json"))
 
     dataset = json.loads(ended.stdout)
@@ -74,7 +73,7 @@ def test_a_data_set_of_the_hub_is_uploaded_by_its_split(url, folder):  # noqa: F
     assert rows == ROWS[20:]
 
 
-def test_a_file_of_a_bucket_is_uploaded_as_it_is(url, bucket):  # noqa: F811
+def test_a_file_of_a_bucket_is_uploaded_as_it_is(url, bucket):
     with Client(url) as client:
         dataset = client.upload(f"s3://{BUCKET}/data/sums.jsonl.gz")
         rows = client.rows(dataset.id)
@@ -101,7 +100,7 @@ def test_an_answer_that_is_lost_is_asked_for_again_with_the_rows_from_the_start(
         ("?part=train", "'part' is not understood; after ? come split, config, revision"),
     ],
 )
-def test_what_is_missing_is_said(url, folder, query, told):  # noqa: F811
+def test_what_is_missing_is_said(url, folder, query, told):
     ended = premem(url, "upload", f"hf://{folder}{query}")
 
     assert ended.returncode == 2
@@ -129,7 +128,7 @@ def test_without_the_library_it_is_said_what_to_install(folder, monkeypatch):
         list(HubRows.of(f"hf://{folder}").rows())
 
 
-def test_a_file_that_is_not_in_the_bucket_is_said(url, bucket):  # noqa: F811
+def test_a_file_that_is_not_in_the_bucket_is_said(url, bucket):
     with Client(url) as client, pytest.raises(InputError, match="there is no such file in the bucket"):
         client.upload(f"s3://{BUCKET}/data/none.jsonl")
 
@@ -140,7 +139,7 @@ def test_a_source_that_says_too_little_is_refused(away):
         source(away)
 
 
-def test_what_is_no_source_is_a_file(url):  # noqa: F811
+def test_what_is_no_source_is_a_file(url):
     with Client(url) as client, pytest.raises(InputError, match="rows are read from files, hf://"):
         client.upload("https://example.org/train.jsonl")
 

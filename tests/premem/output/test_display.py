@@ -15,7 +15,7 @@ from premem.wire.bodies import Reply
 from premem.wire.curation import SelectedExample, Selection, TraitReply
 from premem.wire.display import DisplayedReply
 from premem.wire.jobs import Job
-from tests.premem.grading.steered import REPORT, job_of, lineage_of, page_of, scored
+from tests.premem.steered import REPORT, job_of, lineage_of, page_of, scored
 
 HOSTILE = "<script>alert(1)</script> [bold]x[/bold] \x1b[31m"
 

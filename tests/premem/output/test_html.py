@@ -11,7 +11,7 @@ from premem.output.html import page
 from premem.wire.bodies import GraderChoice
 from premem.wire.jobs import Sampling, Template
 from premem.wire.lineage import CheckpointLineage, ExportLineage
-from tests.premem.grading.steered import REPORT, detail_of, job_of
+from tests.premem.steered import REPORT, detail_of, job_of
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \u202eabc\x1b[31m &amp; \ud800"
 LINEAGE = ExportLineage(

@@ -12,7 +12,7 @@ import pytest
 from premem import Checkpoint, Client, JobRequest
 from premem.training.following import Following, Saved
 from premem.wire.reports import SoFar
-from tests.premem.grading.steered import REPORT, Reply, Steered, job_of, problem
+from tests.premem.steered import REPORT, Reply, Steered, job_of, problem
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from premem.cli import score_options as cli_score
+from premem.cli import score as cli_score
 from premem.cli.main import app
 from premem.cli.score import Scoring
 from premem.wire.jobs import JobRequest, Template
