@@ -14,6 +14,7 @@ SCORING = "Score a run"
 SERVICE = "A service that stays up"
 CURATION = "Choose what to train on next"
 CALIBRATION = "Calibration"
+DYNAMICS = "Learning dynamics"
 GRADING = "Grading"
 PASSED_ON: Mapping[str, Any] = {
     "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
@@ -121,6 +122,12 @@ COMMANDS = {
         ),
         Command("calibrations", "calibrations", CALIBRATION, "List the calibrations of a service, or show one."),
         Command("import-recorded", "calibrations", CALIBRATION, "Bring recorded runs into a service as finished jobs."),
+        Command(
+            "recorded-probe",
+            "recorded_probe",
+            DYNAMICS,
+            "Show what a recorded log of a preference run says: where chosen, rejected and argmax went.",
+        ),
         Command("grade", "grade", GRADING, "Grade answers, from stdin to stdout."),
     )
 }
