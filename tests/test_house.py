@@ -60,12 +60,14 @@ def test_constraints_are_plain_pins():
 
 
 def test_links_in_the_docs_lead_somewhere():
+    made = [HOUSE / "docs" / "reference" / "openapi.md"]  # by `make docs`, out of the service itself
     missing = []
     for name in TRACKED:
         if name.endswith(".md"):
             targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (HOUSE / name).read_text())
             local = [target for target in targets if "://" not in target]
-            missing += [(name, target) for target in local if not (HOUSE / name).parent.joinpath(target).exists()]
+            paths = [(target, (HOUSE / name).parent.joinpath(target)) for target in local]
+            missing += [(name, target) for target, path in paths if not path.exists() and path.resolve() not in made]
 
     assert missing == []
 
