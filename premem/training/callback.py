@@ -40,29 +40,37 @@ log = logging.getLogger(__name__)
 
 
 class PreMemorization(TrainerCallback):  # type: ignore[misc]  # transformers has no types that mypy is given
-    """Registers every checkpoint that a run saves with an open job, and closes the job when training ends.
+    """Scores every checkpoint that a run saves, as a job of a premem service, while the run goes on.
 
-    `dataset` is what the run trains on: the id of a data set in the service, or a path or rows that are uploaded;
-    or give the id of an open `job` instead. `service` and `api_key` as for Client. `grader`, `columns` and
-    `max_ungradable` go with the upload, `settings` are those of JobRequest: sampling, template, memorized_below,
-    calibration, test_dataset, name, …
+    Training never stops and never waits: a thread talks to the service. If the service is away, the thread warns once and
+    keeps trying as long as the process lives. Only at the end does training wait, at most `close_seconds`, and only if the
+    service responds. In a run with several processes, only the first one talks to the service.
 
-    Training is never stopped and never waits: a thread speaks to the service, tries again for as long as the process
-    lives where it is away, and warns once. Only at the end training waits, `close_seconds` at most, for a service
-    that is there. In a run of many processes only the first says anything.
+    The scores appear in the Trainer's log under `premem/…` at its next log, and so wherever that log goes.
 
-    The latest scores go into the Trainer's log under `premem/…` when it logs next, and so to wherever that goes.
+    If `save_total_limit` would delete checkpoints before they are scored, the callback keeps them in premem-held/ in the
+    output folder, as hard links (or copies, if the file system has no links), until they are scored.
 
-    Where `save_total_limit` would delete checkpoints before they are scored, they are held: hard links in
-    premem-held/ beside them (copies where the file system has no links), gone once they are scored. `copy_to` names
-    a folder that workers read instead, into which every checkpoint is copied; those copies stay.
+    How prompt and target are written is taken from the rows that the Trainer trains on: the paper's texts, a chat with or
+    without a system message, or whatever else stands around question and trace. A given `template` is compared with them.
+    A line in the training log says what differs, and nothing is scored where no template gives what is trained on.
 
-    How prompt and target are written is taken from the rows that the Trainer trains on: the paper's texts, a chat, with
-    a system message or without, or what else stands around question and trace. A `template` that is given is held to
-    them. What differs is said in a line of the training log, and where no template gives what is trained on, nothing
-    is scored.
+    Args:
+        dataset: What the run trains on: a path or rows to upload, or the id of an uploaded data set.
+        job: Instead of a data set: the id of an open job to add the checkpoints to.
+        service: Address of the service. Absent: PREMEM_SERVICE of the environment, or http://127.0.0.1:8321.
+        api_key: Key for the service. Absent: PREMEM_API_KEY of the environment.
+        grader: Name of the grader, for the upload.
+        columns: Names of the columns, for the upload.
+        max_ungradable: Largest share of rows whose own reference may be graded as not right, for the upload.
+        hold: Whether to keep checkpoints that `save_total_limit` would delete.
+        copy_to: A folder that workers read instead of the output folder. Every checkpoint is copied there and stays.
+        look_seconds: Seconds between two looks for new scores.
+        close_seconds: Longest wait at the end of training.
+        settings: Fields of JobRequest, such as sampling, template, memorized_below, calibration, test_dataset, name.
 
-    Raises InputError, when it is made, for settings that no job takes.
+    Raises:
+        InputError: No job takes these settings.
     """
 
     def __init__(
