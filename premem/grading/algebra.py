@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from premem.grading.formulas import listed
+from premem.grading.reading.formulas import listed
 
 _SUBSCRIPT = re.compile(
     r"(?P<digits>[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s*\)?\s*\}?\s*_\s*(?:\{\s*(?:\\text\{\s*)?(?P<braced>[0-9a-z]+)\s*\}?\s*\}|(?P<base>[0-9]))"
@@ -32,7 +32,7 @@ _PRODUCT = re.compile(
 
 
 def equal(gold: str, found: str, *, rounding: int | None = None) -> bool:
-    """Of two formulas as `premem.grading.formulas.normal` writes them. May take any time and memory."""
+    """Of two formulas as `premem.grading.reading.formulas.normal` writes them. May take any time and memory."""
     if re.sub(r"\s", "", gold) == re.sub(r"\s", "", found):
         return True
     bases = _base(gold), _base(found)

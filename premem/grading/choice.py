@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from premem.grading.announcements import announced
-from premem.grading.boxes import boxed_answer
-from premem.grading.characters import plain
-from premem.grading.letters import Places, places_of
-from premem.grading.thoughts import spoken, tagged
+from premem.grading.reading.announcements import announced
+from premem.grading.reading.boxes import boxed_answer
+from premem.grading.reading.characters import plain
+from premem.grading.reading.letters import Places, places_of
+from premem.grading.reading.thoughts import spoken, tagged
 from premem.grading.verdicts import compare
 from premem.records import Grade
 

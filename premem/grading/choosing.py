@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from premem.grading.announcements import announced
-from premem.grading.boxes import boxes
-from premem.grading.characters import plain
-from premem.grading.letters import places_of
-from premem.grading.thoughts import spoken
+from premem.grading.reading.announcements import announced
+from premem.grading.reading.boxes import boxes
+from premem.grading.reading.characters import plain
+from premem.grading.reading.letters import places_of
+from premem.grading.reading.thoughts import spoken
 from premem.wire.bodies import GraderChoice
 
 SAMPLE = 200

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field
 
-from premem.grading.thoughts import names_thoughts, spoken, tagged
+from premem.grading.reading.thoughts import names_thoughts, spoken, tagged
 from premem.grading.verdicts import compare
 from premem.records import Grade
 

@@ -9,19 +9,18 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from premem.grading.announcements import announced
-from premem.grading.boxes import boxed_answer
-from premem.grading.characters import plain
 from premem.grading.conventions import Percent, Rounding, Units, equal_numbers, shares
-from premem.grading.numbers import fraction_of, last_number_and_place
-from premem.grading.quantities import Quantity, same_time, stated
-from premem.grading.scales import scaled
-from premem.grading.thoughts import spoken, tagged
+from premem.grading.reading.announcements import MARK, announced
+from premem.grading.reading.boxes import boxed_answer
+from premem.grading.reading.characters import plain
+from premem.grading.reading.numbers import fraction_of, last_number_and_place
+from premem.grading.reading.quantities import Quantity, same_time, stated
+from premem.grading.reading.scales import scaled
+from premem.grading.reading.thoughts import spoken, tagged
+from premem.grading.reading.words import number_in_words
 from premem.grading.verdicts import given
-from premem.grading.words import number_in_words
 from premem.records import Grade
 
-MARK = "####"
 _LONGEST_REMEMBERED = 20_000
 _PLAIN_NUMBER = re.compile(r"[ \t]*\$?(-?)([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,300})\s*\Z")
 _HEADING = re.compile(

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from premem.extras import check_packages
 from premem.grading.algebra import equal
-from premem.grading.boxes import boxes
 from premem.grading.conventions import Percent, Rounding, Units
-from premem.grading.formulas import normal
-from premem.grading.latex import all_boxed, final_answer
-from premem.grading.numbers import only_number
+from premem.grading.reading.boxes import boxes
+from premem.grading.reading.formulas import normal
+from premem.grading.reading.latex import all_boxed, final_answer
+from premem.grading.reading.numbers import only_number
 from premem.grading.verdicts import given
 from premem.records import Grade
 
@@ -27,7 +27,7 @@ _UNIT = re.compile(
 
 
 class Math(BaseModel, frozen=True, extra="forbid", strict=True):
-    """Compares what `premem.grading.latex.final_answer` finds.
+    """Compares what `premem.grading.reading.latex.final_answer` finds.
 
     `grade` may take unbounded time and memory: use it through premem.grading.pool.
     """

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field, field_validator
 
-from premem.grading.searching import last_match
-from premem.grading.thoughts import names_thoughts, spoken
+from premem.grading.reading.searching import last_match
+from premem.grading.reading.thoughts import names_thoughts, spoken
 from premem.grading.verdicts import compare
 from premem.records import Grade
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from premem.errors import GraderError
 from premem.grading import get_grader, grader_names
 from premem.grading.gsm8k import final_number
-from premem.grading.latex import final_answer, last_boxed
+from premem.grading.reading.latex import final_answer, last_boxed
 from premem.records import Grade
 from premem.wire.bodies import GraderChoice
 

@@ -3,8 +3,8 @@
 import pytest
 
 from premem.grading import get_grader
-from premem.grading.formulas import normal
-from premem.grading.latex import all_boxed, final_answer
+from premem.grading.reading.formulas import normal
+from premem.grading.reading.latex import all_boxed, final_answer
 from premem.wire.bodies import GraderChoice
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from premem.grading import get_grader
-from premem.grading.thoughts import spoken, tagged
+from premem.grading.reading.thoughts import spoken, tagged
 from premem.wire.bodies import GraderChoice
 
 RIGHT = {"gsm8k": ("#### 7", "7"), "math": (r"\boxed{7}", r"\boxed{7}"), "choice": ("B", "B"), "exact": ("B", "B")}

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections import deque
 
+MARK = "####"
+"""Stands before the final answer of a trace of GSM8K."""
+
 _MOST = 50
 """Announcements that are looked at, the last ones: a text may be nothing else."""
 _LINK = (  # between the noun and the answer, by language

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from premem.grading.announcements import announced
-from premem.grading.boxes import Box, boxed_answer, boxes
-from premem.grading.characters import plain
-from premem.grading.gsm8k import MARK
-from premem.grading.thoughts import spoken, tagged
+from premem.grading.reading.announcements import MARK, announced
+from premem.grading.reading.boxes import Box, boxed_answer, boxes
+from premem.grading.reading.characters import plain
+from premem.grading.reading.thoughts import spoken, tagged
 
 _COMMANDS = re.compile(r"\\(?:text|mbox|mathrm|textbf)\s?\{[^{}]*\}|\\[A-Za-z]+")
 _PROSE = re.compile(r"(?:[A-Za-z]{2,30}[ ,]{1,3}){2}[A-Za-z]{2,30}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from premem.grading.searching import last_match
+from premem.grading.reading.searching import last_match
 
 _DRESS = r"(?:[\s*_(\[{$\"'“”「『«<`:]|\\\(|\\\[|\\(?:text|textbf|mathrm|mathbf|boxed)\s?\{)"
 _OPTION = (

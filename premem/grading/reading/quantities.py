@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from premem.grading.arithmetic import value_of
-from premem.grading.numbers import CURRENCY, number_at, only_number
-from premem.grading.scales import scaled
+from premem.grading.reading.arithmetic import value_of
+from premem.grading.reading.numbers import CURRENCY, number_at, only_number
+from premem.grading.reading.scales import scaled
 
 _LONGEST = 500
 """Characters of a line that are read. An answer is shorter."""

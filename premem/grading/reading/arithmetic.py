@@ -6,7 +6,7 @@ import ast
 import re
 from fractions import Fraction
 
-from premem.grading.numbers import fraction_of, number_at, written
+from premem.grading.reading.numbers import fraction_of, number_at, written
 
 _LONGEST = 30
 """Numbers and signs of an expression that are read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from premem.grading.quantities import Quantity
+from premem.grading.reading.quantities import Quantity
 
 _BELOW_TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "

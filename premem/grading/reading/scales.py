@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from premem.grading.numbers import fraction_of, written
+from premem.grading.reading.numbers import fraction_of, written
 
 _WORDS = {
     2: "hundred",

@@ -1,0 +1,1 @@
+"""Reading what a text states: numbers, formulas, letters, boxes, and where its answer begins."""
