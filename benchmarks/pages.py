@@ -30,7 +30,7 @@ import polars as pl
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 from benchmarks.upload import free_port, machine, peak_mb, upload, wait_until_ready  # noqa: E402
-from premem.payloads.results import GROUP_ROWS, PRODUCED_BY, SCHEMA  # noqa: E402
+from premem.payloads.results import GROUP_ROWS, PRODUCED_BY, SCHEMA, WEIGHTS  # noqa: E402
 
 SAMPLES = 5
 SHARD_ROWS = 16_384
@@ -62,7 +62,7 @@ def result(task: dict[str, Any], chance: np.random.Generator) -> bytes:
         schema=SCHEMA,
     )
     out = io.BytesIO()
-    metadata = dict.fromkeys(PRODUCED_BY, "benchmark")
+    metadata = dict.fromkeys((*PRODUCED_BY, WEIGHTS), "benchmark")
     frame.write_parquet(out, compression="zstd", row_group_size=GROUP_ROWS, metadata=metadata)
     return out.getvalue()
 
