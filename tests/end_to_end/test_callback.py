@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +168,7 @@ def test_one_line_in_sft_trainer_scores_the_chat_that_is_trained_on(client, base
         ]
         for row in ROWS
     ]
+    caplog.set_level(logging.INFO, "premem")
     callback = PreMemorization(ROWS, service=client.base_url, **SETTINGS)
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base),

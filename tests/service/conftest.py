@@ -21,7 +21,7 @@ from tests.postgres import postgres_server
 from tests.service.serving import POSTGRES, upload
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _logs() -> None:
     logs.configure(level=logging.ERROR)
 

@@ -137,7 +137,7 @@ def test_permuting_examples_permutes_scores(run, order):
 
 
 def test_the_five_rows_of_the_documentation_are_scored_and_ranked_as_it_says():
-    text = (Path(__file__).parents[3] / "docs" / "method.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "explanation" / "method.md").read_text()
     rows = re.findall(r"^\| ([a-e]) \| (.+?) \| (.+?) \| (.+?) \| .+? \| .+? \| \*\*(.+?)\*\* \|$", text, re.MULTILINE)
     pairs_EC = np.array([[[float(n) for n in cell.rstrip("\\*").split(", ")] for cell in row[1:4]] for row in rows])
     accuracy_CE, perplexity_CE = pairs_EC.transpose(2, 1, 0)

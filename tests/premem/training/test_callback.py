@@ -48,6 +48,7 @@ def test_only_the_first_of_many_processes_says_anything(service, tmp_path, caplo
 def test_a_run_that_goes_on_as_a_new_job_takes_the_checkpoints_that_lie_there_and_names_those_gone(
     service, tmp_path, caplog
 ):
+    caplog.set_level(logging.WARNING, "premem")
     for step in (10, 8, 6, 12):
         (tmp_path / f"checkpoint-{step}").mkdir()
     callback = PreMemorization("ds_1", service=service.url, look_seconds=0.02)

@@ -292,7 +292,7 @@ def test_jobs_that_were_sampled_here_are_calibrated_on_and_forecast(client, post
     work_off(client, perplexed(calibration))
     threshold = ended(client, job)["threshold"]
 
-    assert calibration["setting"]["grader"] == "gsm8k 1"
+    assert calibration["setting"]["grader"] == "gsm8k 2"
     assert calibration["setting"]["model"] == "FakeForCausalLM 1k"
     assert not any("learning rate" in warning for warning in calibration["warnings"])
     assert posted["memorized_below"] == threshold["memorized_below"] == calibration["memorized_below"]
