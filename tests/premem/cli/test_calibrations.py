@@ -1,23 +1,15 @@
 """Calibrating from the command line, against a real service: recorded runs go in, forecasts come out."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from premem.local import LocalService
 from tests.premem.commands import premem
 
 EXAMPLES = 60
 LINE = 1.3
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with LocalService(tmp_path_factory.mktemp("service"), checkpoint_roots=[], workers=0) as local:
-        yield local.url
 
 
 @pytest.fixture(scope="module")
